@@ -1,0 +1,5 @@
+//! Native code.
+
+pub mod cranelift;
+pub mod target;
+pub mod wide;

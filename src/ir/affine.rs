@@ -1,0 +1,212 @@
+//! Affine index expressions: `offset + Σ coefficient · atom`, kept in a canonical order.
+//!
+//! Two expressions that are equal as sums compare equal:
+//!
+//! ```
+//! use polyphase::ir::Affine;
+//! let (q, r) = (Affine::var("q"), Affine::var("r"));
+//! let a = q.clone() * 2 + r.clone() - 1;
+//! assert_eq!(a, r - 1 + q * 2);
+//! assert_eq!(a.coef_of_var("q"), 2);
+//! assert_eq!(a.offset, -1);
+//! ```
+
+use super::Name;
+use std::collections::BTreeMap;
+use std::ops::{Add, Mul, Neg, Sub};
+
+/// What an affine expression is a sum of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Atom {
+    /// A run-time extent.
+    Sym(Name),
+    /// A loop variable.
+    Var(Name),
+    /// An entry of a constant table, chosen by a loop variable: `table[var]`.
+    Table(Name, Name),
+    /// Floor division by a positive constant; in stage `naive` only.
+    Div(Box<Affine>, i64),
+}
+
+/// `offset + Σ coefficient · atom`; no coefficient is 0.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Affine {
+    /// Atoms with their coefficients, in canonical order.
+    pub terms: BTreeMap<Atom, i64>,
+    /// The constant part.
+    pub offset: i64,
+}
+
+impl Affine {
+    /// A loop variable.
+    pub fn var(name: impl Into<Name>) -> Self {
+        Self::atom(Atom::Var(name.into()))
+    }
+    /// A run-time extent.
+    pub fn sym(name: impl Into<Name>) -> Self {
+        Self::atom(Atom::Sym(name.into()))
+    }
+    /// An entry of a table.
+    pub fn table(table: impl Into<Name>, var: impl Into<Name>) -> Self {
+        Self::atom(Atom::Table(table.into(), var.into()))
+    }
+    /// An atom by itself.
+    pub fn atom(atom: Atom) -> Self {
+        Affine { terms: BTreeMap::from([(atom, 1)]), offset: 0 }
+    }
+    /// `floor(self / by)`, carried out at once where every coefficient is divisible or the expression is constant.
+    pub fn floor_div(self, by: i64) -> Self {
+        assert!(by >= 1, "division of an index by {by}");
+        if self.terms.values().all(|c| c % by == 0) {
+            let terms = self.terms.into_iter().map(|(a, c)| (a, c / by)).collect();
+            return Affine { terms, offset: self.offset.div_euclid(by) };
+        }
+        Self::atom(Atom::Div(Box::new(self), by))
+    }
+    /// The constant, if nothing else is in it.
+    pub fn as_const(&self) -> Option<i64> {
+        self.terms.is_empty().then_some(self.offset)
+    }
+    /// Whether it is the constant `v`.
+    pub fn is(&self, v: i64) -> bool {
+        self.as_const() == Some(v)
+    }
+    /// The coefficient of an atom, 0 if it is not there.
+    pub fn coef(&self, atom: &Atom) -> i64 {
+        self.terms.get(atom).copied().unwrap_or(0)
+    }
+    /// The coefficient of a loop variable (its uses inside tables and divisions not counted).
+    pub fn coef_of_var(&self, var: &str) -> i64 {
+        self.coef(&Atom::Var(var.into()))
+    }
+    /// Whether a loop variable occurs anywhere, tables and divisions included.
+    pub fn uses_var(&self, var: &str) -> bool {
+        self.terms.keys().any(|a| match a {
+            Atom::Sym(_) => false,
+            Atom::Var(v) => v.as_str() == var,
+            Atom::Table(_, v) => v.as_str() == var,
+            Atom::Div(e, _) => e.uses_var(var),
+        })
+    }
+    /// Every loop variable that occurs, tables and divisions included.
+    pub fn vars(&self) -> Vec<Name> {
+        let mut out = Vec::new();
+        self.for_each_var(&mut |v| {
+            if !out.contains(v) {
+                out.push(v.clone());
+            }
+        });
+        out
+    }
+    fn for_each_var(&self, f: &mut impl FnMut(&Name)) {
+        for a in self.terms.keys() {
+            match a {
+                Atom::Sym(_) => {}
+                Atom::Var(v) | Atom::Table(_, v) => f(v),
+                Atom::Div(e, _) => {
+                    for v in e.vars() {
+                        f(&v)
+                    }
+                }
+            }
+        }
+    }
+    /// Adds `coef * atom` in place.
+    pub fn add_term(&mut self, atom: Atom, coef: i64) {
+        let c = self.terms.entry(atom.clone()).or_insert(0);
+        *c += coef;
+        if *c == 0 {
+            self.terms.remove(&atom);
+        }
+    }
+    /// The expression with each atom replaced by what `f` says (`None` keeps it); divisions are rebuilt from their new insides.
+    pub fn map_atoms(&self, f: &mut impl FnMut(&Atom) -> Option<Affine>) -> Affine {
+        let mut out = Affine::from(self.offset);
+        for (a, &c) in &self.terms {
+            let new = f(a).unwrap_or_else(|| match a {
+                Atom::Div(e, by) => e.map_atoms(f).floor_div(*by),
+                _ => Affine::atom(a.clone()),
+            });
+            out = out + new * c;
+        }
+        out
+    }
+    /// The expression with a loop variable replaced. A table indexed by it follows if the replacement is another variable.
+    ///
+    /// # Panics
+    /// If a table is indexed by the variable and the replacement is neither a variable nor the variable itself.
+    pub fn subst(&self, var: &str, by: &Affine) -> Affine {
+        if !self.uses_var(var) {
+            return self.clone();
+        }
+        self.map_atoms(&mut |a| match a {
+            Atom::Var(v) if v.as_str() == var => Some(by.clone()),
+            Atom::Table(t, v) if v.as_str() == var => match by.terms.iter().next() {
+                Some((Atom::Var(w), 1)) if by.terms.len() == 1 && by.offset == 0 => Some(Affine::table(t, w)),
+                _ => panic!("table {t}[{var}] cannot be indexed by {by:?}"),
+            },
+            _ => None,
+        })
+    }
+    /// The value, with atoms looked up by `f`; divisions round down.
+    pub fn eval(&self, f: &mut impl FnMut(&Atom) -> i64) -> i64 {
+        self.terms.iter().fold(self.offset, |s, (a, c)| {
+            s + c * match a {
+                Atom::Div(e, by) => e.eval(f).div_euclid(*by),
+                _ => f(a),
+            }
+        })
+    }
+}
+
+impl From<i64> for Affine {
+    fn from(offset: i64) -> Self {
+        Affine { terms: BTreeMap::new(), offset }
+    }
+}
+impl Add for Affine {
+    type Output = Affine;
+    fn add(mut self, rhs: Affine) -> Affine {
+        for (a, c) in rhs.terms {
+            self.add_term(a, c);
+        }
+        self.offset += rhs.offset;
+        self
+    }
+}
+impl Sub for Affine {
+    type Output = Affine;
+    fn sub(self, rhs: Affine) -> Affine {
+        self + -rhs
+    }
+}
+impl Neg for Affine {
+    type Output = Affine;
+    fn neg(self) -> Affine {
+        self * -1
+    }
+}
+impl Mul<i64> for Affine {
+    type Output = Affine;
+    fn mul(mut self, by: i64) -> Affine {
+        if by == 0 {
+            return Affine::from(0);
+        }
+        self.terms.values_mut().for_each(|c| *c *= by);
+        self.offset *= by;
+        self
+    }
+}
+impl Add<i64> for Affine {
+    type Output = Affine;
+    fn add(mut self, by: i64) -> Affine {
+        self.offset += by;
+        self
+    }
+}
+impl Sub<i64> for Affine {
+    type Output = Affine;
+    fn sub(self, by: i64) -> Affine {
+        self + -by
+    }
+}

@@ -1,0 +1,211 @@
+//! Short constructors for IR, and look-ups by name.
+
+use super::*;
+
+impl Func {
+    /// The buffer of that name.
+    ///
+    /// # Panics
+    /// If there is none: names are resolved by the verifier before anything looks them up.
+    pub fn buffer(&self, name: &str) -> &Buffer {
+        self.find_buffer(name).unwrap_or_else(|| panic!("no buffer {name} in {}", self.name))
+    }
+    /// The buffer of that name, if there is one.
+    pub fn find_buffer(&self, name: &str) -> Option<&Buffer> {
+        self.buffers.iter().find(|b| b.name == name)
+    }
+    /// The table of that name, if there is one.
+    pub fn find_table(&self, name: &str) -> Option<&Table> {
+        self.tables.iter().find(|t| t.name == name)
+    }
+    /// The register of that name, if there is one.
+    pub fn find_reg(&self, name: &str) -> Option<&Reg> {
+        self.regs.iter().find(|r| r.name == name)
+    }
+}
+
+impl Loop {
+    /// `for var in 0..hi`, counted upward by one.
+    pub fn new(var: impl Into<Name>, hi: impl Into<Affine>, body: Vec<Stmt>) -> Self {
+        Loop { var: var.into(), lo: vec![0.into()], hi: vec![hi.into()], step: 1, kind: LoopKind::Seq, body }
+    }
+    /// The same loop with another kind.
+    pub fn kind(mut self, kind: LoopKind) -> Self {
+        self.kind = kind;
+        self
+    }
+    /// The constant trip range `(lo, hi)`, if both bounds are single constants.
+    pub fn const_range(&self) -> Option<(i64, i64)> {
+        match (&self.lo[..], &self.hi[..]) {
+            ([lo], [hi]) => Some((lo.as_const()?, hi.as_const()?)),
+            _ => None,
+        }
+    }
+}
+
+impl From<Loop> for Stmt {
+    fn from(l: Loop) -> Stmt {
+        Stmt::For(l)
+    }
+}
+
+impl Access {
+    /// One element.
+    pub fn at(buffer: impl Into<Name>, index: Vec<Affine>) -> Self {
+        Access { buffer: buffer.into(), index, lanes: None }
+    }
+}
+
+impl Value {
+    /// A single register.
+    pub fn reg(name: impl Into<Name>) -> Value {
+        Value::Reg(name.into(), Vec::new())
+    }
+    /// One element of a buffer.
+    pub fn load(buffer: impl Into<Name>, index: Vec<Affine>) -> Value {
+        Value::Load(Access::at(buffer, index))
+    }
+    /// `a * b + c`, rounded once.
+    pub fn fma(a: Value, b: Value, c: Value) -> Value {
+        Value::Fma(Box::new([a, b, c]))
+    }
+    /// An operation on two values.
+    pub fn bin(op: BinOp, a: Value, b: Value) -> Value {
+        Value::Bin(op, Box::new([a, b]))
+    }
+    /// An operation on one value.
+    pub fn un(op: UnOp, a: Value) -> Value {
+        Value::Un(op, Box::new(a))
+    }
+    /// `if a cmp b { t } else { e }`.
+    pub fn select(cmp: CmpOp, a: Value, b: Value, t: Value, e: Value) -> Value {
+        Value::Select(cmp, Box::new([a, b, t, e]))
+    }
+    /// Rebuilds the value bottom-up through `f`.
+    pub fn map(self, f: &mut impl FnMut(Value) -> Value) -> Value {
+        let v = match self {
+            Value::Const(_) | Value::Reg(..) | Value::Load(_) => self,
+            Value::Fma(a) => Value::Fma(Box::new(a.map(|v| v.map(f)))),
+            Value::Bin(op, a) => Value::Bin(op, Box::new(a.map(|v| v.map(f)))),
+            Value::Un(op, a) => Value::Un(op, Box::new(a.map(f))),
+            Value::Select(op, a) => Value::Select(op, Box::new(a.map(|v| v.map(f)))),
+        };
+        f(v)
+    }
+    /// The operands.
+    pub fn operands(&self) -> &[Value] {
+        match self {
+            Value::Const(_) | Value::Reg(..) | Value::Load(_) => &[],
+            Value::Fma(a) => &a[..],
+            Value::Bin(_, a) => &a[..],
+            Value::Un(_, a) => std::slice::from_ref(a),
+            Value::Select(_, a) => &a[..],
+        }
+    }
+    /// Calls `f` on the value and everything inside it.
+    pub fn visit(&self, f: &mut impl FnMut(&Value)) {
+        f(self);
+        self.operands().iter().for_each(|v| v.visit(f));
+    }
+}
+
+impl Stmt {
+    /// `reg = value`.
+    pub fn set(reg: impl Into<Name>, value: Value) -> Stmt {
+        Stmt::Set { reg: reg.into(), index: Vec::new(), value }
+    }
+    /// `buffer[index] = value`.
+    pub fn store(buffer: impl Into<Name>, index: Vec<Affine>, value: Value) -> Stmt {
+        Stmt::Store { to: Access::at(buffer, index), parts: vec![value], stream: false }
+    }
+    /// `when conds { body }`, or just the body if there is no condition left (then it may be several statements).
+    pub fn when(conds: Vec<Cond>, body: Vec<Stmt>) -> Vec<Stmt> {
+        if conds.is_empty() { body } else { vec![Stmt::When { conds, body }] }
+    }
+    /// The statements directly inside, if any.
+    pub fn body(&self) -> Option<&[Stmt]> {
+        match self {
+            Stmt::For(l) => Some(&l.body),
+            Stmt::When { body, .. } | Stmt::Tile { body, .. } => Some(body),
+            Stmt::Set { .. } | Stmt::Store { .. } => None,
+        }
+    }
+    /// The statements directly inside, if any.
+    pub fn body_mut(&mut self) -> Option<&mut Vec<Stmt>> {
+        match self {
+            Stmt::For(l) => Some(&mut l.body),
+            Stmt::When { body, .. } | Stmt::Tile { body, .. } => Some(body),
+            Stmt::Set { .. } | Stmt::Store { .. } => None,
+        }
+    }
+    /// Calls `f` on the statement and everything inside it, outermost first.
+    pub fn visit(&self, f: &mut impl FnMut(&Stmt)) {
+        f(self);
+        self.body().into_iter().flatten().for_each(|s| s.visit(f));
+    }
+    /// Rewrites every index expression directly in this statement and below.
+    pub fn map_affine(&mut self, f: &mut impl FnMut(&Affine) -> Affine) {
+        let all = |v: &mut Vec<Affine>, f: &mut dyn FnMut(&Affine) -> Affine| v.iter_mut().for_each(|a| *a = f(a));
+        match self {
+            Stmt::For(l) => {
+                all(&mut l.lo, f);
+                all(&mut l.hi, f);
+            }
+            Stmt::When { conds, .. } => conds.iter_mut().for_each(|c| c.map_affine(f)),
+            Stmt::Tile { .. } => {}
+            Stmt::Set { index, value, .. } => {
+                all(index, f);
+                value.map_affine(f);
+            }
+            Stmt::Store { to, parts, .. } => {
+                to.map_affine(f);
+                parts.iter_mut().for_each(|v| v.map_affine(f));
+            }
+        }
+        for s in self.body_mut().into_iter().flatten() {
+            s.map_affine(f);
+        }
+    }
+}
+
+impl Cond {
+    /// Rewrites every index expression in it.
+    pub fn map_affine(&mut self, f: &mut impl FnMut(&Affine) -> Affine) {
+        match self {
+            Cond::Range { lo, e, hi } => [lo, e, hi].into_iter().for_each(|a| *a = f(a)),
+            Cond::Multiple { e, .. } => *e = f(e),
+        }
+    }
+    /// Every index expression in it.
+    pub fn affines(&self) -> Vec<&Affine> {
+        match self {
+            Cond::Range { lo, e, hi } => vec![lo, e, hi],
+            Cond::Multiple { e, .. } => vec![e],
+        }
+    }
+}
+
+impl Access {
+    /// Rewrites every index expression in it.
+    pub fn map_affine(&mut self, f: &mut impl FnMut(&Affine) -> Affine) {
+        self.index.iter_mut().for_each(|a| *a = f(a));
+        if let Some(c) = self.lanes.as_mut().and_then(|l| l.clip.as_mut()) {
+            c.lo.iter_mut().chain(c.hi.iter_mut()).for_each(|a| *a = f(a));
+        }
+    }
+}
+
+impl Value {
+    /// Rewrites every index expression in it.
+    pub fn map_affine(&mut self, f: &mut impl FnMut(&Affine) -> Affine) {
+        match self {
+            Value::Const(_) => {}
+            Value::Reg(_, index) => index.iter_mut().for_each(|a| *a = f(a)),
+            Value::Load(a) => a.map_affine(f),
+            Value::Fma(v) => v.iter_mut().for_each(|v| v.map_affine(f)),
+            Value::Bin(_, v) => v.iter_mut().for_each(|v| v.map_affine(f)),
+            Value::Un(_, v) => v.map_affine(f),
+            Value::Select(_, v) => v.iter_mut().for_each(|v| v.map_affine(f)),
+        }
+    }
+}

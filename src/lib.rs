@@ -1,0 +1,15 @@
+//! polyphase: a compiler for transposed convolutions.
+
+pub mod codegen;
+mod error;
+pub mod interp;
+pub mod ir;
+pub mod passes;
+pub mod plan;
+pub mod problem;
+pub mod reference;
+pub mod runtime;
+
+pub use error::{Error, Kind, Result};
+pub use ir::Elem;
+pub use problem::{Activation, Deconv, Extent, Layout, Merge};

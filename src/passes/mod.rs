@@ -1,0 +1,3 @@
+//! The passes.
+
+pub mod activation;
