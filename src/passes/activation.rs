@@ -1,1 +1,3 @@
-//! To be written.
+//! To be merged.
+/// Nothing yet.
+pub fn run(func: &crate::ir::Func) -> crate::ir::Func { func.clone() }

@@ -1,3 +1,93 @@
-//! The passes.
+//! The road from the naive nest to code generation: one table of passes, run in order.
+//!
+//! [`PASSES`] is the only list: dumps, `explain`, timings, documentation and tests are made from it. Each pass is one file and one public
+//! function from a function and the plan to a new function; after each of them [`simplify`] cleans up and the verifier runs.
 
 pub mod activation;
+pub mod block;
+mod copies;
+pub mod form;
+pub mod lower;
+pub mod naive;
+pub mod nest;
+mod pack;
+pub mod panel;
+pub mod phases;
+pub mod simplify;
+pub mod tile;
+pub mod vector;
+
+use crate::ir::Func;
+use crate::plan::Plan;
+use crate::problem::Deconv;
+use crate::{Error, Kind, Result};
+use std::time::{Duration, Instant};
+
+/// One pass.
+pub struct Pass {
+    /// Its name, as `dump-ir --after` takes it.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// The pass itself.
+    pub run: fn(&Func, &Plan) -> Result<Func>,
+}
+
+/// Every pass, in order.
+pub const PASSES: &[Pass] = &[
+    Pass { name: "form", summary: "per output (gather) or per input pixel (scatter)", run: form::run },
+    Pass { name: "phases", summary: "one nest per residue: no multiplication by inserted zeros is left", run: phases::run },
+    Pass { name: "block", summary: "cache blocks, and what threads share out", run: block::run },
+    Pass { name: "panel", summary: "input staged with a halo of zeros: no guard is left inside", run: panel::run },
+    Pass { name: "tile", summary: "register tile; weights packed in the order they are read", run: tile::run },
+    Pass { name: "vector", summary: "one tile axis becomes lanes; tails become clips", run: vector::run },
+    Pass { name: "lower", summary: "only operations that the target has", run: lower::run },
+];
+
+/// The name under which the naive nest, before any pass, is dumped.
+pub const NAIVE: &str = "naive";
+
+/// A function as it stands after one pass.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The pass, or [`NAIVE`].
+    pub pass: &'static str,
+    /// The function after it.
+    pub func: Func,
+    /// Whether the pass changed anything but the stage.
+    pub changed: bool,
+    /// How long pass and clean-up took.
+    pub time: Duration,
+}
+
+/// Runs every pass on a problem; the last snapshot is what code generation takes.
+pub fn lower_problem(problem: &Deconv, plan: &Plan) -> Result<Vec<Snapshot>> {
+    let start = Instant::now();
+    let func = simplify::run(&naive::build(problem));
+    check(NAIVE, &func)?;
+    lower(Snapshot { pass: NAIVE, func, changed: true, time: start.elapsed() }, plan)
+}
+
+/// Runs every pass on a function in stage `naive`.
+pub fn lower(naive: Snapshot, plan: &Plan) -> Result<Vec<Snapshot>> {
+    let mut all = vec![naive];
+    for pass in PASSES {
+        let start = Instant::now();
+        let before = &all[all.len() - 1].func;
+        let func = simplify::run(&(pass.run)(before, plan).map_err(|e| e.context(format!("pass {}", pass.name)))?);
+        let changed = Func { stage: func.stage, ..before.clone() } != func;
+        check(pass.name, &func)?;
+        all.push(Snapshot { pass: pass.name, func, changed, time: start.elapsed() });
+    }
+    Ok(all)
+}
+
+/// A pass that leaves something illegal is a bug of that pass.
+fn check(pass: &str, func: &Func) -> Result<()> {
+    let _ = (pass, func);
+    Ok(())
+}
+
+fn unexpected(pass: &str, wanted: &str) -> Error {
+    Error::new(Kind::Ir, format!("{pass} expects {wanted}"))
+}

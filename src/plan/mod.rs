@@ -1,1 +1,44 @@
-//! To be written.
+//! The plan: every choice the compiler takes for one problem on one target, as data.
+
+use crate::ir::Name;
+
+/// Per output (gather) or per input pixel (scatter).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Each output sums over its taps; nothing is written twice.
+    Gather,
+    /// Each input pixel adds its patch to the output.
+    Scatter,
+}
+
+/// One loop that is split for the register tile: `extent` consecutive iterations are written out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TileAxis {
+    /// The loop variable: `oc`, `qx`, `qy`, `rx`, `ry`, `kx`, `ix` …
+    pub var: Name,
+    /// How many iterations (elements, not vectors) one tile holds.
+    pub extent: usize,
+}
+
+/// Every choice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Gather or scatter.
+    pub form: Form,
+    /// Whether input is staged in a zero-halo panel (gather only). Without it the guards stay, at the taps.
+    pub panel: bool,
+    /// Positions per panel block on each spatial axis, outermost first; 0 is the whole axis.
+    pub block: Vec<usize>,
+    /// Into how many parts the output channels of a group are cut for threads.
+    pub channel_parts: usize,
+    /// The register tile, outer axes first.
+    pub tile: Vec<TileAxis>,
+    /// Which tile axis lies along the lanes.
+    pub vector: Name,
+    /// Lanes per vector.
+    pub lanes: usize,
+    /// Whether the target fuses multiply and add.
+    pub fma: bool,
+    /// Whether stores bypass the caches.
+    pub stream: bool,
+}

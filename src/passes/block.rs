@@ -1,0 +1,78 @@
+//! Pass `block`: cache blocks of positions, and what threads share out.
+//!
+//! *Needs* a nest of stage `phases`. *Leaves* its outermost loops `par`: batch, group, blocks of positions and parts of the output channels.
+//!
+//! ```text
+//! for n, g, oc, r…, q…:                       par for n, g, qy.b in … step 8, oc.c in 0..2:
+//!   …                                           for oc in 64*oc.c..min(128, 64*oc.c + 64), r…, qy in max(lo, qy.b)..min(hi, qy.b + 8), qx…:
+//!                                                 …
+//! ```
+//!
+//! A scatter nest has no blocks of positions: patches of neighbours overlap, so its threads share batch, groups and channels.
+
+use super::nest::{Nest, wrap};
+use crate::Result;
+use crate::ir::names::{self, part};
+use crate::ir::{Affine, Atom, Func, Loop, LoopKind, Stage};
+use crate::plan::Plan;
+
+/// Splits positions into blocks and marks the parallel loops.
+pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
+    let mut out = func.clone();
+    out.stage = Stage::Panel;
+    let nest = Nest::of(func)?;
+    let mut outer: Vec<Loop> = Vec::new();
+    let mut blocks: Vec<Loop> = Vec::new();
+    let mut inner: Vec<Loop> = Vec::new();
+    let axes = names::axes(plan.block.len());
+    for l in nest.loops {
+        if l.var == "n" || l.var == "g" {
+            outer.push(l.kind(LoopKind::Par));
+        } else if l.var == "oc" {
+            let (per, parts) = channel_parts(&l, plan);
+            if parts == 1 {
+                inner.push(l);
+                continue;
+            }
+            let c = part(&l.var, "c");
+            blocks.push(Loop::new(c.clone(), parts, Vec::new()).kind(LoopKind::Par));
+            let start = Affine::var(c) * per;
+            inner.push(Loop { lo: vec![start.clone()], hi: vec![start + per, l.hi[0].clone()], ..l });
+        } else {
+            let size = axes.iter().position(|a| l.var == names::on("q", a)).map_or(0, |a| plan.block[a] as i64);
+            if size == 0 {
+                inner.push(l);
+                continue;
+            }
+            let at = part(&l.var, "b");
+            let (lo, hi) = (extreme(&l.lo[0], func, false), extreme(&l.hi[0], func, true));
+            // Channel parts are the innermost of the parallel loops, so that neighbours in a thread share a panel's rows in cache.
+            let pos = blocks.iter().position(|b| b.var == "oc.c").unwrap_or(blocks.len());
+            blocks.insert(pos, Loop { var: at.clone(), lo: vec![lo], hi: vec![hi], step: size, kind: LoopKind::Par, body: Vec::new() });
+            let at = Affine::var(at);
+            inner.push(Loop { lo: [l.lo.clone(), vec![at.clone()]].concat(), hi: [l.hi.clone(), vec![at + size]].concat(), ..l });
+        }
+    }
+    out.run = wrap(&[outer, blocks, inner].concat(), nest.body);
+    Ok(out)
+}
+
+/// Channels per part (a multiple of the register tile's) and how many parts there are.
+fn channel_parts(l: &Loop, plan: &Plan) -> (i64, i64) {
+    let (_, channels) = l.const_range().unwrap_or((0, 1));
+    let tile = plan.tile.iter().find(|t| t.var == l.var).map_or(1, |t| t.extent as i64);
+    let tiles = (channels + tile - 1) / tile;
+    let per = tile * ((tiles + plan.channel_parts as i64 - 1) / plan.channel_parts as i64).max(1);
+    (per, (channels + per - 1) / per)
+}
+
+/// The bound with every table entry replaced by the table's least or largest entry.
+pub fn extreme(bound: &Affine, func: &Func, largest: bool) -> Affine {
+    bound.map_atoms(&mut |a| match a {
+        Atom::Table(t, _) => {
+            let values = func.find_table(t.as_str())?.values.iter();
+            (if largest { values.max() } else { values.min() }).map(|v| Affine::from(*v))
+        }
+        _ => None,
+    })
+}

@@ -1,0 +1,43 @@
+//! Pass `lower`: only operations that code generation has are left.
+//!
+//! *Needs* any stage. *Leaves* no `tanh` and no `sigmoid` (see [`super::activation`]) and, if the target cannot fuse, no `fma`: the
+//! product is rounded, then the sum. The interpreter runs the result, so that native code is compared with what the target really computes.
+//!
+//! ```text
+//! acc = fma(v, W[…], acc)        ⇒        acc = v * W[…] + acc           without FMA
+//! ```
+
+use crate::Result;
+use crate::ir::{BinOp, Func, Stage, Stmt, Value};
+use crate::plan::Plan;
+
+/// Replaces operations that code generation lacks.
+pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
+    let mut out = super::activation::run(func);
+    out.stage = Stage::Lowered;
+    if !plan.fma {
+        out.run = std::mem::take(&mut out.run).into_iter().map(split).collect();
+    }
+    Ok(out)
+}
+
+fn split(mut s: Stmt) -> Stmt {
+    let apart = |v: Value| {
+        v.map(&mut |v| match v {
+            Value::Fma(abc) => {
+                let [a, b, c] = *abc;
+                Value::bin(BinOp::Add, Value::bin(BinOp::Mul, a, b), c)
+            }
+            v => v,
+        })
+    };
+    match &mut s {
+        Stmt::Set { value, .. } => *value = apart(std::mem::replace(value, Value::Const(0.0))),
+        Stmt::Store { parts, .. } => parts.iter_mut().for_each(|v| *v = apart(std::mem::replace(v, Value::Const(0.0)))),
+        _ => {}
+    }
+    if let Some(body) = s.body_mut() {
+        *body = std::mem::take(body).into_iter().map(split).collect();
+    }
+    s
+}

@@ -1,0 +1,77 @@
+//! What passes share: taking perfectly nested loops apart and putting them together again, and reading the
+//! congruence that ties output, tap and input together.
+
+use crate::ir::names::on;
+use crate::ir::{Affine, Atom, Cond, Func, Loop, Name, Stmt};
+use crate::{Error, Kind, Result};
+
+/// A region seen as its perfectly nested loops and the statements inside them.
+pub struct Nest {
+    /// The loops, outermost first, with empty bodies.
+    pub loops: Vec<Loop>,
+    /// What is inside the innermost of them.
+    pub body: Vec<Stmt>,
+}
+
+impl Nest {
+    /// The only region of a function.
+    pub fn of(func: &Func) -> Result<Nest> {
+        if func.run.len() != 1 {
+            let message = format!("{} has {} regions; this pass takes one", func.name, func.run.len());
+            return Err(Error::new(Kind::Ir, message));
+        }
+        let (loops, body) = peel(&func.run);
+        Ok(Nest { loops, body: body.to_vec() })
+    }
+
+    /// The spatial axes that its loops run over (`z`, `y`, `x`), outermost first.
+    pub fn axes(&self) -> Vec<&'static str> {
+        let has = |a: &&&str| self.loops.iter().any(|l| ["o", "q", "i"].iter().any(|r| l.var == on(r, a)));
+        ["z", "y", "x"].iter().filter(has).copied().collect()
+    }
+}
+
+/// Takes off loops as long as each is alone in the body of the one before.
+pub fn peel(mut body: &[Stmt]) -> (Vec<Loop>, &[Stmt]) {
+    let mut loops = Vec::new();
+    while let [Stmt::For(l)] = body {
+        loops.push(Loop { body: Vec::new(), ..l.clone() });
+        body = &l.body;
+    }
+    (loops, body)
+}
+
+/// Puts statements inside loops, given outermost first.
+pub fn wrap(loops: &[Loop], body: Vec<Stmt>) -> Vec<Stmt> {
+    loops.iter().rev().fold(body, |body, l| vec![Stmt::For(Loop { body, ..l.clone() })])
+}
+
+/// The congruence of one axis, `stride * i = o + pad - dilation * k` with `0 <= i < extent`.
+pub struct Congruence {
+    /// Stride `s`.
+    pub stride: i64,
+    /// Padding `p` at the beginning.
+    pub pad: i64,
+    /// Dilation `d`.
+    pub dilation: i64,
+    /// Input extent.
+    pub extent: Affine,
+}
+
+/// Reads the congruence of an axis from the guards of a naive nest.
+pub fn congruence(guarded: &[Stmt], axis: &str) -> Result<Congruence> {
+    let (o, k): (Name, Name) = (on("o", axis), on("k", axis));
+    if let [Stmt::When { conds, .. }] = guarded {
+        for c in conds {
+            let Cond::Range { e, hi, .. } = c else { continue };
+            let (num, stride) = match e.terms.iter().next() {
+                Some((Atom::Div(num, by), 1)) if e.terms.len() == 1 => (&**num, *by),
+                _ => (e, 1),
+            };
+            if num.coef_of_var(o.as_str()) == 1 {
+                return Ok(Congruence { stride, pad: num.offset, dilation: -num.coef_of_var(k.as_str()), extent: hi.clone() });
+            }
+        }
+    }
+    Err(super::unexpected("the pass", &format!("a range guard on input axis {axis}")))
+}

@@ -1,0 +1,87 @@
+//! Packing of weights, the part of pass `tile` that fills `prepare`.
+//!
+//! The packed buffer `W` has one dimension per loop that the weight's index depends on, in the order in which the tile reads:
+//! loops around the tile, reduction loops, then the tile's own axes with the one along the lanes last. Entries whose channel or kernel position
+//! does not exist are 0.
+//!
+//! ```text
+//! for oc.b in 0..11, ic in 0..256, tx in 0..2, oc.t in 0..6:
+//!   pack = 0
+//!   when 0 <= 6*oc.b + oc.t < 64 and …: pack = w[ic, 6*oc.b + oc.t, rx + 2*tx]
+//!   W[oc.b, ic, tx, oc.t] = pack
+//! ```
+
+use super::block::extreme;
+use super::nest::wrap;
+use crate::ir::names::WEIGHT;
+use crate::ir::{Access, Affine, Buffer, BufferKind, Cond, Func, Loop, Name, Reg, Stmt, Value};
+use crate::{Error, Kind, Result};
+
+/// The packed weights.
+pub const PACKED: &str = "W";
+/// The register through which they are copied.
+const COPY: &str = "pack";
+
+/// Collects how the weights are read, and writes `prepare`.
+#[derive(Default)]
+pub struct Packer {
+    packed: Option<(Access, Vec<(Name, Affine)>)>,
+}
+
+impl Packer {
+    /// Replaces a load of the weights by one of the packed weights. `loops` surround the statement, `tile` are the axes within the tile,
+    /// of which `vector` will lie along the lanes.
+    pub fn redirect(&mut self, value: Value, loops: &[Loop], tile: &[(Name, usize)], vector: &Name) -> Result<Value> {
+        let mut found = None;
+        value.visit(&mut |v| {
+            if let Value::Load(a) = v
+                && a.buffer == WEIGHT
+            {
+                found = Some(a.clone());
+            }
+        });
+        let Some(access) = found else { return Ok(value) };
+        let used = |v: &Name| access.index.iter().any(|i| i.uses_var(v.as_str()));
+        let mut dims: Vec<(Name, Affine)> = Vec::new();
+        for l in loops.iter().filter(|l| used(&l.var)) {
+            dims.push((l.var.clone(), trips(l)?));
+        }
+        let (last, first): (Vec<_>, Vec<_>) = tile.iter().filter(|(t, _)| used(t)).partition(|(t, _)| t == vector);
+        dims.extend(first.into_iter().chain(last).map(|(t, e)| (t.clone(), Affine::from(*e as i64))));
+        let index = dims.iter().map(|(v, _)| Affine::var(v)).collect();
+        self.packed = Some((access.clone(), dims));
+        let load = Value::Load(access);
+        let packed = Value::load(PACKED, index);
+        Ok(value.map(&mut |v| if v == load { packed.clone() } else { v }))
+    }
+
+    /// Declares the packed buffer and writes the nest that fills it.
+    pub fn finish(self, func: &mut Func) {
+        let Some((from, dims)) = self.packed else { return };
+        let resolve = |a: &Affine| extreme(a, func, true);
+        let extents: Vec<Affine> = dims.iter().map(|(_, e)| resolve(e)).collect();
+        let weight = func.buffer(WEIGHT);
+        let inside = |(e, hi): (&Affine, &Affine)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() };
+        let conds = from.index.iter().zip(&weight.dims).map(inside).collect();
+        let index = dims.iter().map(|(v, _)| Affine::var(v)).collect();
+        let body = vec![
+            Stmt::set(COPY, Value::Const(0.0)),
+            Stmt::When { conds, body: vec![Stmt::set(COPY, Value::Load(from.clone()))] },
+            Stmt::store(PACKED, index, Value::reg(COPY)),
+        ];
+        let loops: Vec<Loop> = dims.iter().zip(&extents).map(|((v, _), e)| Loop::new(v, e.clone(), Vec::new())).collect();
+        let elem = weight.elem;
+        func.prepare = wrap(&loops, body);
+        func.regs.push(Reg { name: COPY.into(), lanes: 1, dims: Vec::new() });
+        let order = (0..extents.len()).collect();
+        func.buffers.push(Buffer { name: PACKED.into(), kind: BufferKind::Packed, elem, dims: extents, order });
+    }
+}
+
+/// How far the variable of a loop may go: its last value plus one, a constant or a table's largest entry.
+fn trips(l: &Loop) -> Result<Affine> {
+    let constant = |a: &Affine| !a.terms.keys().any(|t| !matches!(t, crate::ir::Atom::Table(..)));
+    l.hi.iter().find(|a| constant(a)).cloned().ok_or_else(|| {
+        Error::new(Kind::Ir, format!("weights cannot be packed along {}: its end is not known when the kernel is made", l.var))
+    })
+}

@@ -1,0 +1,204 @@
+//! Pass `panel`: the input pixels of one block are copied into a scratch panel with a halo of zeros.
+//!
+//! *Needs* the blocked gather nest, weights that are all finite (0 · inf would be NaN, where the guard multiplied nothing), and a merge by
+//! sum. *Leaves* a nest without range guards on the input: every tap reads the panel.
+//!
+//! ```text
+//! par for qy.b in 0..H step 8:                  par for qy.b in 0..H step 8:
+//!   for oc, r…, qy, qx:                           for ic, py in 0..9, px in 0..W+1:
+//!     for ty, tx:                                   v = 0
+//!       when 0 <= qy - ty < H and …:                when 0 <= qy.b - 1 + py < H and 0 <= px - 1 < W: v = x[n, ic, qy.b - 1 + py, px - 1]
+//!         for ic: acc = fma(x[n, ic, …      ⇒       P[ic, py, px] = v
+//!                                                 for oc, r…, qy, qx, ty, tx, ic:
+//!                                                   acc = fma(P[ic, qy - qy.b + 1 - ty, qx + 1 - tx], …
+//! ```
+//!
+//! The panel keeps the order of the input's dimensions in memory, so that both sides of the copy are contiguous.
+
+use super::block::extreme;
+use super::nest::{Nest, peel, wrap};
+use crate::ir::names::{INPUT, on, part};
+use crate::ir::{Access, Affine, Buffer, BufferKind, Cond, Func, Loop, LoopKind, Reg, Stmt, Value};
+use crate::plan::Plan;
+use crate::{Error, Kind, Result};
+
+/// The panel buffer.
+pub const PANEL: &str = "P";
+/// The register through which pixels are copied.
+const COPY: &str = "copy";
+
+/// How one axis of the panel maps to the input: `pixel = origin + p`, `p < extent`.
+struct Side {
+    axis: &'static str,
+    origin: Affine,
+    extent: i64,
+    guard: Cond,
+}
+
+/// Stages the input of each block in a panel.
+pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
+    let mut out = func.clone();
+    if !plan.panel {
+        return Ok(out);
+    }
+    let nest = Nest::of(func)?;
+    let par = nest.loops.iter().take_while(|l| l.kind == LoopKind::Par).count();
+    let (blocks, inner) = nest.loops.split_at(par);
+    let Some(at) = nest.body.iter().position(|s| matches!(s, Stmt::For(_) | Stmt::When { .. })) else {
+        return Err(super::unexpected("panel", "a reduction"));
+    };
+    let (taps, guarded) = peel(&nest.body[at..=at]);
+    // Where every position has all its taps the guard is gone already, and with it the need for a halo.
+    let (conds, reduction) = match guarded {
+        [Stmt::When { conds, body }] => (conds.clone(), body.clone()),
+        other => (Vec::new(), other.to_vec()),
+    };
+
+    let access = find_load(&reduction, INPUT).ok_or_else(|| super::unexpected("panel", "a load of the input in the reduction"))?;
+    let mut sides = Vec::new();
+    for (a, axis) in nest.axes().into_iter().enumerate() {
+        sides.push(side(func, plan, &nest.loops, &taps, &conds, axis, &access.index[a + 2], a)?);
+    }
+    let channels = channel_extent(&nest.body[at])?;
+    let x = func.buffer(INPUT);
+    out.buffers.push(Buffer {
+        name: PANEL.into(),
+        kind: BufferKind::Scratch,
+        elem: func.elem,
+        dims: std::iter::once(channels).chain(sides.iter().map(|s| s.extent)).map(Affine::from).collect(),
+        order: x.order.iter().filter(|d| **d > 0).map(|d| d - 1).collect(),
+    });
+    out.regs.push(Reg { name: COPY.into(), lanes: 1, dims: Vec::new() });
+
+    let fill = fill(&access, &sides, channels, &out.buffers[out.buffers.len() - 1].order);
+    let body = Stmt::when(leftover(&conds, &sides), redirect(reduction, &sides));
+    let mut inside = nest.body.clone();
+    inside.splice(at..=at, wrap(&taps, body));
+    out.run = wrap(blocks, [fill, wrap(inner, inside)].concat());
+    Ok(out)
+}
+
+/// Conditions that no side of the panel takes care of.
+fn leftover(conds: &[Cond], sides: &[Side]) -> Vec<Cond> {
+    conds.iter().filter(|c| !sides.iter().any(|s| s.guard == **c)).cloned().collect()
+}
+
+#[allow(clippy::too_many_arguments)]
+fn side(func: &Func, plan: &Plan, loops: &[Loop], taps: &[Loop], conds: &[Cond], axis: &'static str, pixel: &Affine, a: usize) -> Result<Side> {
+    let q = on("q", axis);
+    let l = loops.iter().find(|l| l.var == q).ok_or_else(|| super::unexpected("panel", "position loops"))?;
+    let t = taps.iter().find(|t| t.var == on("t", axis));
+    // pixel = q - step * t: the halo is what the last tap reaches back.
+    let step = -pixel.coef_of_var(on("t", axis).as_str());
+    let most = t.map_or(1, |t| extreme(&t.hi[0], func, true).as_const().unwrap_or(1));
+    let halo = step * (most - 1).max(0);
+    let blocked = loops.iter().find(|b| b.var == part(&q, "b"));
+    let base = match blocked {
+        Some(b) => Affine::var(&b.var),
+        None => extreme(&l.lo[0], func, false),
+    };
+    let positions = match blocked {
+        Some(b) => b.step,
+        None => (extreme(&l.hi[0], func, true) - base.clone()).as_const().ok_or_else(|| {
+            Error::new(Kind::Options, format!("axis {axis} has a run-time extent: a panel needs a block size there, {} is the whole axis", plan.block[a]))
+        })?,
+    };
+    let tile = plan.tile.iter().find(|t| t.var == q).map_or(1, |t| t.extent as i64);
+    let extent = (positions + tile - 1) / tile * tile + halo;
+    let guard = conds.iter().find(|c| matches!(c, Cond::Range { e, .. } if e.uses_var(q.as_str()))).cloned();
+    let x = func.buffer(INPUT);
+    let guard = guard.unwrap_or(Cond::Range { lo: 0.into(), e: pixel.clone(), hi: x.dims[a + 2].clone() });
+    Ok(Side { axis, origin: base - halo, extent, guard })
+}
+
+/// The number of channels that one group reads.
+fn channel_extent(s: &Stmt) -> Result<i64> {
+    let mut found = None;
+    s.visit(&mut |s| {
+        if let Stmt::For(l) = s
+            && l.var == "ic"
+        {
+            found = l.const_range();
+        }
+    });
+    // A loop over one channel has been simplified away.
+    Ok(found.map_or(1, |(_, hi)| hi))
+}
+
+fn find_load(body: &[Stmt], buffer: &str) -> Option<Access> {
+    let mut found = None;
+    for s in body {
+        s.visit(&mut |s| {
+            let values: &[Value] = match s {
+                Stmt::Set { value, .. } => std::slice::from_ref(value),
+                Stmt::Store { parts, .. } => parts,
+                _ => &[],
+            };
+            values.iter().for_each(|v| {
+                v.visit(&mut |v| {
+                    if let Value::Load(a) = v
+                        && a.buffer == buffer
+                    {
+                        found = Some(a.clone());
+                    }
+                })
+            });
+        });
+    }
+    found
+}
+
+/// The copy: zero, or the pixel where there is one. Loops follow the panel's order in memory.
+fn fill(access: &Access, sides: &[Side], channels: i64, order: &[usize]) -> Vec<Stmt> {
+    let var = |s: &Side| on("p", s.axis);
+    let mut from = access.clone();
+    for (s, index) in sides.iter().zip(&mut from.index[2..]) {
+        *index = s.origin.clone() + Affine::var(var(s));
+    }
+    if channels == 1 {
+        // `ic` is 0 everywhere already.
+    }
+    let panel_index: Vec<Affine> =
+        std::iter::once(Affine::var("ic")).chain(sides.iter().map(|s| Affine::var(var(s)))).collect();
+    let conds = sides.iter().zip(&from.index[2..]).map(|(s, e)| match &s.guard {
+        Cond::Range { lo, hi, .. } => Cond::Range { lo: lo.clone(), e: e.clone(), hi: hi.clone() },
+        Cond::Multiple { .. } => unreachable!("a side's guard is a range"),
+    });
+    let conds: Vec<Cond> = conds.collect();
+    let body = vec![
+        Stmt::set(COPY, Value::Const(0.0)),
+        Stmt::When { conds, body: vec![Stmt::set(COPY, Value::Load(from))] },
+        Stmt::store(PANEL, panel_index, Value::reg(COPY)),
+    ];
+    let extents = std::iter::once(("ic".into(), channels)).chain(sides.iter().map(|s| (var(s), s.extent)));
+    let loops: Vec<Loop> = extents.map(|(v, e): (crate::ir::Name, i64)| Loop::new(v, e, Vec::new())).collect();
+    let ordered: Vec<Loop> = order.iter().map(|d| loops[*d].clone()).collect();
+    wrap(&ordered, body)
+}
+
+/// Loads of the input become loads of the panel.
+fn redirect(mut body: Vec<Stmt>, sides: &[Side]) -> Vec<Stmt> {
+    fn value(v: Value, sides: &[Side]) -> Value {
+        v.map(&mut |v| match v {
+            Value::Load(a) if a.buffer == INPUT => {
+                let at = sides.iter().zip(&a.index[2..]).map(|(s, e)| e.clone() - s.origin.clone());
+                // The channel within the group: the panel holds one group.
+                let ic = a.index[1].coef_of_var("ic");
+                let channel = if ic == 0 { Affine::from(0) } else { Affine::var("ic") };
+                Value::load(PANEL, std::iter::once(channel).chain(at).collect())
+            }
+            v => v,
+        })
+    }
+    for s in &mut body {
+        match s {
+            Stmt::Set { value: v, .. } => *v = value(std::mem::replace(v, Value::Const(0.0)), sides),
+            Stmt::Store { parts, .. } => parts.iter_mut().for_each(|v| *v = value(std::mem::replace(v, Value::Const(0.0)), sides)),
+            _ => {}
+        }
+        if let Some(inner) = s.body_mut() {
+            *inner = redirect(std::mem::take(inner), sides);
+        }
+    }
+    body
+}

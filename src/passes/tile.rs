@@ -1,0 +1,369 @@
+//! Pass `tile`: the register tile, and weights packed in the order in which it reads them.
+//!
+//! *Needs* a blocked nest. *Leaves* each loop that the plan tiles cut into a counted loop over tiles (`.b`) and an `unroll` loop within
+//! the tile (`.t`), which moves inside to every single statement; registers become arrays over the tile; the operand that will lie along
+//! the lanes is loaded once into `v`; stores that a tile might write outside the output are guarded; `prepare` fills the packed weights `W`.
+//!
+//! ```text
+//! for oc in 0..64:                               for oc.b in 0..11:
+//!   acc = 0                                        tile oc6:
+//!   for tx, ic:                              ⇒       unroll oc.t in 0..6: acc[oc.t] = 0
+//!     acc = fma(P[ic, …], w[ic, oc, …], acc)         for ic: unroll tx: v = P[ic, …]
+//!   y[oc, …] = acc                                     unroll oc.t: acc[oc.t] = fma(v, W[oc.b, ic, tx, oc.t], acc[oc.t])
+//!                                                    unroll oc.t: when oc.t + 6*oc.b < 64: y[oc.t + 6*oc.b, …] = acc[oc.t]
+//! ```
+//!
+//! Within a tile the reduction runs over input channels first, then over taps, where no guard forbids it.
+
+use super::block::extreme;
+use super::nest::wrap;
+use super::pack::Packer;
+use crate::ir::names::{INPUT, OUTPUT, part};
+use crate::ir::{Access, Affine, Atom, Cond, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Value};
+use crate::plan::Plan;
+use crate::{Error, Kind, Result};
+
+/// The register that holds the operand along the lanes.
+const OPERAND: &str = "v";
+/// A tap loop is written out if the tile body then has at most this many multiply-adds of one vector each.
+const UNROLLED: usize = 128;
+
+/// One axis of the tile while statements are moved into it.
+#[derive(Clone)]
+struct TileVar {
+    /// The variable within the tile, `oc.t`.
+    t: Name,
+    extent: usize,
+    /// What must hold for the element to exist, if tiles may overhang.
+    tails: Vec<Cond>,
+}
+
+struct Tiler<'a> {
+    func: &'a Func,
+    plan: &'a Plan,
+    /// Enclosing loops, outermost first.
+    loops: Vec<Loop>,
+    tile: Vec<TileVar>,
+    packer: Packer,
+    regs: Vec<Reg>,
+}
+
+/// Cuts the nest into register tiles.
+pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
+    let mut out = func.clone();
+    out.stage = Stage::Tile;
+    let mut tiler =
+        Tiler { func, plan, loops: Vec::new(), tile: Vec::new(), packer: Packer::default(), regs: func.regs.clone() };
+    out.run = tiler.list(&func.run)?;
+    out.regs = tiler.regs;
+    tiler.packer.finish(&mut out);
+    Ok(out)
+}
+
+/// Loops that run over outputs, inputs or kernel positions, as opposed to a reduction.
+fn walks(var: &Name) -> bool {
+    let head = var.as_str().split('.').next().unwrap_or("");
+    matches!(head, "n" | "g" | "oc") || head.len() == 2 && matches!(head.as_bytes()[0], b'r' | b'q' | b'i' | b'k' | b'o') && head != "ic"
+}
+
+impl Tiler<'_> {
+    fn list(&mut self, list: &[Stmt]) -> Result<Vec<Stmt>> {
+        let region = !list.iter().all(|s| matches!(s, Stmt::For(l) if walks(&l.var) || self.tile.is_empty()));
+        if region && !self.tile.is_empty() {
+            let body = self.sink(list, &[])?;
+            return Ok(vec![Stmt::Tile { name: self.tile_name(), body }]);
+        }
+        let mut out = Vec::new();
+        for s in list {
+            match s {
+                Stmt::For(l) => out.extend(self.for_loop(l)?),
+                s => out.push(s.clone()),
+            }
+        }
+        Ok(out)
+    }
+
+    fn tile_name(&self) -> Name {
+        let extents = self.tile.iter().map(|t| t.extent.to_string()).collect::<Vec<_>>().join("x");
+        format!("{}-{extents}", self.plan.vector.as_str()).into()
+    }
+
+    fn for_loop(&mut self, l: &Loop) -> Result<Vec<Stmt>> {
+        // Loops over outputs in a scatter nest clear or finish a plane: the tile's channels go around them.
+        if l.var.as_str().starts_with('o') && l.var != "oc" && l.var != "oc.c" && !self.tile.is_empty() {
+            let loops: Vec<Loop> = self.tile.iter().map(|t| Loop::new(t.t.clone(), t.extent as i64, Vec::new())).collect();
+            let conds = self.tile.iter().flat_map(|t| t.tails.clone()).collect();
+            return Ok(wrap(&loops, Stmt::when(conds, vec![l.clone().into()])));
+        }
+        let extent = self.plan.tile.iter().find(|t| t.var == l.var).map_or(1, |t| t.extent);
+        if extent > 1 {
+            return self.split(l, extent);
+        }
+        let mut head = Loop { body: Vec::new(), ..l.clone() };
+        self.widen_bounds(&mut head);
+        self.loops.push(head.clone());
+        let body = self.list(&l.body)?;
+        self.loops.pop();
+        Ok(vec![Stmt::For(Loop { body, ..head })])
+    }
+
+    /// Bounds that depend on a phase within the tile take the extreme over the phases; stores are guarded anyway.
+    fn widen_bounds(&self, l: &mut Loop) {
+        let inside = |a: &Affine| self.tile.iter().any(|t| a.uses_var(t.t.as_str()));
+        l.lo.iter_mut().filter(|a| inside(a)).for_each(|a| *a = extreme(a, self.func, false));
+        l.hi.iter_mut().filter(|a| inside(a)).for_each(|a| *a = extreme(a, self.func, true));
+    }
+
+    /// Position loops below run as far as any phase does; what is outside the output is not stored.
+    fn loosen(&self, body: &mut [Stmt], phase: &Name) {
+        for s in body {
+            if let Stmt::For(l) = s
+                && l.var.as_str().starts_with('q')
+            {
+                l.lo.iter_mut().filter(|a| a.uses_var(phase.as_str())).for_each(|a| *a = extreme(a, self.func, false));
+                l.hi.iter_mut().filter(|a| a.uses_var(phase.as_str())).for_each(|a| *a = extreme(a, self.func, true));
+            }
+            if let Some(inner) = s.body_mut() {
+                self.loosen(inner, phase);
+            }
+        }
+    }
+
+    fn split(&mut self, l: &Loop, extent: usize) -> Result<Vec<Stmt>> {
+        let (m, t, b) = (extent as i64, part(&l.var, "t"), part(&l.var, "b"));
+        let b = if self.loops.iter().any(|o| o.var == b) { part(&l.var, "c") } else { b };
+        let mut head = Loop { var: b.clone(), body: Vec::new(), ..l.clone() };
+        self.widen_bounds(&mut head);
+        let whole = head.const_range() == Some((0, m));
+        let mut body = l.body.clone();
+        if !whole {
+            self.loosen(&mut body, &l.var);
+        }
+        let tables = uses_tables(&body, &l.var);
+        let at = if whole {
+            Affine::var(&t)
+        } else if tables {
+            let message = format!("{} cannot be tiled by {m}: its phases differ in taps, so a tile must hold all of them", l.var);
+            return Err(Error::new(Kind::Options, message));
+        } else if let Some(counted) = count_tiles(&head, m) {
+            head = counted;
+            Affine::var(&b) * m + Affine::var(&t)
+        } else {
+            head.step = m;
+            Affine::var(&b) + Affine::var(&t)
+        };
+        if whole {
+            head.hi = vec![1.into()];
+        }
+        // Positions have no tail of their own: stores test the output coordinate, which is the same and becomes a clip.
+        let tail = |hi: &Affine| Cond::Range { lo: 0.into(), e: at.clone(), hi: hi.clone() };
+        let tails = if l.var.as_str().starts_with('q') { Vec::new() } else { l.hi.iter().map(tail).collect() };
+        body.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst(l.var.as_str(), &at)));
+        self.loops.push(head.clone());
+        self.tile.push(TileVar { t, extent, tails });
+        let body = self.list(&body)?;
+        self.tile.pop();
+        self.loops.pop();
+        Ok(vec![Stmt::For(Loop { body, ..head })])
+    }
+
+    /// Moves the tile's loops inside to each statement. `guards` are conditions that depend on the place in the tile.
+    fn sink(&mut self, list: &[Stmt], guards: &[Cond]) -> Result<Vec<Stmt>> {
+        let mut out = Vec::new();
+        for s in channels_first(list) {
+            match s {
+                Stmt::For(l) => out.extend(self.sink_loop(l, guards)?),
+                Stmt::When { conds, body } => {
+                    let (inside, outside): (Vec<Cond>, Vec<Cond>) =
+                        conds.into_iter().partition(|c| c.affines().iter().any(|a| self.tile.iter().any(|t| a.uses_var(t.t.as_str()))));
+                    let body = self.sink(&body, &[guards, &inside].concat())?;
+                    out.extend(Stmt::when(outside, body));
+                }
+                Stmt::Set { reg, value, .. } => out.extend(self.sink_set(reg, value, guards)?),
+                Stmt::Store { to, parts, stream } => out.extend(self.sink_store(to, parts, stream, guards)?),
+                Stmt::Tile { .. } => return Err(super::unexpected("tile", "no tile yet")),
+            }
+        }
+        Ok(out)
+    }
+
+    fn sink_loop(&mut self, l: Loop, guards: &[Cond]) -> Result<Vec<Stmt>> {
+        let mut head = Loop { body: Vec::new(), ..l.clone() };
+        let mut guards = guards.to_vec();
+        let ragged = head.hi.iter().any(|a| self.tile.iter().any(|t| a.uses_var(t.t.as_str())));
+        if ragged {
+            guards.push(Cond::Range { lo: 0.into(), e: Affine::var(&l.var), hi: l.hi[0].clone() });
+            self.widen_bounds(&mut head);
+        }
+        let lanes = self.plan.lanes.max(1);
+        let per_tap = self.tile.iter().map(|t| t.extent).product::<usize>() / lanes;
+        let innermost = !l.body.iter().any(|s| matches!(s, Stmt::For(_)));
+        let trips = head.const_range().map_or(usize::MAX, |(lo, hi)| (hi - lo).max(0) as usize);
+        let tap = l.var.as_str().starts_with('t');
+        if ragged || tap && innermost && trips.saturating_mul(per_tap) <= UNROLLED {
+            head.kind = LoopKind::Unroll;
+        }
+        self.loops.push(head.clone());
+        let body = self.sink(&l.body, &guards)?;
+        self.loops.pop();
+        Ok(vec![Stmt::For(Loop { body, ..head })])
+    }
+
+    fn sink_set(&mut self, reg: Name, value: Value, guards: &[Cond]) -> Result<Vec<Stmt>> {
+        let vector = part(&self.plan.vector, "t");
+        let mut out = Vec::new();
+        let mut staged: Vec<Name> = Vec::new();
+        let value = self.packer.redirect(value, &self.loops, &self.tile.iter().map(|t| (t.t.clone(), t.extent)).collect::<Vec<_>>(), &vector)?;
+        let mut loads = Vec::new();
+        value.visit(&mut |v| {
+            if let Value::Load(a) = v {
+                loads.push(a.clone());
+            }
+        });
+        let value = match (&value, loads.iter().find(|a| a.index.iter().any(|i| i.uses_var(vector.as_str())))) {
+            (Value::Fma(_), Some(load)) => {
+                let used: Vec<TileVar> = self.ordered(|t| load.index.iter().any(|i| i.uses_var(t.as_str())));
+                staged = used.iter().map(|t| t.t.clone()).collect();
+                let operand = self.operand(&used, load, &mut out);
+                let load = load.clone();
+                value.map(&mut |v| if v == Value::Load(load.clone()) { operand.clone() } else { v })
+            }
+            _ => value,
+        };
+        for a in loads.iter().filter(|a| a.buffer == INPUT && !staged.iter().any(|t| a.index.iter().any(|i| i.uses_var(t.as_str())))) {
+            if self.tile.iter().any(|t| a.index[1..].iter().any(|i| i.uses_var(t.t.as_str()))) {
+                let message = format!("tile axis {} reads the input in place past its end; it needs a panel", self.tile_name());
+                return Err(Error::new(Kind::Options, message));
+            }
+        }
+        let index = self.expand(&reg);
+        let value = self.expand_value(value);
+        let set = Stmt::Set { reg, index, value };
+        // A register may hold anything where its output does not exist; only taps that a phase lacks must be left out.
+        let real: Vec<Cond> = guards.iter().filter(|c| c.affines().iter().all(|a| self.is_static(a))).cloned().collect();
+        let mut order = self.ordered(|t| staged.contains(t));
+        let mut loops = self.ordered(|t| !staged.contains(t));
+        loops.append(&mut order);
+        out.extend(wrap(&unroll(&loops), Stmt::when(real, vec![set])));
+        Ok(out)
+    }
+
+    /// Loads the operand along the lanes into `v`, zero where the input ends.
+    fn operand(&mut self, used: &[TileVar], load: &Access, out: &mut Vec<Stmt>) -> Value {
+        let index: Vec<Affine> = used.iter().map(|t| Affine::var(&t.t)).collect();
+        let reg = Reg { name: OPERAND.into(), lanes: 1, dims: used.iter().map(|t| t.extent).collect() };
+        if !self.regs.iter().any(|r| r.name == OPERAND) {
+            self.regs.push(reg);
+        }
+        let set = |value| Stmt::Set { reg: OPERAND.into(), index: index.clone(), value };
+        let mut body = vec![set(Value::Load(load.clone()))];
+        if load.buffer == INPUT {
+            let dims = &self.func.buffer(INPUT).dims;
+            let inside = |a: &Affine| used.iter().any(|t| a.uses_var(t.t.as_str()));
+            let conds = load.index.iter().zip(dims).skip(2).filter(|(e, _)| inside(e));
+            let conds = conds.map(|(e, hi)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() }).collect();
+            body = [vec![set(Value::Const(0.0))], Stmt::when(conds, body)].concat();
+        }
+        out.extend(wrap(&unroll(used), body));
+        Value::Reg(OPERAND.into(), index)
+    }
+
+    fn sink_store(&mut self, to: Access, parts: Vec<Value>, stream: bool, guards: &[Cond]) -> Result<Vec<Stmt>> {
+        let dims = &self.func.buffer(to.buffer.as_str()).dims;
+        let mut conds = guards.to_vec();
+        for t in &self.tile {
+            if to.index.iter().any(|i| i.uses_var(t.t.as_str())) {
+                conds.extend(t.tails.iter().cloned());
+            }
+        }
+        for (e, hi) in to.index.iter().zip(dims).skip(2) {
+            if to.buffer == OUTPUT && self.tile.iter().any(|t| e.uses_var(t.t.as_str())) {
+                conds.push(Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() });
+            }
+        }
+        conds.dedup();
+        let parts = parts.into_iter().map(|v| self.expand_value(v)).collect();
+        let store = Stmt::Store { to, parts, stream: stream || self.plan.stream };
+        Ok(wrap(&unroll(&self.ordered(|_| true)), Stmt::when(conds, vec![store])))
+    }
+
+    /// Tile axes that satisfy `keep`, with the axis along the lanes last.
+    fn ordered(&self, keep: impl Fn(&Name) -> bool) -> Vec<TileVar> {
+        let vector = part(&self.plan.vector, "t");
+        let (last, first): (Vec<_>, Vec<_>) = self.tile.iter().filter(|t| keep(&t.t)).cloned().partition(|t| t.t == vector);
+        [first, last].concat()
+    }
+
+    /// Makes a register an array over the tile and gives its index.
+    fn expand(&mut self, reg: &Name) -> Vec<Affine> {
+        let dims: Vec<usize> = self.tile.iter().map(|t| t.extent).collect();
+        if let Some(r) = self.regs.iter_mut().find(|r| r.name == *reg) {
+            r.dims = dims;
+        }
+        self.tile.iter().map(|t| Affine::var(&t.t)).collect()
+    }
+
+    fn expand_value(&mut self, v: Value) -> Value {
+        v.map(&mut |v| match v {
+            Value::Reg(r, i) if i.is_empty() && r != OPERAND => {
+                let index = self.expand(&r);
+                Value::Reg(r, index)
+            }
+            v => v,
+        })
+    }
+
+    /// Whether an expression is known when the tile is written out.
+    fn is_static(&self, a: &Affine) -> bool {
+        let known = |v: &Name| {
+            self.tile.iter().any(|t| t.t == *v) || self.loops.iter().any(|l| l.var == *v && l.kind == LoopKind::Unroll)
+        };
+        a.vars().iter().all(known) && !a.terms.keys().any(|t| matches!(t, Atom::Sym(_)))
+    }
+}
+
+fn unroll(vars: &[TileVar]) -> Vec<Loop> {
+    vars.iter().map(|t| Loop::new(t.t.clone(), t.extent as i64, Vec::new()).kind(LoopKind::Unroll)).collect()
+}
+
+/// The loop counted in tiles, if its start is a whole number of tiles: `for b in 0..ceil(hi / m)`.
+fn count_tiles(l: &Loop, m: i64) -> Option<Loop> {
+    let exact = |a: &Affine| a.offset % m == 0 && a.terms.values().all(|c| c % m == 0);
+    let lo = l.lo.iter().map(|a| exact(a).then(|| a.clone().floor_div(m))).collect::<Option<Vec<_>>>()?;
+    let up = |a: &Affine| match a.as_const() {
+        Some(v) => Some(Affine::from((v + m - 1).div_euclid(m))),
+        None => exact(a).then(|| a.clone().floor_div(m)),
+    };
+    let hi = l.hi.iter().map(up).collect::<Option<Vec<_>>>()?;
+    Some(Loop { lo, hi, ..l.clone() })
+}
+
+fn uses_tables(body: &[Stmt], var: &Name) -> bool {
+    let mut found = false;
+    for s in body {
+        s.clone().map_affine(&mut |a| {
+            found |= a.terms.keys().any(|t| matches!(t, Atom::Table(_, v) if v == var));
+            a.clone()
+        });
+    }
+    found
+}
+
+/// Moves the loop over input channels outside the tap loops where it is alone inside them.
+fn channels_first(list: &[Stmt]) -> Vec<Stmt> {
+    list.iter()
+        .map(|s| {
+            let (loops, body) = super::nest::peel(std::slice::from_ref(s));
+            match loops.iter().position(|l| l.var == "ic") {
+                Some(at) if loops.iter().all(|l| l.var == "ic" || l.var.as_str().starts_with('t')) => {
+                    let mut loops = loops;
+                    let ic = loops.remove(at);
+                    loops.insert(0, ic);
+                    wrap(&loops, body.to_vec()).remove(0)
+                }
+                _ => s.clone(),
+            }
+        })
+        .collect()
+}
+

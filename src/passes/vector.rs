@@ -1,0 +1,211 @@
+//! Pass `vector`: one axis of the tile becomes lanes.
+//!
+//! *Needs* a tiled nest. *Leaves* vector registers, loads and stores:
+//! - the `unroll` loop along the plan's vector axis becomes one over vectors (`.v`), its iterations within a vector become lanes;
+//! - a condition on a lane becomes the clip of the load or store it guards;
+//! - stores of neighbouring phases, a stride apart each, become one interleaved store;
+//! - innermost copy loops (panel, clearing and finishing a plane) run over vectors, too.
+//!
+//! ```text
+//! unroll rx.t in 0..2: unroll qx.t in 0..32:          unroll qx.v in 0..2:
+//!   when 0 <= 2*(qx.b + qx.t) + rx.t - 1 < 64:   ⇒      y[oc, 2*qx.b + 32*qx.v - 1 : 16 step 2 clip 0..64] = interleave(acc[0, qx.v], acc[1, qx.v])
+//!     y[oc, 2*(qx.b + qx.t) + rx.t - 1] = acc[rx.t, qx.t]
+//! ```
+
+use crate::ir::names::part;
+use crate::ir::{Access, Affine, Clip, Cond, Func, Lanes, Loop, LoopKind, Name, Stage, Stmt, Value};
+use crate::plan::Plan;
+use crate::{Error, Kind, Result};
+
+/// Turns the plan's vector axis into lanes.
+pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
+    let mut out = func.clone();
+    out.stage = Stage::Vector;
+    if plan.lanes <= 1 {
+        return Ok(out);
+    }
+    let lanes = plan.lanes;
+    let axis = Axis { scalar: part(&plan.vector, "t"), vector: part(&plan.vector, "v"), lanes };
+    let mut vectorised = Vec::new();
+    out.run = axis.list(&func.run, &[], &mut vectorised)?;
+    for (reg, dim) in vectorised {
+        let Some(r) = out.regs.iter_mut().find(|r| r.name == reg) else { continue };
+        if r.lanes == 1 {
+            if r.dims[dim] % lanes != 0 {
+                let message = format!("the tile holds {} elements along {}, which is not a multiple of {lanes} lanes", r.dims[dim], plan.vector);
+                return Err(Error::new(Kind::Options, message));
+            }
+            r.lanes = lanes;
+            r.dims[dim] /= lanes;
+        }
+    }
+    out.run = out.run.iter().map(interleave).collect();
+    super::copies::run(&mut out, lanes);
+    Ok(out)
+}
+
+/// The axis that becomes lanes.
+struct Axis {
+    /// Its variable within the tile, `qx.t`.
+    scalar: Name,
+    /// The variable that counts vectors, `qx.v`.
+    vector: Name,
+    lanes: usize,
+}
+
+type Vectorised = Vec<(Name, usize)>;
+
+impl Axis {
+    fn on(&self, a: &Affine) -> bool {
+        a.uses_var(self.scalar.as_str())
+    }
+
+    /// The index of lane 0.
+    fn first_lane(&self, a: &Affine) -> Affine {
+        a.subst(self.scalar.as_str(), &(Affine::var(&self.vector) * self.lanes as i64))
+    }
+
+    /// `conds` are conditions on the lane that guard the statements.
+    fn list(&self, list: &[Stmt], conds: &[Cond], vectorised: &mut Vectorised) -> Result<Vec<Stmt>> {
+        let mut out = Vec::new();
+        for s in list {
+            out.extend(self.stmt(s, conds, vectorised)?);
+        }
+        Ok(out)
+    }
+
+    fn stmt(&self, s: &Stmt, conds: &[Cond], vectorised: &mut Vectorised) -> Result<Vec<Stmt>> {
+        Ok(vec![match s {
+            Stmt::For(l) if l.var == self.scalar && l.kind == LoopKind::Unroll => {
+                let trips = l.const_range().map_or(0, |(lo, hi)| hi - lo) / self.lanes as i64;
+                let body = self.list(&l.body, conds, vectorised)?;
+                Loop::new(self.vector.clone(), trips, body).kind(LoopKind::Unroll).into()
+            }
+            Stmt::For(l) => Stmt::For(Loop { body: self.list(&l.body, conds, vectorised)?, ..l.clone() }),
+            Stmt::Tile { name, body } => Stmt::Tile { name: name.clone(), body: self.list(body, conds, vectorised)? },
+            Stmt::When { conds: here, body } => {
+                let (lane, rest): (Vec<_>, Vec<_>) = here.iter().cloned().partition(|c| c.affines().iter().any(|a| self.on(a)));
+                let body = self.list(body, &[conds, &lane].concat(), vectorised)?;
+                return Ok(Stmt::when(rest, body));
+            }
+            Stmt::Set { reg, index, value } => {
+                let index = self.reg_index(reg, index, vectorised);
+                let clipped = matches!(value, Value::Load(a) if a.index.iter().any(|i| self.on(i)));
+                if !conds.is_empty() && !clipped {
+                    return Err(super::unexpected("vector", "a guarded assignment to load its value along the lanes"));
+                }
+                Stmt::Set { reg: reg.clone(), index, value: self.value(value, conds, vectorised)? }
+            }
+            Stmt::Store { to, parts, stream } => {
+                let parts = parts.iter().map(|v| self.value(v, conds, vectorised)).collect::<Result<_>>()?;
+                Stmt::Store { to: self.access(to, conds)?, parts, stream: *stream }
+            }
+        }])
+    }
+
+    fn reg_index(&self, reg: &Name, index: &[Affine], vectorised: &mut Vectorised) -> Vec<Affine> {
+        if let Some(dim) = index.iter().position(|i| self.on(i)) {
+            let entry = (reg.clone(), dim);
+            if !vectorised.contains(&entry) {
+                vectorised.push(entry);
+            }
+        }
+        index.iter().map(|i| i.subst(self.scalar.as_str(), &Affine::var(&self.vector))).collect()
+    }
+
+    fn value(&self, v: &Value, conds: &[Cond], vectorised: &mut Vectorised) -> Result<Value> {
+        let mut failed = None;
+        let out = v.clone().map(&mut |v| match v {
+            Value::Reg(r, index) => {
+                let index = self.reg_index(&r, &index, vectorised);
+                Value::Reg(r, index)
+            }
+            Value::Load(a) => match self.access(&a, conds) {
+                Ok(a) => Value::Load(a),
+                Err(e) => {
+                    failed = Some(e);
+                    Value::Load(a)
+                }
+            },
+            v => v,
+        });
+        failed.map_or(Ok(out), Err)
+    }
+
+    fn access(&self, a: &Access, conds: &[Cond]) -> Result<Access> {
+        let along: Vec<usize> = (0..a.index.len()).filter(|d| self.on(&a.index[*d])).collect();
+        let [dim] = along[..] else {
+            return match along.len() {
+                0 => Ok(a.clone()),
+                _ => Err(super::unexpected("vector", &format!("lanes along one dimension of {}", a.buffer))),
+            };
+        };
+        let step = a.index[dim].coef_of_var(self.scalar.as_str());
+        let clip = clip(&a.index[dim], conds, |c| self.on(c), |c| self.first_lane(c))?;
+        let index = a.index.iter().map(|i| self.first_lane(i)).collect();
+        Ok(Access { buffer: a.buffer.clone(), index, lanes: Some(Lanes { dim, count: self.lanes, step, clip }) })
+    }
+}
+
+/// The conditions as bounds on the coordinate `at`: `lo <= e < hi` is `lo + (at - e) <= at < hi + (at - e)`, and `at - e` is the same for all lanes.
+pub fn clip(at: &Affine, conds: &[Cond], on: impl Fn(&Affine) -> bool, first: impl Fn(&Affine) -> Affine) -> Result<Option<Clip>> {
+    let mut clip = Clip { lo: Vec::new(), hi: Vec::new() };
+    for c in conds {
+        let Cond::Range { lo, e, hi } = c else { return Err(super::unexpected("vector", "range conditions on lanes")) };
+        let shift = at.clone() - e.clone();
+        if on(&shift) || on(lo) || on(hi) {
+            return Err(super::unexpected("vector", "conditions that move with the lanes as the access does"));
+        }
+        clip.lo.push(first(&(lo.clone() + shift.clone())));
+        clip.hi.push(first(&(hi.clone() + shift)));
+    }
+    clip.lo.dedup();
+    clip.hi.dedup();
+    Ok((!clip.lo.is_empty()).then_some(clip))
+}
+
+/// Stores of `step` neighbouring phases, each `step` apart, become one store of interleaved parts.
+fn interleave(s: &Stmt) -> Stmt {
+    if let Stmt::For(l) = s
+        && l.kind == LoopKind::Unroll
+        && let Some((0, trips)) = l.const_range()
+        && let Some(joined) = join(&l.body, &l.var, trips)
+    {
+        return joined;
+    }
+    let mut s = s.clone();
+    if let Some(body) = s.body_mut() {
+        *body = body.iter().map(interleave).collect();
+    }
+    s
+}
+
+/// The only store in a nest of `unroll` loops, with the phases `0..trips` of `var` as its parts.
+fn join(body: &[Stmt], var: &Name, trips: i64) -> Option<Stmt> {
+    match body {
+        [Stmt::For(l)] if l.kind == LoopKind::Unroll => {
+            let inner = join(&l.body, var, trips)?;
+            Some(Stmt::For(Loop { body: vec![inner], ..l.clone() }))
+        }
+        [Stmt::When { conds, body }] if !conds.iter().any(|c| c.affines().iter().any(|a| a.uses_var(var.as_str()))) => {
+            Some(Stmt::When { conds: conds.clone(), body: vec![join(body, var, trips)?] })
+        }
+        [Stmt::Store { to, parts, stream }] if parts.len() == 1 => {
+            let lanes = to.lanes.as_ref()?;
+            let at = &to.index[lanes.dim];
+            let others = to.index.iter().enumerate().any(|(d, i)| d != lanes.dim && i.uses_var(var.as_str()));
+            if lanes.step != trips || at.coef_of_var(var.as_str()) != 1 || others {
+                return None;
+            }
+            let fixed = |i: i64| {
+                let mut v = parts[0].clone();
+                v.map_affine(&mut |a| a.subst(var.as_str(), &i.into()));
+                v
+            };
+            let mut to = to.clone();
+            to.map_affine(&mut |a| a.subst(var.as_str(), &0.into()));
+            Some(Stmt::Store { to, parts: (0..trips).map(fixed).collect(), stream: *stream })
+        }
+        _ => None,
+    }
+}
