@@ -13,6 +13,8 @@ use polyphase::Elem;
 use polyphase::ir::{Access, Affine, BinOp, Func, Lanes, Loop, LoopKind, Reg, Stage, Stmt, UnOp, Value};
 use polyphase::passes::activation;
 
+/// The contract is 4 ulp; the method leaves less, and losing that margin would be a mistake somewhere.
+const BOUND: f64 = 2.5;
 const OPS: [UnOp; 2] = [UnOp::Tanh, UnOp::Sigmoid];
 
 fn func(elem: Elem, regs: Vec<Reg>, run: Vec<Stmt>) -> Func {
@@ -80,7 +82,7 @@ fn worst32(op: UnOp, f: &Func, fused: bool, x: &[f32], exact: &[f64]) -> (f64, f
             _ => assert!((0.0..=1.0).contains(&y) && y.is_sign_positive(), "{op:?}({x:e}) = {y:e}"),
         }
         let e = ulps32(y, exact);
-        assert!(e <= 4.0, "{op:?}({x:e}) = {y:e}, exactly {exact:e}: {e} ulp");
+        assert!(e <= BOUND, "{op:?}({x:e}) = {y:e}, exactly {exact:e}: {e} ulp");
         if e > worst.0 {
             worst = (e, x);
         }
@@ -160,7 +162,7 @@ fn sample64() -> Vec<f64> {
     at.extend((0..160).map(|k| k as f64 * 0.25 * std::f64::consts::LN_2));
     at.extend((1990..2152).map(|k| k as f64 * 0.5 * std::f64::consts::LN_2));
     for at in at {
-        x.extend((0..40u64).map(|k| f64::from_bits(at.to_bits() + k - 20)));
+        x.extend((0..40u64).map(|k| f64::from_bits((at.to_bits() + k).saturating_sub(20))));
         x.extend((0..40u64).map(|k| f64::from_bits(at.to_bits() + (k << 38))));
     }
     let negative: Vec<_> = x.iter().map(|x| -x).collect();
@@ -184,7 +186,7 @@ fn f64_stays_within_4_ulp_of_the_exact_value() {
                 _ => assert!((0.0..=1.0).contains(&y) && y.is_sign_positive(), "{op:?}({x:e}) = {y:e}"),
             }
             let e = exact::ulps64(op, x, y);
-            assert!(e <= 4.0, "{op:?}({x:e}) = {y:e}, fused {fused}: {e} ulp");
+            assert!(e <= BOUND, "{op:?}({x:e}) = {y:e}, fused {fused}: {e} ulp");
             if e > worst.0 {
                 worst = (e, x);
             }

@@ -33,9 +33,13 @@
 //! -103.97 and -745.13. `pow2` covers normal numbers only, so e is scaled by `2^max(n, floor)` and, in the
 //! numerator alone, by the rest of `2^n`: the one rounding to a denormal is the last, and 1 + e = 1 there.
 //!
-//! *Error.* Q adds 2^-29 (f32, degree 5) and 2^-60 (f64, degree 10) to `e^r - 1`, relative to it. Rounding r and the sums gives m and e an error of about
-//! 1.5 units in the last place, the quotient damps that of m by 2/(m+2) and adds at most one more. MEASURED
-//! `tests/activation.rs` holds these figures.
+//! *Error.* Q adds 2^-29 (f32, degree 5) and 2^-60 (f64, degree 10) to `e^r - 1`, relative to it. Rounding r, `r²Q` and the sum leaves m
+//! and e within about an ulp and a half; the quotient damps the error of m by 2/(m+2), that of e by e/(1+e) or 1/(1+e), and rounds
+//! twice. Near saturation `1 - 2/(m+2)` has one rounding that counts, so results do not turn back.
+//! MEASURED
+//!
+//! The pass works statement by statement: every activation has its own `act.y` until its statement has been executed; `act.x`, `act.n`
+//! and `act.r` are used again by the next one. An operand that is a register is read in place.
 
 use crate::ir::{BinOp, CmpOp, Elem, Func, Name, Reg, Stmt, UnOp, Value};
 
