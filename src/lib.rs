@@ -9,7 +9,8 @@ pub mod plan;
 pub mod problem;
 pub mod reference;
 pub mod runtime;
+pub mod weights;
 
 pub use error::{Error, Kind, Result};
 pub use ir::Elem;
-pub use problem::{Activation, Deconv, Extent, Layout, Merge};
+pub use problem::{Activation, Deconv, DeconvBuilder, Extent, Layout, Merge};

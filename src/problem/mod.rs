@@ -5,6 +5,26 @@
 //! ```text
 //! y[n, oc, s*i - p + d*k] += x[n, ic, i] * w[ic, oc, k]
 //! ```
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `builder.rs` | [`Deconv::torch2d`] and its siblings: PyTorch's words, with everything else this crate knows |
+//! | `validate.rs` | [`Deconv::validate`]: every rule, and the limits |
+//! | `shape.rs` | tensor shapes, symbols, run-time extents |
+//! | `work.rs` | multiplications, phases and their taps |
+//! | `conventions/` | one file per framework |
+//! | `text/` | module repr, JSON, and the compact descriptor |
+
+mod builder;
+pub mod conventions;
+mod shape;
+pub mod text;
+mod validate;
+mod work;
+
+pub use builder::DeconvBuilder;
+pub use validate::{MAX_EXTENT, MAX_STEP};
+pub use work::PhaseInfo;
 
 use crate::ir::{Affine, Elem, Name};
 

@@ -1,0 +1,1 @@
+//! How each framework spells a transposed convolution: one file per framework.

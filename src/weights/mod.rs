@@ -1,0 +1,1 @@
+//! Weights: initialisers, and the layouts of other frameworks.
