@@ -11,7 +11,7 @@
 //! A scatter nest has no blocks of positions: patches of neighbours overlap, so its threads share batch, groups and channels.
 
 use super::nest::{Nest, wrap};
-use crate::Result;
+use crate::{Error, Kind, Result};
 use crate::ir::names::{self, part};
 use crate::ir::{Affine, Atom, Func, Loop, LoopKind, Stage};
 use crate::plan::Plan;
@@ -25,6 +25,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let mut blocks: Vec<Loop> = Vec::new();
     let mut inner: Vec<Loop> = Vec::new();
     let axes = names::axes(plan.block.len());
+    let loops = nest.loops.clone();
     for l in nest.loops {
         if l.var == "n" || l.var == "g" {
             outer.push(l.kind(LoopKind::Par));
@@ -44,8 +45,13 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
                 inner.push(l);
                 continue;
             }
+            let tile = plan.tile.iter().find(|t| t.var == l.var).map_or(1, |t| t.extent as i64);
+            if size % tile != 0 {
+                let message = format!("a block of {size} positions along {} does not hold whole tiles of {tile}", l.var);
+                return Err(Error::new(Kind::Options, message));
+            }
             let at = part(&l.var, "b");
-            let (lo, hi) = (extreme(&l.lo[0], func, false), extreme(&l.hi[0], func, true));
+            let (lo, hi) = (extreme(&l.lo[0], func, phases(&loops), false), extreme(&l.hi[0], func, phases(&loops), true));
             // Channel parts are the innermost of the parallel loops, so that neighbours in a thread share a panel's rows in cache.
             let pos = blocks.iter().position(|b| b.var == "oc.c").unwrap_or(blocks.len());
             blocks.insert(pos, Loop { var: at.clone(), lo: vec![lo], hi: vec![hi], step: size, kind: LoopKind::Par, body: Vec::new() });
@@ -66,13 +72,21 @@ fn channel_parts(l: &Loop, plan: &Plan) -> (i64, i64) {
     (per, (channels + per - 1) / per)
 }
 
-/// The bound with every table entry replaced by the table's least or largest entry.
-pub fn extreme(bound: &Affine, func: &Func, largest: bool) -> Affine {
-    bound.map_atoms(&mut |a| match a {
-        Atom::Table(t, _) => {
-            let values = func.find_table(t.as_str())?.values.iter();
-            (if largest { values.max() } else { values.min() }).map(|v| Affine::from(*v))
-        }
-        _ => None,
+/// The least or largest value of a bound over the phases: tables give their least or largest entry, and so do variables for which `range`
+/// knows `(lo, hi)`.
+pub fn extreme(bound: &Affine, func: &Func, range: impl Fn(&str) -> Option<(i64, i64)>, largest: bool) -> Affine {
+    bound.terms.iter().fold(Affine::from(bound.offset), |sum, (atom, &c)| {
+        let up = largest == (c > 0);
+        let end = match atom {
+            Atom::Table(t, _) => func.find_table(t.as_str()).and_then(|t| if up { t.values.iter().max() } else { t.values.iter().min() }).copied(),
+            Atom::Var(v) => range(v.as_str()).map(|(lo, hi)| if up { hi - 1 } else { lo }),
+            _ => None,
+        };
+        sum + end.map_or_else(|| Affine::atom(atom.clone()) * c, |e| Affine::from(e * c))
     })
+}
+
+/// The constant ranges of the phase loops among `loops`, for [`extreme`].
+pub fn phases(loops: &[Loop]) -> impl Fn(&str) -> Option<(i64, i64)> + '_ {
+    |v| loops.iter().find(|l| l.var == v && v.starts_with('r')).and_then(Loop::const_range)
 }

@@ -11,7 +11,7 @@
 //!   W[oc.b, ic, tx, oc.t] = pack
 //! ```
 
-use super::block::extreme;
+use super::block::{extreme, phases};
 use super::nest::wrap;
 use crate::ir::names::WEIGHT;
 use crate::ir::{Access, Affine, Buffer, BufferKind, Cond, Func, Loop, Name, Reg, Stmt, Value};
@@ -31,7 +31,7 @@ pub struct Packer {
 impl Packer {
     /// Replaces a load of the weights by one of the packed weights. `loops` surround the statement, `tile` are the axes within the tile,
     /// of which `vector` will lie along the lanes.
-    pub fn redirect(&mut self, value: Value, loops: &[Loop], tile: &[(Name, usize)], vector: &Name) -> Result<Value> {
+    pub fn redirect(&mut self, func: &Func, value: Value, loops: &[Loop], tile: &[(Name, usize)], vector: &Name) -> Result<Value> {
         let mut found = None;
         value.visit(&mut |v| {
             if let Value::Load(a) = v
@@ -44,7 +44,7 @@ impl Packer {
         let used = |v: &Name| access.index.iter().any(|i| i.uses_var(v.as_str()));
         let mut dims: Vec<(Name, Affine)> = Vec::new();
         for l in loops.iter().filter(|l| used(&l.var)) {
-            dims.push((l.var.clone(), trips(l)?));
+            dims.push((l.var.clone(), trips(l, func, loops, tile)?));
         }
         let (last, first): (Vec<_>, Vec<_>) = tile.iter().filter(|(t, _)| used(t)).partition(|(t, _)| t == vector);
         dims.extend(first.into_iter().chain(last).map(|(t, e)| (t.clone(), Affine::from(*e as i64))));
@@ -58,8 +58,7 @@ impl Packer {
     /// Declares the packed buffer and writes the nest that fills it.
     pub fn finish(self, func: &mut Func) {
         let Some((from, dims)) = self.packed else { return };
-        let resolve = |a: &Affine| extreme(a, func, true);
-        let extents: Vec<Affine> = dims.iter().map(|(_, e)| resolve(e)).collect();
+        let extents: Vec<Affine> = dims.iter().map(|(_, e)| e.clone()).collect();
         let weight = func.buffer(WEIGHT);
         let inside = |(e, hi): (&Affine, &Affine)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() };
         let conds = from.index.iter().zip(&weight.dims).map(inside).collect();
@@ -78,10 +77,11 @@ impl Packer {
     }
 }
 
-/// How far the variable of a loop may go: its last value plus one, a constant or a table's largest entry.
-fn trips(l: &Loop) -> Result<Affine> {
-    let constant = |a: &Affine| !a.terms.keys().any(|t| !matches!(t, crate::ir::Atom::Table(..)));
-    l.hi.iter().find(|a| constant(a)).cloned().ok_or_else(|| {
+/// How far the variable of a loop may go, over all phases: its last value plus one.
+fn trips(l: &Loop, func: &Func, loops: &[Loop], tile: &[(Name, usize)]) -> Result<Affine> {
+    let range = |v: &str| tile.iter().find(|t| t.0 == v).map(|t| (0, t.1 as i64)).or_else(|| phases(loops)(v));
+    let most = l.hi.iter().map(|hi| extreme(hi, func, range, true)).find(|hi| hi.as_const().is_some());
+    most.ok_or_else(|| {
         Error::new(Kind::Ir, format!("weights cannot be packed along {}: its end is not known when the kernel is made", l.var))
     })
 }

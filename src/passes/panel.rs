@@ -15,7 +15,7 @@
 //!
 //! The panel keeps the order of the input's dimensions in memory, so that both sides of the copy are contiguous.
 
-use super::block::extreme;
+use super::block::{extreme, phases};
 use super::nest::{Nest, peel, wrap};
 use crate::ir::names::{INPUT, on, part};
 use crate::ir::{Access, Affine, Buffer, BufferKind, Cond, Func, Loop, LoopKind, Reg, Stmt, Value};
@@ -88,27 +88,32 @@ fn side(func: &Func, plan: &Plan, loops: &[Loop], taps: &[Loop], conds: &[Cond],
     let q = on("q", axis);
     let l = loops.iter().find(|l| l.var == q).ok_or_else(|| super::unexpected("panel", "position loops"))?;
     let t = taps.iter().find(|t| t.var == on("t", axis));
-    // pixel = q - step * t: the halo is what the last tap reaches back.
-    let step = -pixel.coef_of_var(on("t", axis).as_str());
-    let most = t.map_or(1, |t| extreme(&t.hi[0], func, true).as_const().unwrap_or(1));
-    let halo = step * (most - 1).max(0);
+    // The panel holds every pixel that a position of the block may read through any phase and tap.
+    let last_tap = t.map_or(1, |t| extreme(&t.hi[0], func, phases(loops), true).as_const().unwrap_or(1)).max(1);
+    let reach = |largest| {
+        let range = |v: &str| if v.starts_with('t') { Some((0, last_tap)) } else { phases(loops)(v) };
+        (extreme(pixel, func, range, largest) - Affine::var(&q)).as_const()
+    };
+    let (Some(first), Some(last)) = (reach(false), reach(true)) else {
+        return Err(super::unexpected("panel", &format!("pixels on axis {axis} a constant distance from the position")));
+    };
     let blocked = loops.iter().find(|b| b.var == part(&q, "b"));
     let base = match blocked {
         Some(b) => Affine::var(&b.var),
-        None => extreme(&l.lo[0], func, false),
+        None => extreme(&l.lo[0], func, phases(loops), false),
     };
     let positions = match blocked {
         Some(b) => b.step,
-        None => (extreme(&l.hi[0], func, true) - base.clone()).as_const().ok_or_else(|| {
+        None => (extreme(&l.hi[0], func, phases(loops), true) - base.clone()).as_const().ok_or_else(|| {
             Error::new(Kind::Options, format!("axis {axis} has a run-time extent: a panel needs a block size there, {} is the whole axis", plan.block[a]))
         })?,
     };
     let tile = plan.tile.iter().find(|t| t.var == q).map_or(1, |t| t.extent as i64);
-    let extent = (positions + tile - 1) / tile * tile + halo;
+    let extent = (positions + tile - 1) / tile * tile + last - first;
     let guard = conds.iter().find(|c| matches!(c, Cond::Range { e, .. } if e.uses_var(q.as_str()))).cloned();
     let x = func.buffer(INPUT);
     let guard = guard.unwrap_or(Cond::Range { lo: 0.into(), e: pixel.clone(), hi: x.dims[a + 2].clone() });
-    Ok(Side { axis, origin: base - halo, extent, guard })
+    Ok(Side { axis, origin: base + first, extent, guard })
 }
 
 /// The number of channels that one group reads.

@@ -4,19 +4,21 @@
 //! congruence: on each axis the output loop becomes a loop over phases `r` and one over positions `q`, the tap loop becomes a loop
 //! over the taps `t` of the phase, and the guard becomes a range.
 //!
-//! Counted from the uncropped edge, output `u = o + p` is hit by tap `k` of pixel `i` when `u = s*i + d*k`. With `g = gcd(s, d)` only
-//! residues divisible by `g` occur. Write `k = k0 + (s/g)*t` with `k0 < s/g`: then `u = s*q + d*k0` with `q = i + (d/g)*t`, and each `u`
-//! divisible by `g` has exactly one such `(k0, q)`. So phases are numbered by their first tap, and *every phase reads the
-//! same window* `i = q - (d/g)*t` of the input. Residues that nothing hits are phases without taps.
+//! With an origin `c`, write `o = s*q + r - c`. Output `o` is hit by tap `k` of pixel `i` when `o + p = s*i + d*k`. With `g = gcd(s, d)` the taps that
+//! hit phase `r` are `k0[r]`, `k0[r] + s/g`, …, and tap `t` of them reads pixel `i = q + i0[r] - (d/g)*t`. A residue that nothing hits is a phase
+//! without taps. The plan chooses the origin:
+//! - `c = 0` counts from the first output: every phase starts at `q = 0`, and neighbouring phases store side by side from the edge on;
+//! - `c = p` counts from the uncropped edge: without dilation `k0[r] = r` and `i0[r] = 0`, so every phase reads *the same window*,
+//!   and neighbouring phases have neighbouring taps, which is what phases along the lanes need.
 //!
 //! ```text
-//! for o in 0..O:                                  for r in 0..s, q in lo[r]..I + hi[r]:            o = s*q + off[r] - p
+//! for o in 0..O:                                  for r in 0..s, q in lo[r]..I + hi[r]:            o = s*q + r - c
 //!   for k in 0..K:                                  for t in 0..T[r]:                              k = k0[r] + (s/g)*t
-//!     when (o + p - d*k) % s == 0                     when 0 <= q - (d/g)*t < I:
+//!     when (o + p - d*k) % s == 0                     when 0 <= q + i0[r] - (d/g)*t < I:
 //!      and 0 <= (o + p - d*k)/s < I: …                  …
 //! ```
 //!
-//! Tables that turn out to be constant or arithmetic, as they are without dilation, are written as such by `simplify`.
+//! Tables that turn out to be constant or arithmetic, as most are without dilation, are written as such by `simplify`.
 
 use super::nest::{Congruence, Nest, congruence, peel, wrap};
 use crate::ir::names::on;
@@ -25,7 +27,7 @@ use crate::plan::Plan;
 use crate::{Error, Kind, Result};
 
 /// Replaces the congruence guards by phases.
-pub fn run(func: &Func, _plan: &Plan) -> Result<Func> {
+pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let mut out = func.clone();
     out.stage = Stage::Phases;
     if super::form::is_scatter(func) {
@@ -46,7 +48,7 @@ pub fn run(func: &Func, _plan: &Plan) -> Result<Func> {
     for (axis, o) in axes.iter().zip(outputs) {
         let k = tap_loops.iter().find(|l| l.var == on("k", axis));
         let taps = k.and_then(Loop::const_range).ok_or_else(|| super::unexpected("phases", "a constant number of taps"))?;
-        axis_phases.push(AxisPhases::new(axis, taps.1, &o.hi[0], congruence(guarded, axis)?)?);
+        axis_phases.push(AxisPhases::new(axis, taps.1, &o.hi[0], congruence(guarded, axis)?, plan.aligned)?);
     }
     let rewrite = |stmts: &[Stmt]| -> Vec<Stmt> {
         let mut stmts = stmts.to_vec();
@@ -74,6 +76,8 @@ pub fn run(func: &Func, _plan: &Plan) -> Result<Func> {
 struct AxisPhases {
     axis: &'static str,
     c: Congruence,
+    /// What is added to an output before it is divided by the stride.
+    origin: i64,
     /// `s / gcd(s, d)`: distance of the taps of one phase.
     tap_step: i64,
     /// `d / gcd(s, d)`: distance of the inputs they read.
@@ -82,10 +86,10 @@ struct AxisPhases {
 }
 
 impl AxisPhases {
-    fn new(axis: &'static str, kernel: i64, output: &Affine, c: Congruence) -> Result<Self> {
+    fn new(axis: &'static str, kernel: i64, output: &Affine, c: Congruence, aligned: bool) -> Result<Self> {
         let (s, d) = (c.stride, c.dilation);
         let g = gcd(s, d);
-        let tap_step = s / g;
+        let origin = if aligned { c.pad } else { 0 };
         // The output extent is s * I + rest, by the formula of the operator.
         let rest = output.clone() - c.extent.clone() * s;
         let rest = rest.as_const().ok_or_else(|| {
@@ -94,16 +98,16 @@ impl AxisPhases {
         let ceil = |a: i64| (a + s - 1).div_euclid(s);
         let mut t = [const { Vec::new() }; 5];
         for r in 0..s {
-            // The first s/g phases have taps (if the kernel reaches them); the others lie between, at residues that nothing hits.
-            let (first, shift) = (r % tap_step, r / tap_step);
-            let off = d * first + shift;
-            let taps = if shift == 0 { (kernel - first + tap_step - 1).div_euclid(tap_step).max(0) } else { 0 };
-            let row = [off, first, taps, ceil(c.pad - off), ceil(rest + c.pad - off)];
+            let at = r - origin + c.pad;
+            let first = (0..kernel.min(s / g)).find(|k| (at - d * k).rem_euclid(s) == 0);
+            let (k0, i0) = first.map_or((0, 0), |k| (k, (at - d * k).div_euclid(s)));
+            let taps = first.map_or(0, |k| (kernel - k + s / g - 1) / (s / g));
+            let row = [k0, i0, taps, ceil(origin - r), ceil(rest + origin - r)];
             t.iter_mut().zip(row).for_each(|(t, v)| t.push(v));
         }
-        let names = ["off", "k0", "T", "lo", "hi"];
+        let names = ["k0", "i0", "T", "lo", "hi"];
         let tables = names.iter().zip(t).map(|(n, values)| Table { name: on(&format!("{n}."), axis), values }).collect();
-        Ok(AxisPhases { axis, c, tap_step, pixel_step: d / g, tables })
+        Ok(AxisPhases { axis, c, origin, tap_step: s / g, pixel_step: d / g, tables })
     }
 
     fn var(&self, role: &str) -> Affine {
@@ -123,9 +127,9 @@ impl AxisPhases {
     fn tap_loop(&self) -> Loop {
         Loop::new(on("t", self.axis), self.table("T"), Vec::new())
     }
-    /// The input pixel, the same window for every phase.
+    /// The input pixel.
     fn pixel(&self) -> Affine {
-        self.var("q") - self.var("t") * self.pixel_step
+        self.var("q") + self.table("i0") - self.var("t") * self.pixel_step
     }
     fn guard(&self) -> Cond {
         Cond::Range { lo: 0.into(), e: self.pixel(), hi: self.c.extent.clone() }
@@ -134,11 +138,11 @@ impl AxisPhases {
     fn rewrite(&self, a: &Affine) -> Affine {
         let (o, k) = (on("o", self.axis), on("k", self.axis));
         if self.c.stride == 1 && a.coef_of_var(o.as_str()) == 1 && a.coef_of_var(k.as_str()) == -self.c.dilation {
-            return a.clone() - Affine::var(o) + Affine::var(k) * self.c.dilation - self.c.pad + self.pixel();
+            return a.clone() - Affine::var(&o) + Affine::var(k) * self.c.dilation - self.c.pad + self.pixel();
         }
         a.map_atoms(&mut |atom| match atom {
             Atom::Div(e, _) if e.uses_var(o.as_str()) => Some(self.pixel()),
-            Atom::Var(v) if *v == o => Some(self.var("q") * self.c.stride + self.table("off") - self.c.pad),
+            Atom::Var(v) if *v == o => Some(self.var("q") * self.c.stride + self.var("r") - self.origin),
             Atom::Var(v) if *v == k => Some(self.table("k0") + self.var("t") * self.tap_step),
             _ => None,
         })

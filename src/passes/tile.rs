@@ -15,7 +15,7 @@
 //!
 //! Within a tile the reduction runs over input channels first, then over taps, where no guard forbids it.
 
-use super::block::extreme;
+use super::block::{extreme, phases};
 use super::nest::wrap;
 use super::pack::Packer;
 use crate::ir::names::{INPUT, OUTPUT, part};
@@ -110,18 +110,20 @@ impl Tiler<'_> {
     /// Bounds that depend on a phase within the tile take the extreme over the phases; stores are guarded anyway.
     fn widen_bounds(&self, l: &mut Loop) {
         let inside = |a: &Affine| self.tile.iter().any(|t| a.uses_var(t.t.as_str()));
-        l.lo.iter_mut().filter(|a| inside(a)).for_each(|a| *a = extreme(a, self.func, false));
-        l.hi.iter_mut().filter(|a| inside(a)).for_each(|a| *a = extreme(a, self.func, true));
+        let range = |v: &str| self.tile.iter().find(|t| t.t == v).map(|t| (0, t.extent as i64));
+        l.lo.iter_mut().filter(|a| inside(a)).for_each(|a| *a = extreme(a, self.func, range, false));
+        l.hi.iter_mut().filter(|a| inside(a)).for_each(|a| *a = extreme(a, self.func, range, true));
     }
 
     /// Position loops below run as far as any phase does; what is outside the output is not stored.
-    fn loosen(&self, body: &mut [Stmt], phase: &Name) {
+    fn loosen(&self, body: &mut [Stmt], phase: &Loop) {
+        let (var, loops) = (phase.var.as_str(), std::slice::from_ref(phase));
         for s in body {
             if let Stmt::For(l) = s
                 && l.var.as_str().starts_with('q')
             {
-                l.lo.iter_mut().filter(|a| a.uses_var(phase.as_str())).for_each(|a| *a = extreme(a, self.func, false));
-                l.hi.iter_mut().filter(|a| a.uses_var(phase.as_str())).for_each(|a| *a = extreme(a, self.func, true));
+                l.lo.iter_mut().filter(|a| a.uses_var(var)).for_each(|a| *a = extreme(a, self.func, phases(loops), false));
+                l.hi.iter_mut().filter(|a| a.uses_var(var)).for_each(|a| *a = extreme(a, self.func, phases(loops), true));
             }
             if let Some(inner) = s.body_mut() {
                 self.loosen(inner, phase);
@@ -134,10 +136,15 @@ impl Tiler<'_> {
         let b = if self.loops.iter().any(|o| o.var == b) { part(&l.var, "c") } else { b };
         let mut head = Loop { var: b.clone(), body: Vec::new(), ..l.clone() };
         self.widen_bounds(&mut head);
+        if l.var.as_str().starts_with('q') {
+            // Tiles start where the block (and with it the panel) does, whatever the phase.
+            let block = self.loops.iter().find(|o| o.var == part(&l.var, "b"));
+            head.lo = vec![block.map_or_else(|| extreme(&l.lo[0], self.func, phases(&self.loops), false), |b| Affine::var(&b.var))];
+        }
         let whole = head.const_range() == Some((0, m));
         let mut body = l.body.clone();
         if !whole {
-            self.loosen(&mut body, &l.var);
+            self.loosen(&mut body, l);
         }
         let tables = uses_tables(&body, &l.var);
         let at = if whole {
@@ -213,7 +220,7 @@ impl Tiler<'_> {
         let vector = part(&self.plan.vector, "t");
         let mut out = Vec::new();
         let mut staged: Vec<Name> = Vec::new();
-        let value = self.packer.redirect(value, &self.loops, &self.tile.iter().map(|t| (t.t.clone(), t.extent)).collect::<Vec<_>>(), &vector)?;
+        let value = self.packer.redirect(self.func, value, &self.loops, &self.tile.iter().map(|t| (t.t.clone(), t.extent)).collect::<Vec<_>>(), &vector)?;
         let mut loads = Vec::new();
         value.visit(&mut |v| {
             if let Value::Load(a) = v {

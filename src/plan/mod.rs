@@ -25,6 +25,8 @@ pub struct TileAxis {
 pub struct Plan {
     /// Gather or scatter.
     pub form: Form,
+    /// Whether phases count from the uncropped edge, so that all of them read the same window; otherwise from the first output.
+    pub aligned: bool,
     /// Whether input is staged in a zero-halo panel (gather only). Without it the guards stay, at the taps.
     pub panel: bool,
     /// Positions per panel block on each spatial axis, outermost first; 0 is the whole axis.
