@@ -36,7 +36,13 @@
 //! *Error.* Q adds 2^-29 (f32, degree 5) and 2^-60 (f64, degree 10) to `e^r - 1`, relative to it. Rounding r, `r²Q` and the sum leaves m
 //! and e within about an ulp and a half; the quotient damps the error of m by 2/(m+2), that of e by e/(1+e) or 1/(1+e), and rounds
 //! twice. Near saturation `1 - 2/(m+2)` has one rounding that counts, so results do not turn back.
-//! MEASURED
+//!
+//! | largest error, ulp | tanh fused | tanh split | sigmoid fused | sigmoid split |
+//! |---|---|---|---|---|
+//! | f32, every input | 2.42 | 2.43 | 2.41 | 2.41 |
+//! | f64, 290 000 inputs | 2.24 | 2.24 | 2.05 | 2.05 |
+//!
+//! (*split*: each fma is a multiplication and an addition.) `tests/activation.rs` holds all of them to 2.5.
 //!
 //! The pass works statement by statement: every activation has its own `act.y` until its statement has been executed; `act.x`, `act.n`
 //! and `act.r` are used again by the next one. An operand that is a register is read in place.
