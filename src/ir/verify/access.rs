@@ -45,15 +45,15 @@ pub(super) fn entry(at: &At<'_>, name: &Name, idx: &[Affine], report: &mut Repor
         if symbolic || e.vars().iter().any(|v| !at.is_unroll(v)) {
             report.add(format!("{name} is indexed by {e}; registers are indexed by constants and unroll variables"));
         } else if let Some((lo, hi)) = at.range(e).filter(|_| !at.guarded) {
-            outside(&format!("{e} of {name}"), (lo, hi), dim as i64, report);
+            outside(&format!("{e} of {name}"), (lo, hi), &Affine::from(dim as i64), report);
         }
     }
     Some(reg.lanes)
 }
 
-/// Reports a range that leaves `0..dim`.
-fn outside(what: &str, (lo, hi): (i64, i64), dim: i64, report: &mut Report) {
-    if lo < 0 || hi >= dim {
+/// Reports a range that leaves `0..dim`; an open extent bounds nothing from above.
+fn outside(what: &str, (lo, hi): (i64, i64), dim: &Affine, report: &mut Report) {
+    if lo < 0 || dim.as_const().is_some_and(|dim| hi >= dim) {
         report.add(format!("index {what} runs from {lo} to {hi}; it must lie in 0..{dim}"));
     }
 }
@@ -147,8 +147,6 @@ fn bounds(at: &At<'_>, a: &Access, buffer: &Buffer, parts: usize, report: &mut R
             }
             more = (l.count as i64 - 1).saturating_mul(l.step).saturating_add(parts as i64 - 1);
         }
-        // An open extent bounds nothing from above.
-        let dim = dim.as_const().unwrap_or(i64::MAX);
         if let Some((lo, hi)) = at.range(e) {
             outside(&format!("{e} of {}", a.buffer), (lo, hi.saturating_add(more)), dim, report);
         }

@@ -125,7 +125,7 @@ fn par_head(at: &At<'_>, l: &Loop, report: &mut Report) {
     } else if !at.outermost {
         report.add("a par loop further in; par loops are the outermost, perfectly nested loops of a region");
     }
-    single(l, "par", report);
+    single(l, "a par", report);
     for e in l.lo.iter().chain(&l.hi) {
         if e.terms.keys().any(|a| !matches!(a, Atom::Sym(_))) {
             report.add(format!("bound {e} of a par loop; it must be affine in symbols only"));
@@ -135,7 +135,7 @@ fn par_head(at: &At<'_>, l: &Loop, report: &mut Report) {
 
 fn unroll_head(at: &At<'_>, l: &Loop, report: &mut Report) {
     report.stage(at.func.stage >= Stage::Tile, "an unroll loop", "from tile on", at.func);
-    single(l, "unroll", report);
+    single(l, "an unroll", report);
     for e in l.lo.iter().chain(&l.hi) {
         let symbolic = e.terms.keys().any(|a| matches!(a, Atom::Sym(_) | Atom::Div(..)));
         if symbolic || e.vars().iter().any(|v| !at.is_unroll(v)) {
@@ -146,7 +146,7 @@ fn unroll_head(at: &At<'_>, l: &Loop, report: &mut Report) {
 
 fn single(l: &Loop, kind: &str, report: &mut Report) {
     if l.lo.len() > 1 || l.hi.len() > 1 {
-        report.add(format!("several bounds on one side of a {kind} loop; it has one lower and one upper bound"));
+        report.add(format!("several bounds on one side of {kind} loop; it has one lower and one upper bound"));
     }
 }
 

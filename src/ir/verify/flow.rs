@@ -1,5 +1,6 @@
 //! Registers are set before they are read: `unroll` loops are written out, so that register arrays are followed
-//! entry by entry; a `when` or a loop that may have no iteration sets nothing for what follows it.
+//! entry by entry; a `when` that unrolled variables do not
+//! decide, or a loop that may have no iteration, sets nothing for what follows it.
 //!
 //! Runs after the other checks, on functions in which names resolve and ranks match. A region starts with
 //! nothing set. Regions that write out to more than [`MOST_STEPS`] statements are followed no further.
@@ -42,8 +43,11 @@ impl<'a> Flow<'a> {
                 Some(Some(_)) => self.all(&l.body, report),
                 None => self.perhaps(&l.body, report),
             },
-            Stmt::When { conds, body } if conds.is_empty() => self.all(body, report),
-            Stmt::When { body, .. } => self.perhaps(body, report),
+            Stmt::When { conds, body } => match self.decided(conds) {
+                Some(true) => self.all(body, report),
+                Some(false) => {}
+                None => self.perhaps(body, report),
+            },
             Stmt::Tile { body, .. } => self.all(body, report),
             Stmt::Set { reg, index, value } => {
                 self.reads(value, report);
@@ -77,6 +81,21 @@ impl<'a> Flow<'a> {
             self.steps += 1;
         }
         self.unrolled.remove(l.var.as_str());
+    }
+
+    /// Whether conditions hold, where unrolled variables decide that.
+    fn decided(&self, conds: &[Cond]) -> Option<bool> {
+        let each: Vec<_> = conds
+            .iter()
+            .map(|c| match c {
+                Cond::Range { lo, e, hi } => {
+                    let e = self.constant(e)?;
+                    Some(self.constant(lo)? <= e && e < self.constant(hi)?)
+                }
+                Cond::Multiple { e, m } => Some(self.constant(e)?.rem_euclid(*m) == 0),
+            })
+            .collect();
+        if each.contains(&Some(false)) { Some(false) } else { each.into_iter().all(|c| c == Some(true)).then_some(true) }
     }
 
     /// The value of an expression in unrolled variables; `None` if a table has no such entry.
