@@ -25,12 +25,15 @@
 
 pub mod affine;
 mod build;
+mod lex;
 pub mod names;
 pub mod parse;
 pub mod print;
 pub mod verify;
 
 pub use affine::{Affine, Atom};
+pub use parse::parse;
+pub use verify::{Diagnostic, verify};
 
 use std::borrow::Borrow;
 use std::fmt;

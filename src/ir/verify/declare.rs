@@ -1,0 +1,120 @@
+//! Invariants of declarations: names, extents, memory order, registers, and what a stage may declare.
+
+use super::super::lex::is_name;
+use super::super::parse::RESERVED;
+use super::*;
+use std::collections::HashMap;
+
+pub(super) fn check(func: &Func, report: &mut Report) {
+    names(func, report);
+    let mut last: Option<&Buffer> = None;
+    for b in &func.buffers {
+        report.within(format!("buffer {}", b.name), |report| {
+            buffer(func, b, report);
+            if let Some(last) = last.filter(|last| !may_follow(last.kind, b.kind)) {
+                report.add(format!(
+                    "a buffer of kind {} stands after {} of kind {}; the order is input, weight, bias, output (each at most once), then the others",
+                    b.kind.name(),
+                    last.name,
+                    last.kind.name()
+                ));
+            }
+        });
+        last = Some(b);
+    }
+    for r in &func.regs {
+        report.within(format!("reg {}", r.name), |report| reg(func, r, report));
+    }
+    if !func.prepare.is_empty() {
+        report.within("prepare", |report| report.stage(func.stage >= Stage::Tile, "a prepare section", "from tile on", func));
+    }
+}
+
+/// Why a name is not one, if so.
+pub(super) fn bad_name(name: &Name) -> Option<String> {
+    if RESERVED.contains(&name.as_str()) {
+        Some(format!("{name} is a reserved word"))
+    } else if !is_name(name.as_str()) {
+        Some(format!("{:?} is not a name; names are letters, digits, `_` and inner `.` after a letter", name.as_str()))
+    } else {
+        None
+    }
+}
+
+fn names(func: &Func, report: &mut Report) {
+    let all = (func.symbols.iter().map(|n| ("symbol", n)))
+        .chain(func.buffers.iter().map(|b| ("buffer", &b.name)))
+        .chain(func.tables.iter().map(|t| ("table", &t.name)))
+        .chain(func.regs.iter().map(|r| ("reg", &r.name)));
+    let mut seen = HashMap::new();
+    for (what, name) in all {
+        report.within(format!("{what} {name}"), |report| {
+            if let Some(why) = bad_name(name) {
+                report.add(why);
+            }
+            if let Some(before) = seen.insert(name, what) {
+                report.add(format!("{name} is declared already, as a {before}; a name is declared once"));
+            }
+        });
+    }
+}
+
+/// Whether a buffer of kind `next` may be declared right after one of kind `last`.
+fn may_follow(last: BufferKind, next: BufferKind) -> bool {
+    let rank = |kind| match kind {
+        BufferKind::Input => 0,
+        BufferKind::Weight => 1,
+        BufferKind::Bias => 2,
+        BufferKind::Output => 3,
+        BufferKind::Packed | BufferKind::Scratch => 4,
+    };
+    rank(last) < rank(next) || rank(last) == 4 && rank(next) == 4
+}
+
+fn buffer(func: &Func, b: &Buffer, report: &mut Report) {
+    for e in &b.dims {
+        if e.as_const().is_some_and(|c| c < 0) {
+            report.add(format!("extent {e} is negative"));
+        }
+        let constant = matches!(b.kind, BufferKind::Weight | BufferKind::Bias | BufferKind::Packed);
+        for (atom, &coef) in &e.terms {
+            match atom {
+                _ if coef == 0 => report.add(format!("extent {e} has a term {atom} with coefficient 0")),
+                Atom::Sym(_) if constant => {
+                    report.add(format!("extent {e} is not constant; the extents of a {} buffer are", b.kind.name()))
+                }
+                Atom::Sym(s) if func.symbols.contains(s) => {}
+                Atom::Sym(s) => report.add(format!("extent {e} uses {s}, which is not a declared symbol")),
+                _ => report.add(format!("extent {e} uses {atom}; extents are affine in symbols only")),
+            }
+        }
+    }
+    let mut sorted = b.order.clone();
+    sorted.sort_unstable();
+    if !sorted.into_iter().eq(0..b.dims.len()) {
+        report.add(format!("order {:?} is not a permutation of the {} dimensions", b.order, b.dims.len()));
+    }
+    if b.elem != func.elem {
+        report.add(format!("element type {} differs from the function's, {}", b.elem.name(), func.elem.name()));
+    }
+    match b.kind {
+        BufferKind::Packed => report.stage(func.stage >= Stage::Tile, "a packed buffer", "from tile on", func),
+        BufferKind::Scratch => report.stage(func.stage >= Stage::Form, "a scratch buffer", "from form on", func),
+        _ => {}
+    }
+}
+
+fn reg(func: &Func, r: &Reg, report: &mut Report) {
+    if r.lanes == 0 {
+        report.add("0 lanes; a register has at least 1");
+    }
+    if r.lanes > 1 {
+        report.stage(func.stage >= Stage::Vector, "a vector register", "from vector on", func);
+    }
+    if !r.dims.is_empty() {
+        report.stage(func.stage >= Stage::Tile, "a register array", "from tile on", func);
+    }
+    if r.dims.contains(&0) {
+        report.add("an extent is 0; it must be at least 1");
+    }
+}
