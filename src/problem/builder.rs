@@ -56,7 +56,11 @@ fn ints<T: TryInto<i64>>(v: impl IntoIterator<Item = T>) -> Vec<i64> {
 
 impl Deconv {
     /// A 1-D layer in PyTorch's convention: weight `[c_in, c_out / groups, k]`.
-    pub fn torch1d<T: TryInto<i64>>(c_in: usize, c_out: usize, kernel: impl IntoIterator<Item = T>) -> DeconvBuilder {
+    pub fn torch1d<T: TryInto<i64>>(
+        c_in: impl TryInto<i64>,
+        c_out: impl TryInto<i64>,
+        kernel: impl IntoIterator<Item = T>,
+    ) -> DeconvBuilder {
         DeconvBuilder::new(1, c_in, c_out, kernel)
     }
     /// A 2-D layer in PyTorch's convention: weight `[c_in, c_out / groups, ky, kx]`.
@@ -67,11 +71,19 @@ impl Deconv {
     /// assert_eq!(open.symbols().iter().map(|s| s.as_str()).collect::<Vec<_>>(), ["N", "H", "W"]);
     /// # Ok::<(), polyphase::Error>(())
     /// ```
-    pub fn torch2d<T: TryInto<i64>>(c_in: usize, c_out: usize, kernel: impl IntoIterator<Item = T>) -> DeconvBuilder {
+    pub fn torch2d<T: TryInto<i64>>(
+        c_in: impl TryInto<i64>,
+        c_out: impl TryInto<i64>,
+        kernel: impl IntoIterator<Item = T>,
+    ) -> DeconvBuilder {
         DeconvBuilder::new(2, c_in, c_out, kernel)
     }
     /// A 3-D layer in PyTorch's convention: weight `[c_in, c_out / groups, kz, ky, kx]`.
-    pub fn torch3d<T: TryInto<i64>>(c_in: usize, c_out: usize, kernel: impl IntoIterator<Item = T>) -> DeconvBuilder {
+    pub fn torch3d<T: TryInto<i64>>(
+        c_in: impl TryInto<i64>,
+        c_out: impl TryInto<i64>,
+        kernel: impl IntoIterator<Item = T>,
+    ) -> DeconvBuilder {
         DeconvBuilder::new(3, c_in, c_out, kernel)
     }
 }
