@@ -58,8 +58,8 @@ fn check(text: &str, plan: &Plan) {
         "x" => xx.as_mut_ptr() as *mut u8, "w" => ww.as_mut_ptr() as *mut u8, "bias" => bb.as_mut_ptr() as *mut u8, "y" => y.as_mut_ptr() as *mut u8,
         _ => m.as_mut_ptr() as *mut u8 }).collect();
     if let Some(p) = native.prepare { unsafe { p(ptrs.as_ptr(), [].as_ptr(), 0, 1) } }
-    for (r, s) in native.regions.iter().zip(&func.run) {
-        let mut tasks = 1; let mut s = s;
+    {
+        let r = native.run; let mut tasks = 1; let mut s = &func.run[0];
         while let polyphase::ir::Stmt::For(l) = s { if l.kind != polyphase::ir::LoopKind::Par { break }
             tasks *= (l.hi[0].as_const().unwrap() - l.lo[0].as_const().unwrap() + l.step - 1) / l.step; 
             if l.body.len() != 1 { break } s = &l.body[0]; }

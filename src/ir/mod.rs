@@ -158,8 +158,7 @@ pub struct Func {
     pub regs: Vec<Reg>,
     /// Runs once, when the kernel is made: fills the `Packed` buffers from the weights. It uses no symbols.
     pub prepare: Vec<Stmt>,
-    /// Runs per inference. Each top-level statement is a *region*; regions run one after the other. Only the
-    /// outermost perfectly nested loops of a region may be `par`: they are what threads share out.
+    /// Runs per inference. Only the outermost, perfectly nested loops may be `par`: they are what threads share out.
     pub run: Vec<Stmt>,
 }
 
@@ -220,7 +219,7 @@ pub struct Reg {
 pub enum LoopKind {
     /// One after the other, counted.
     Seq,
-    /// Independent; outermost loops of a region only. Bounds are single affine expressions in symbols.
+    /// Independent; the outermost, perfectly nested loops of `run` only. Bounds are single affine expressions in symbols.
     Par,
     /// Written out by code generation; bounds are constants (they may use outer `unroll` variables and tables of them).
     Unroll,

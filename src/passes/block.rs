@@ -20,7 +20,7 @@ use crate::plan::Plan;
 pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let mut out = func.clone();
     out.stage = Stage::Panel;
-    let nest = Nest::of(func)?;
+    let nest = Nest::of(func);
     let mut outer: Vec<Loop> = Vec::new();
     let mut blocks: Vec<Loop> = Vec::new();
     let mut inner: Vec<Loop> = Vec::new();

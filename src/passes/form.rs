@@ -16,7 +16,7 @@
 
 use super::nest::{Nest, wrap};
 use super::naive::HITS;
-use crate::ir::names::{ACC, on};
+use crate::ir::names::{ACC, OUTPUT, on};
 use crate::ir::{Access, Affine, Atom, BinOp, Buffer, BufferKind, Cond, Func, Loop, Name, Reg, Stage, Stmt, Value};
 use crate::plan::{Form, Plan};
 use crate::Result;
@@ -34,8 +34,8 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
 }
 
 fn scatter(func: &mut Func) -> Result<()> {
-    let nest = Nest::of(func)?;
-    let axes = nest.axes();
+    let nest = Nest::of(func);
+    let axes = super::nest::axes(func);
     let (outer, outputs) = nest.loops.split_at(nest.loops.len() - axes.len());
     let [init @ .., taps, Stmt::Store { to, parts, .. }] = &nest.body[..] else {
         return Err(super::unexpected("form", "initial values, the tap loops and one store"));
@@ -153,10 +153,9 @@ fn reload(v: &Value, home: &impl Fn(&str) -> Option<Access>) -> Value {
     })
 }
 
-/// Whether a function is in scatter form: it walks over input pixels.
+/// Whether a function is in scatter form: patches are added to the output one after the other.
 pub fn is_scatter(func: &Func) -> bool {
-    let mut found = false;
-    func.run.iter().for_each(|s| s.visit(&mut |s| found |= matches!(s, Stmt::For(l) if l.var == on("i", "x"))));
-    found
+    let mut stores = 0;
+    func.run.iter().for_each(|s| s.visit(&mut |s| stores += usize::from(matches!(s, Stmt::Store { to, .. } if to.buffer == OUTPUT))));
+    stores > 1
 }
-

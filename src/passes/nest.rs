@@ -1,11 +1,11 @@
 //! What passes share: taking perfectly nested loops apart and putting them together again, and reading the
 //! congruence that ties output, tap and input together.
 
-use crate::ir::names::on;
+use crate::ir::names::{self, INPUT, on};
 use crate::ir::{Affine, Atom, Cond, Func, Loop, Name, Stmt};
-use crate::{Error, Kind, Result};
+use crate::Result;
 
-/// A region seen as its perfectly nested loops and the statements inside them.
+/// What runs, seen as its perfectly nested loops and the statements inside them.
 pub struct Nest {
     /// The loops, outermost first, with empty bodies.
     pub loops: Vec<Loop>,
@@ -14,21 +14,16 @@ pub struct Nest {
 }
 
 impl Nest {
-    /// The only region of a function.
-    pub fn of(func: &Func) -> Result<Nest> {
-        if func.run.len() != 1 {
-            let message = format!("{} has {} regions; this pass takes one", func.name, func.run.len());
-            return Err(Error::new(Kind::Ir, message));
-        }
+    /// What a function runs.
+    pub fn of(func: &Func) -> Nest {
         let (loops, body) = peel(&func.run);
-        Ok(Nest { loops, body: body.to_vec() })
+        Nest { loops, body: body.to_vec() }
     }
+}
 
-    /// The spatial axes that its loops run over (`z`, `y`, `x`), outermost first.
-    pub fn axes(&self) -> Vec<&'static str> {
-        let has = |a: &&&str| self.loops.iter().any(|l| ["o", "q", "i"].iter().any(|r| l.var == on(r, a)));
-        ["z", "y", "x"].iter().filter(has).copied().collect()
-    }
+/// The letters of a function's spatial axes, outermost first.
+pub fn axes(func: &Func) -> &'static [&'static str] {
+    names::axes(func.buffer(INPUT).dims.len() - 2)
 }
 
 /// Takes off loops as long as each is alone in the body of the one before.

@@ -41,11 +41,12 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     if !plan.panel {
         return Ok(out);
     }
-    let nest = Nest::of(func)?;
+    let nest = Nest::of(func);
     let par = nest.loops.iter().take_while(|l| l.kind == LoopKind::Par).count();
     let (blocks, inner) = nest.loops.split_at(par);
-    let Some(at) = nest.body.iter().position(|s| matches!(s, Stmt::For(_) | Stmt::When { .. })) else {
-        return Err(super::unexpected("panel", "a reduction"));
+    let Some(at) = nest.body.iter().position(|s| find_load(std::slice::from_ref(s), INPUT).is_some()) else {
+        // Nothing is read: every output is bias only.
+        return Ok(out);
     };
     let (taps, guarded) = peel(&nest.body[at..=at]);
     // Where every position has all its taps the guard is gone already, and with it the need for a halo.
@@ -56,7 +57,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
 
     let access = find_load(&reduction, INPUT).ok_or_else(|| super::unexpected("panel", "a load of the input in the reduction"))?;
     let mut sides = Vec::new();
-    for (a, axis) in nest.axes().into_iter().enumerate() {
+    for (a, axis) in super::nest::axes(func).iter().enumerate() {
         sides.push(side(func, plan, &nest.loops, &taps, &conds, axis, &access.index[a + 2], a)?);
     }
     let channels = channel_extent(&nest.body[at])?;
@@ -86,13 +87,15 @@ fn leftover(conds: &[Cond], sides: &[Side]) -> Vec<Cond> {
 #[allow(clippy::too_many_arguments)]
 fn side(func: &Func, plan: &Plan, loops: &[Loop], taps: &[Loop], conds: &[Cond], axis: &'static str, pixel: &Affine, a: usize) -> Result<Side> {
     let q = on("q", axis);
-    let l = loops.iter().find(|l| l.var == q).ok_or_else(|| super::unexpected("panel", "position loops"))?;
+    // An axis with a single position has no loop left.
+    let l = loops.iter().find(|l| l.var == q).cloned().unwrap_or_else(|| Loop::new(q.clone(), 1, Vec::new()));
+    let at = if pixel.uses_var(q.as_str()) { Affine::var(&q) } else { Affine::from(0) };
     let t = taps.iter().find(|t| t.var == on("t", axis));
     // The panel holds every pixel that a position of the block may read through any phase and tap.
     let last_tap = t.map_or(1, |t| extreme(&t.hi[0], func, phases(loops), true).as_const().unwrap_or(1)).max(1);
     let reach = |largest| {
         let range = |v: &str| if v.starts_with('t') { Some((0, last_tap)) } else { phases(loops)(v) };
-        (extreme(pixel, func, range, largest) - Affine::var(&q)).as_const()
+        (extreme(pixel, func, range, largest) - at.clone()).as_const()
     };
     let (Some(first), Some(last)) = (reach(false), reach(true)) else {
         return Err(super::unexpected("panel", &format!("pixels on axis {axis} a constant distance from the position")));

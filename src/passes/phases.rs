@@ -33,8 +33,8 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     if super::form::is_scatter(func) {
         return Ok(out);
     }
-    let nest = Nest::of(func)?;
-    let axes = nest.axes();
+    let nest = Nest::of(func);
+    let axes = super::nest::axes(func);
     let (outer, outputs) = nest.loops.split_at(nest.loops.len() - axes.len());
     let Some(at) = nest.body.iter().position(|s| matches!(s, Stmt::For(_))) else {
         return Err(super::unexpected("phases", "tap loops"));

@@ -1,14 +1,14 @@
 //! Code generation by Cranelift: drivers, packing, edges on every target, and tiles of 128-bit vectors.
 //!
-//! *Needs* a verified function in which no `tanh`/`sigmoid` is left (any stage does otherwise). *Leaves* a [`Native`]: one function per
-//! region of `run` and one for `prepare`, all with the signature
+//! *Needs* a verified function in which no `tanh`/`sigmoid` is left (any stage does otherwise). *Leaves* a [`Native`]: a function for
+//! `run` and one for `prepare`, both with the signature
 //!
 //! ```text
 //! extern "C" fn(buffers: *const *mut u8, symbols: *const i64, lo: i64, hi: i64)
 //! ```
 //!
-//! `buffers` has the base address of every buffer of the function, in order; `lo..hi` are the iterations of the region's `par` loops, numbered
-//! with the innermost running fastest, that this call carries out (a region without `par` loops has one).
+//! `buffers` has the base address of every buffer of the function, in order; `lo..hi` are the iterations of the `par` loops, numbered
+//! with the innermost running fastest, that this call carries out (without `par` loops there is one).
 //!
 //! Loops are counted, rotated (tested at the end); `unroll` loops are written out. What an address owes to outer loops is computed before the
 //! inner loop starts ([`address`]). Vectors wider than 128 bits are several values ([`value`]).
@@ -29,7 +29,7 @@ use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, default_libcall_names};
 use std::collections::HashMap;
 
-/// A region's native code.
+/// Native code of a section.
 pub type Entry = unsafe extern "C" fn(*const *mut u8, *const i64, i64, i64);
 
 /// The native code of one function. Dropping it returns its pages.
@@ -37,8 +37,8 @@ pub struct Native {
     module: Option<JITModule>,
     /// `prepare`, if there is anything to pack.
     pub prepare: Option<Entry>,
-    /// One function per region of `run`.
-    pub regions: Vec<Entry>,
+    /// `run`.
+    pub run: Entry,
     /// The pieces of code, for dumps: name, Cranelift IR if Cranelift made it, machine code.
     pub pieces: Vec<Piece>,
 }
@@ -85,16 +85,15 @@ pub fn compile(func: &Func, isa: Isa) -> Result<Native> {
     let mut unit = Unit { func, isa, module, pieces: Vec::new(), tables: HashMap::new() };
     unit.define_tables()?;
     let prepare = if func.prepare.is_empty() { None } else { Some(unit.function("prepare", &func.prepare)?) };
-    let regions = func.run.iter().enumerate();
-    let regions = regions.map(|(i, s)| unit.function(&format!("run{i}"), std::slice::from_ref(s))).collect::<Result<Vec<_>>>()?;
+    let run = unit.function("run", &func.run)?;
     let Unit { mut module, pieces, .. } = unit;
     module.finalize_definitions().map_err(|e| refused(&e))?;
     let entry = |id: FuncId| {
         // SAFETY: the function was defined above with exactly this signature and has been finalized.
         unsafe { std::mem::transmute::<*const u8, Entry>(module.get_finalized_function(id)) }
     };
-    let (prepare, regions) = (prepare.map(entry), regions.into_iter().map(entry).collect());
-    Ok(Native { prepare, regions, pieces, module: Some(module) })
+    let (prepare, run) = (prepare.map(entry), entry(run));
+    Ok(Native { prepare, run, pieces, module: Some(module) })
 }
 
 fn refused(e: &dyn std::fmt::Display) -> Error {

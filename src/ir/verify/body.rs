@@ -43,7 +43,7 @@ impl At<'_> {
 pub(super) fn check(func: &Func, report: &mut Report) {
     for (section, body, prepare) in [("prepare", &func.prepare, true), ("run", &func.run, false)] {
         report.within(section, |report| {
-            let at = At { func, prepare, scopes: Vec::new(), in_tile: false, guarded: false, outermost: true };
+            let at = At { func, prepare, scopes: Vec::new(), in_tile: false, guarded: false, outermost: body.len() == 1 };
             body.iter().for_each(|s| statement(&at, s, report));
         });
     }

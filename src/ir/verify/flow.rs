@@ -2,13 +2,13 @@
 //! entry by entry; a `when` that unrolled variables do not
 //! decide, or a loop that may have no iteration, sets nothing for what follows it.
 //!
-//! Runs after the other checks, on functions in which names resolve and ranks match. A region starts with
-//! nothing set. Regions that write out to more than [`MOST_STEPS`] statements are followed no further.
+//! Runs after the other checks, on functions in which names resolve and ranks match. A section starts with
+//! nothing set. Sections that write out to more than [`MOST_STEPS`] statements are followed no further.
 
 use super::*;
 use std::collections::{HashMap, HashSet};
 
-/// Statements that are followed in one region.
+/// Statements that are followed in one section.
 const MOST_STEPS: usize = 1 << 17;
 
 struct Flow<'a> {
@@ -22,10 +22,8 @@ struct Flow<'a> {
 pub(super) fn check(func: &Func, report: &mut Report) {
     for (section, body) in [("prepare", &func.prepare), ("run", &func.run)] {
         report.within(section, |report| {
-            for region in body {
-                let mut flow = Flow { func, unrolled: HashMap::new(), set: HashSet::new(), steps: 0 };
-                flow.statement(region, report);
-            }
+            let mut flow = Flow { func, unrolled: HashMap::new(), set: HashSet::new(), steps: 0 };
+            flow.all(body, report);
         });
     }
 }
