@@ -20,28 +20,44 @@ fn map2<T: Real>(file: &mut [T], n: usize, to: usize, [a, b]: [(usize, usize); 2
     }
 }
 
-/// `file[to + j] = a * b + c`, rounded once, for each of `n` lanes.
-pub(super) type Fma<T> = fn(file: &mut [T], n: usize, to: usize, args: [(usize, usize); 3]);
+/// The proof that this CPU fuses a multiplication and an addition in one instruction; elsewhere `mul_add` is a call.
+#[derive(Clone, Copy)]
+pub(super) struct HardwareFma(());
 
-/// The fastest that this CPU can do; the bits are the same, since a fused operation has one right result.
-pub(super) fn fastest_fma<T: Real>() -> Fma<T> {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("fma") && is_x86_feature_detected!("avx2") {
-        // SAFETY: the features that `fma_avx2` enables were just found on this CPU.
-        return |file, n, to, args| unsafe { fma_avx2(file, n, to, args) };
+impl HardwareFma {
+    /// The proof, if the CPU has it.
+    pub fn detect() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("fma") && is_x86_feature_detected!("avx2") {
+            return Some(HardwareFma(()));
+        }
+        None
     }
-    fma
 }
 
-/// [`fma`] where `mul_add` is one instruction rather than a call.
+/// `file[to + j] = a * b + c`, rounded once, for each of `n` lanes. The bits do not depend on the hardware.
+#[inline]
+pub(super) fn fma<T: Real>(hardware: Option<HardwareFma>, file: &mut [T], n: usize, to: usize, args: [(usize, usize); 3]) {
+    #[cfg(target_arch = "x86_64")]
+    if hardware.is_some() {
+        // SAFETY: a `HardwareFma` exists only where `detect` found the features that `fma_avx2` enables.
+        unsafe { fma_avx2(file, n, to, args) };
+        return;
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = hardware;
+    fma_lanes(file, n, to, args);
+}
+
+/// [`fma_lanes`] where `mul_add` is one instruction rather than a call.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn fma_avx2<T: Real>(file: &mut [T], n: usize, to: usize, args: [(usize, usize); 3]) {
-    fma(file, n, to, args);
+    fma_lanes(file, n, to, args);
 }
 
 #[inline(always)]
-fn fma<T: Real>(file: &mut [T], n: usize, to: usize, [a, b, c]: [(usize, usize); 3]) {
+fn fma_lanes<T: Real>(file: &mut [T], n: usize, to: usize, [a, b, c]: [(usize, usize); 3]) {
     const BLOCK: usize = 8;
     let mut j = 0;
     while j + BLOCK <= n {

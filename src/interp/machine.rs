@@ -41,7 +41,7 @@ impl<T> Memory<'_, T> {
 /// The state of a run. `COUNT` says whether `counts` is kept.
 pub(super) struct Machine<'p, 'a, T, const COUNT: bool> {
     program: &'p Program,
-    fma: kernels::Fma<T>,
+    fma: Option<kernels::HardwareFma>,
     vars: Vec<i64>,
     exprs: Vec<i64>,
     file: Vec<T>,
@@ -67,7 +67,7 @@ impl<'p, 'a, T: Real, const COUNT: bool> Machine<'p, 'a, T, COUNT> {
         let vars = vec![0; program.slots.len()];
         Machine {
             program,
-            fma: kernels::fastest_fma(),
+            fma: kernels::HardwareFma::detect(),
             vars,
             exprs: program.start.clone(),
             file,
@@ -103,7 +103,7 @@ impl<'p, 'a, T: Real, const COUNT: bool> Machine<'p, 'a, T, COUNT> {
                 }
                 Inst::Fma { n, to, args } => {
                     let (to, args) = (self.place(to)?, self.places(args)?);
-                    (self.fma)(&mut self.file, *n, to, args);
+                    kernels::fma(self.fma, &mut self.file, *n, to, args);
                     self.count_products(*n);
                 }
                 Inst::Bin { op, n, to, args } => {
@@ -171,15 +171,18 @@ impl<'p, 'a, T: Real, const COUNT: bool> Machine<'p, 'a, T, COUNT> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn ix(&self, ix: &Ix) -> i64 {
         match ix {
             Ix::At(id) => self.exprs[*id],
-            Ix::Div(d) => {
-                let terms = d.parts.iter().map(|(e, by, coef)| self.ix(e).div_euclid(*by).wrapping_mul(*coef));
-                terms.fold(self.ix(&d.base), i64::wrapping_add)
-            }
+            Ix::Div(d) => self.divisions(d),
         }
+    }
+
+    #[inline(never)]
+    fn divisions(&self, d: &Divisions) -> i64 {
+        let terms = d.parts.iter().map(|(e, by, coef)| self.ix(e).div_euclid(*by).wrapping_mul(*coef));
+        terms.fold(self.ix(&d.base), i64::wrapping_add)
     }
 
     fn largest(&self, list: &[Ix]) -> i64 {
