@@ -137,7 +137,7 @@ impl Geometry {
             agrees(&format!("input extent of axis {a}"), &p.input[a], input[a])?;
             axes[3 - p.rank() + a] = Self::axis(p, a, input[a])?;
         }
-        if p.groups == 0 || p.c_in % p.groups != 0 || p.c_out % p.groups != 0 {
+        if p.groups == 0 || !p.c_in.is_multiple_of(p.groups) || !p.c_out.is_multiple_of(p.groups) {
             return Err(Error::new(
                 Kind::Problem,
                 format!("{} and {} channels in {} groups; both must be divisible by it", p.c_in, p.c_out, p.groups),

@@ -124,6 +124,45 @@ fn the_naive_nest_of_one_axis_computes_the_formula() {
 }
 
 #[test]
+fn the_naive_nest_of_two_axes_agrees_with_a_loop_over_products() {
+    let (h, w, k, s) = (3, 4, 3, 2);
+    let (oh, ow) = (s * (h - 1) + k, s * (w - 1) + k);
+    let (uy, ux) = (v("oy") - v("ky"), v("ox") - v("kx"));
+    let (iy, ix) = (uy.clone().floor_div(s), ux.clone().floor_div(s));
+    let range = |e: &Affine, hi: i64| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.into() };
+    let conds = vec![Cond::Multiple { e: uy, m: s }, Cond::Multiple { e: ux, m: s }, range(&iy, h), range(&ix, w)];
+    let product = Value::fma(Value::load("x", vec![iy, ix]), Value::load("w", vec![v("ky"), v("kx")]), Value::reg("acc"));
+    let when = Stmt::When { conds, body: vec![Stmt::set("acc", product)] };
+    let taps = Loop::new("ky", k, vec![Loop::new("kx", k, vec![when]).into()]);
+    let body = vec![Stmt::set("acc", Value::Const(0.0)), taps.into(), Stmt::store("y", vec![v("oy"), v("ox")], Value::reg("acc"))];
+    let nest = Loop::new("oy", oh, vec![Loop::new("ox", ow, body).into()]);
+    let buffers =
+        vec![fixed("x", BufferKind::Input, &[h, w]), fixed("w", BufferKind::Weight, &[k, k]), fixed("y", BufferKind::Output, &[oh, ow])];
+    let f = func(buffers, &[("acc", 1, &[])], vec![nest.into()]);
+    let (x, wt) = (ramp(12), ramp(9));
+    let mut want = vec![0.0; (oh * ow) as usize];
+    for (i, t) in (0..12).flat_map(|i| (0..9).map(move |t| (i, t))) {
+        want[((s * (i / w) + t / k) * ow + s * (i % w) + t % k) as usize] += x[i as usize] * wt[t as usize];
+    }
+    let mut y = vec![f32::NAN; want.len()];
+    let counts = interp::execute_counted(&f, &[], Tensors { input: &x, weight: &wt, bias: None, output: &mut y }).unwrap();
+    assert_eq!(y, want);
+    assert_eq!(counts.fmas, 12 * 9);
+}
+
+#[test]
+fn fused_lanes_round_once_on_every_path() {
+    // 11 lanes: a whole block and a rest; the exact square of 1 + ε has a last bit that only a fused operation keeps.
+    let a = 1.0 + f32::EPSILON;
+    let x = || load("x", vec![0.into()], lanes(0, 11, 1, None));
+    let value = Value::fma(x(), x(), Value::Const(f64::from(-1.0 - 2.0 * f32::EPSILON)));
+    let f = x_to_y(11, 11, &[], vec![store("y", vec![0.into()], lanes(0, 11, 1, None), vec![value])]);
+    let mut y = [0.0; 11];
+    run(&f, &[a; 11], &mut y).unwrap();
+    assert_eq!(y, [f32::EPSILON * f32::EPSILON; 11]);
+}
+
+#[test]
 fn dimensions_lie_in_memory_in_the_order_the_buffer_says() {
     let at = || vec![v("c"), v("r"), v("q")];
     let copy = Stmt::store("y", at(), load("x", at(), None));

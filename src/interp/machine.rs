@@ -41,6 +41,7 @@ impl<T> Memory<'_, T> {
 /// The state of a run. `COUNT` says whether `counts` is kept.
 pub(super) struct Machine<'p, 'a, T, const COUNT: bool> {
     program: &'p Program,
+    fma: Option<kernels::HardwareFma>,
     vars: Vec<i64>,
     exprs: Vec<i64>,
     file: Vec<T>,
@@ -64,7 +65,16 @@ impl<'p, 'a, T: Real, const COUNT: bool> Machine<'p, 'a, T, COUNT> {
             file[at] = T::from_f64(v);
         }
         let vars = vec![0; program.slots.len()];
-        Machine { program, vars, exprs: program.start.clone(), file, memory, trail: Vec::new(), counts: Counts::default() }
+        Machine {
+            program,
+            fma: kernels::HardwareFma::detect(),
+            vars,
+            exprs: program.start.clone(),
+            file,
+            memory,
+            trail: Vec::new(),
+            counts: Counts::default(),
+        }
     }
 
     /// Runs statements from the outermost level.
@@ -93,7 +103,7 @@ impl<'p, 'a, T: Real, const COUNT: bool> Machine<'p, 'a, T, COUNT> {
                 }
                 Inst::Fma { n, to, args } => {
                     let (to, args) = (self.place(to)?, self.places(args)?);
-                    kernels::fma(&mut self.file, *n, to, args);
+                    kernels::fma(self.fma, &mut self.file, *n, to, args);
                     self.count_products(*n);
                 }
                 Inst::Bin { op, n, to, args } => {
@@ -161,15 +171,18 @@ impl<'p, 'a, T: Real, const COUNT: bool> Machine<'p, 'a, T, COUNT> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn ix(&self, ix: &Ix) -> i64 {
         match ix {
             Ix::At(id) => self.exprs[*id],
-            Ix::Div(d) => {
-                let terms = d.parts.iter().map(|(e, by, coef)| self.ix(e).div_euclid(*by).wrapping_mul(*coef));
-                terms.fold(self.ix(&d.base), i64::wrapping_add)
-            }
+            Ix::Div(d) => self.divisions(d),
         }
+    }
+
+    #[inline(never)]
+    fn divisions(&self, d: &Divisions) -> i64 {
+        let terms = d.parts.iter().map(|(e, by, coef)| self.ix(e).div_euclid(*by).wrapping_mul(*coef));
+        terms.fold(self.ix(&d.base), i64::wrapping_add)
     }
 
     fn largest(&self, list: &[Ix]) -> i64 {
@@ -225,26 +238,37 @@ impl<'p, 'a, T: Real, const COUNT: bool> Machine<'p, 'a, T, COUNT> {
     /// Where an access is in its buffer, if coordinates `first..=last` past the index along `dim` are touched.
     #[inline]
     fn locate(&self, a: &AccessIx, dim: usize, first: i64, last: i64) -> std::result::Result<Span, Fault> {
-        let b = &self.program.buffers[a.buffer];
         let (mut at, mut stride, mut inside) = (0i64, 0, true);
-        for (d, ((ix, &extent), &s)) in a.index.iter().zip(&b.dims).zip(&b.strides).enumerate() {
-            let v = self.ix(ix);
+        for (d, i) in a.index.iter().enumerate() {
+            let v = self.ix(&i.ix);
             if d == dim {
-                stride = s;
+                stride = i.stride;
                 // All in i64 without overflow: `first` and `last` are non-negative and the far end saturates.
-                inside &= v.saturating_add(first) >= 0 && v.saturating_add(last) < extent;
+                inside &= v.saturating_add(first) >= 0 && v.saturating_add(last) < i.extent;
             } else {
-                inside &= 0 <= v && v < extent;
+                inside &= 0 <= v && v < i.extent;
             }
-            at = v.wrapping_mul(s).wrapping_add(at);
+            at = v.wrapping_mul(i.stride).wrapping_add(at);
         }
         if inside { Ok(Span { at, stride }) } else { Err(self.outside(a, first, last)) }
+    }
+
+    /// Where a single element is.
+    #[inline]
+    fn element(&self, a: &AccessIx) -> std::result::Result<usize, Fault> {
+        let (mut at, mut inside) = (0i64, true);
+        for i in &a.index {
+            let v = self.ix(&i.ix);
+            inside &= 0 <= v && v < i.extent;
+            at = v.wrapping_mul(i.stride).wrapping_add(at);
+        }
+        if inside { Ok(at as usize) } else { Err(self.outside(a, 0, 0)) }
     }
 
     #[cold]
     fn outside(&self, a: &AccessIx, first: i64, last: i64) -> Fault {
         let b = &self.program.buffers[a.buffer];
-        let list = a.index.iter().enumerate().map(|(d, ix)| match &a.lanes {
+        let list = a.index.iter().enumerate().map(|(d, DimIx { ix, .. })| match &a.lanes {
             Some(l) if l.dim == d => {
                 let v = self.ix(ix);
                 format!("{}..={} step {}", v.saturating_add(first), v.saturating_add(last), l.step)
@@ -258,8 +282,8 @@ impl<'p, 'a, T: Real, const COUNT: bool> Machine<'p, 'a, T, COUNT> {
     fn load(&mut self, to: &Loc, a: &AccessIx) -> std::result::Result<(), Fault> {
         let to = self.place(to)?;
         let Some(l) = &a.lanes else {
-            let span = self.locate(a, usize::MAX, 0, 0)?;
-            self.file[to] = self.memory[a.buffer].read()[span.at as usize];
+            let at = self.element(a)?;
+            self.file[to] = self.memory[a.buffer].read()[at];
             if COUNT {
                 self.counts.loads += 1;
             }
@@ -289,7 +313,7 @@ impl<'p, 'a, T: Real, const COUNT: bool> Machine<'p, 'a, T, COUNT> {
     fn kept(&self, a: &AccessIx, l: &LanesIx, parts: usize) -> (i64, i64) {
         let all = l.step * (l.count as i64 - 1) + parts as i64;
         let Some(clip) = &l.clip else { return (0, all) };
-        let v = self.ix(&a.index[l.dim]);
+        let v = self.ix(&a.index[l.dim].ix);
         let from = |bound: i64| bound.saturating_sub(v).clamp(0, all);
         (from(self.largest(&clip.lo)), from(self.least(&clip.hi)))
     }
@@ -297,10 +321,10 @@ impl<'p, 'a, T: Real, const COUNT: bool> Machine<'p, 'a, T, COUNT> {
     #[inline]
     fn store(&mut self, a: &AccessIx, parts: &[Operand]) -> std::result::Result<(), Fault> {
         let Some(l) = &a.lanes else {
-            let span = self.locate(a, usize::MAX, 0, 0)?;
+            let at = self.element(a)?;
             let from = self.place(&parts[0].at)?;
             let v = self.file[from];
-            self.memory[a.buffer].write()[span.at as usize] = v;
+            self.memory[a.buffer].write()[at] = v;
             if COUNT {
                 self.counts.stores += 1;
             }

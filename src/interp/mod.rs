@@ -3,7 +3,7 @@
 //! It is what every pass and the native code are checked against, to the bit. It knows nothing of plans or targets, and it
 //! trusts no verifier: unknown names, wrong ranks and accesses out of bounds are errors of [`Kind::Ir`], never panics.
 //!
-//! [`translate`] turns names into positions, [`machine`] runs the result; [`real`] says what each operation does.
+//! `translate` turns names into positions, `machine` runs the result; `real` says what each operation does.
 //!
 //! ```
 //! use polyphase::interp::{Tensors, execute};
@@ -21,7 +21,7 @@
 //!     prepare: vec![],
 //!     run: vec![Loop::new("i", Affine::sym("L"), vec![Stmt::store("y", i(), Value::bin(BinOp::Mul, Value::load("x", i()), Value::Const(2.0)))]).into()],
 //! };
-//! let mut y = [0.0; 3];
+//! let mut y = [0.0f32; 3];
 //! execute(&func, &[3], Tensors { input: &[1.0, 2.0, 3.0], weight: &[], bias: None, output: &mut y })?;
 //! assert_eq!(y, [2.0, 4.0, 6.0]);
 //! # Ok::<(), polyphase::Error>(())

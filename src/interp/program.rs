@@ -94,11 +94,19 @@ pub(super) struct LanesIx {
     pub clip: Option<ClipIx>,
 }
 
+/// An index along one dimension, with what it must stay below and how far apart neighbours are.
+#[derive(Debug)]
+pub(super) struct DimIx {
+    pub ix: Ix,
+    pub extent: i64,
+    pub stride: i64,
+}
+
 /// A place in a buffer. `index` is as long as the buffer has dimensions.
 #[derive(Debug)]
 pub(super) struct AccessIx {
     pub buffer: usize,
-    pub index: Vec<Ix>,
+    pub index: Vec<DimIx>,
     pub lanes: Option<LanesIx>,
 }
 

@@ -53,7 +53,7 @@ macro_rules! real {
             fn to_f64(self) -> f64 {
                 self.into()
             }
-            #[inline]
+            #[inline(always)]
             fn fused(self, b: Self, c: Self) -> Self {
                 self.mul_add(b, c)
             }

@@ -265,6 +265,8 @@ impl<'f> Translator<'f> {
         let index = self.ixs(&a.index)?;
         let lanes = a.lanes.as_ref().map(|l| self.lanes(l, rank)).transpose().map_err(|e| e.context(format!("buffer {}", a.buffer)))?;
         let count = lanes.as_ref().map_or(1, |l| l.count);
+        let b = &self.buffers[buffer];
+        let index = index.into_iter().zip(&b.dims).zip(&b.strides).map(|((ix, &extent), &stride)| DimIx { ix, extent, stride }).collect();
         Ok((AccessIx { buffer, index, lanes }, count))
     }
 
