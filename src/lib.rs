@@ -14,3 +14,4 @@ pub mod weights;
 pub use error::{Error, Kind, Result};
 pub use ir::Elem;
 pub use problem::{Activation, Deconv, DeconvBuilder, Extent, Layout, Merge};
+pub use runtime::{Element, Kernel, Options, TensorView, TensorViewMut, Workspace};

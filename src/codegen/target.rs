@@ -128,7 +128,9 @@ impl Isa {
         let failed = |e: &dyn fmt::Display| Error::new(Kind::Codegen, format!("cannot set up code generation for {}: {e}", self.name()));
         let mut shared = settings::builder();
         // `none` keeps our instruction order and compiles an order of magnitude faster than `speed`.
-        for (name, value) in [("opt_level", "none"), ("is_pic", "false"), ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" })] {
+        for (name, value) in
+            [("opt_level", "none"), ("is_pic", "false"), ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" })]
+        {
             shared.set(name, value).map_err(|e| failed(&e))?;
         }
         let mut builder = isa::lookup(target_lexicon::Triple::host()).map_err(|e| failed(&e))?;

@@ -11,10 +11,10 @@
 //! A scatter nest has no blocks of positions: patches of neighbours overlap, so its threads share batch, groups and channels.
 
 use super::nest::{Nest, wrap};
-use crate::{Error, Kind, Result};
 use crate::ir::names::{self, part};
 use crate::ir::{Affine, Atom, Func, Loop, LoopKind, Stage};
 use crate::plan::Plan;
+use crate::{Error, Kind, Result};
 
 /// Splits positions into blocks and marks the parallel loops.
 pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
@@ -78,7 +78,9 @@ pub fn extreme(bound: &Affine, func: &Func, range: impl Fn(&str) -> Option<(i64,
     bound.terms.iter().fold(Affine::from(bound.offset), |sum, (atom, &c)| {
         let up = largest == (c > 0);
         let end = match atom {
-            Atom::Table(t, _) => func.find_table(t.as_str()).and_then(|t| if up { t.values.iter().max() } else { t.values.iter().min() }).copied(),
+            Atom::Table(t, _) => {
+                func.find_table(t.as_str()).and_then(|t| if up { t.values.iter().max() } else { t.values.iter().min() }).copied()
+            }
             Atom::Var(v) => range(v.as_str()).map(|(lo, hi)| if up { hi - 1 } else { lo }),
             _ => None,
         };

@@ -57,7 +57,8 @@ impl Copy<'_> {
         if l.step != 1 || l.kind != LoopKind::Seq || !stores(&l.body) {
             return None;
         }
-        let mut conds = l.hi.iter().map(|hi| Cond::Range { lo: l.lo[0].clone(), e: Affine::var(&l.var), hi: hi.clone() }).collect::<Vec<_>>();
+        let mut conds =
+            l.hi.iter().map(|hi| Cond::Range { lo: l.lo[0].clone(), e: Affine::var(&l.var), hi: hi.clone() }).collect::<Vec<_>>();
         if let Some((lo, hi)) = l.const_range()
             && (hi - lo) % self.lanes as i64 == 0
         {
@@ -118,7 +119,10 @@ impl Copy<'_> {
     fn access(&self, a: &Access, tail: &[Cond], conds: &[Cond]) -> Option<Access> {
         let along: Vec<usize> = (0..a.index.len()).filter(|d| self.on(&a.index[*d])).collect();
         let [dim] = along[..] else { return along.is_empty().then(|| a.clone()) };
-        if a.lanes.is_some() || a.index[dim].coef_of_var(self.l.var.as_str()) != 1 || self.func.buffer(a.buffer.as_str()).order.last() != Some(&dim) {
+        if a.lanes.is_some()
+            || a.index[dim].coef_of_var(self.l.var.as_str()) != 1
+            || self.func.buffer(a.buffer.as_str()).order.last() != Some(&dim)
+        {
             return None;
         }
         let clip: Option<Clip> = clip(&a.index[dim], &[tail, conds].concat(), |c| self.on(c), Affine::clone).ok()?;

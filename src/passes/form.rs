@@ -14,12 +14,12 @@
 //! Registers that live across the taps move to memory: `acc` to the output itself, the hit count of
 //! mean and max merges to a scratch plane.
 
-use super::nest::{Nest, wrap};
 use super::naive::HITS;
+use super::nest::{Nest, wrap};
+use crate::Result;
 use crate::ir::names::{ACC, OUTPUT, on};
 use crate::ir::{Access, Affine, Atom, BinOp, Buffer, BufferKind, Cond, Func, Loop, Name, Reg, Stage, Stmt, Value};
 use crate::plan::{Form, Plan};
-use crate::Result;
 
 const PATCH: &str = super::naive::PATCH;
 

@@ -35,9 +35,8 @@ pub fn build(problem: &Deconv) -> Func {
     };
     let n = if problem.batch == Extent::Fixed(1) { Affine::from(0) } else { Affine::var("n") };
 
-    let upsampled = |a: usize| {
-        Affine::var(on("o", axes[a])) + problem.pad_begin[a] - Affine::var(on("k", axes[a])) * problem.dilation[a] as i64
-    };
+    let upsampled =
+        |a: usize| Affine::var(on("o", axes[a])) + problem.pad_begin[a] - Affine::var(on("k", axes[a])) * problem.dilation[a] as i64;
     let pixel = |a: usize| upsampled(a).floor_div(problem.stride[a] as i64);
     let mut conds = Vec::new();
     for a in 0..problem.rank() {

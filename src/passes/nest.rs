@@ -1,9 +1,9 @@
 //! What passes share: taking perfectly nested loops apart and putting them together again, and reading the
 //! congruence that ties output, tap and input together.
 
+use crate::Result;
 use crate::ir::names::{self, INPUT, on};
 use crate::ir::{Affine, Atom, Cond, Func, Loop, Name, Stmt};
-use crate::Result;
 
 /// What runs, seen as its perfectly nested loops and the statements inside them.
 pub struct Nest {

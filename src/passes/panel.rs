@@ -85,7 +85,16 @@ fn leftover(conds: &[Cond], sides: &[Side]) -> Vec<Cond> {
 }
 
 #[allow(clippy::too_many_arguments)]
-fn side(func: &Func, plan: &Plan, loops: &[Loop], taps: &[Loop], conds: &[Cond], axis: &'static str, pixel: &Affine, a: usize) -> Result<Side> {
+fn side(
+    func: &Func,
+    plan: &Plan,
+    loops: &[Loop],
+    taps: &[Loop],
+    conds: &[Cond],
+    axis: &'static str,
+    pixel: &Affine,
+    a: usize,
+) -> Result<Side> {
     let q = on("q", axis);
     // An axis with a single position has no loop left.
     let l = loops.iter().find(|l| l.var == q).cloned().unwrap_or_else(|| Loop::new(q.clone(), 1, Vec::new()));
@@ -108,7 +117,10 @@ fn side(func: &Func, plan: &Plan, loops: &[Loop], taps: &[Loop], conds: &[Cond],
     let positions = match blocked {
         Some(b) => b.step,
         None => (extreme(&l.hi[0], func, phases(loops), true) - base.clone()).as_const().ok_or_else(|| {
-            Error::new(Kind::Options, format!("axis {axis} has a run-time extent: a panel needs a block size there, {} is the whole axis", plan.block[a]))
+            Error::new(
+                Kind::Options,
+                format!("axis {axis} has a run-time extent: a panel needs a block size there, {} is the whole axis", plan.block[a]),
+            )
         })?,
     };
     let tile = plan.tile.iter().find(|t| t.var == q).map_or(1, |t| t.extent as i64);
@@ -166,8 +178,7 @@ fn fill(access: &Access, sides: &[Side], channels: i64, order: &[usize]) -> Vec<
     if channels == 1 {
         // `ic` is 0 everywhere already.
     }
-    let panel_index: Vec<Affine> =
-        std::iter::once(Affine::var("ic")).chain(sides.iter().map(|s| Affine::var(var(s)))).collect();
+    let panel_index: Vec<Affine> = std::iter::once(Affine::var("ic")).chain(sides.iter().map(|s| Affine::var(var(s)))).collect();
     let conds = sides.iter().zip(&from.index[2..]).map(|(s, e)| match &s.guard {
         Cond::Range { lo, hi, .. } => Cond::Range { lo: lo.clone(), e: e.clone(), hi: hi.clone() },
         Cond::Multiple { .. } => unreachable!("a side's guard is a range"),

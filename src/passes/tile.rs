@@ -52,8 +52,7 @@ struct Tiler<'a> {
 pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let mut out = func.clone();
     out.stage = Stage::Tile;
-    let mut tiler =
-        Tiler { func, plan, loops: Vec::new(), tile: Vec::new(), packer: Packer::default(), regs: func.regs.clone() };
+    let mut tiler = Tiler { func, plan, loops: Vec::new(), tile: Vec::new(), packer: Packer::default(), regs: func.regs.clone() };
     out.run = tiler.list(&func.run)?;
     out.regs = tiler.regs;
     tiler.packer.finish(&mut out);
@@ -220,7 +219,13 @@ impl Tiler<'_> {
         let vector = part(&self.plan.vector, "t");
         let mut out = Vec::new();
         let mut staged: Vec<Name> = Vec::new();
-        let value = self.packer.redirect(self.func, value, &self.loops, &self.tile.iter().map(|t| (t.t.clone(), t.extent)).collect::<Vec<_>>(), &vector)?;
+        let value = self.packer.redirect(
+            self.func,
+            value,
+            &self.loops,
+            &self.tile.iter().map(|t| (t.t.clone(), t.extent)).collect::<Vec<_>>(),
+            &vector,
+        )?;
         let mut loads = Vec::new();
         value.visit(&mut |v| {
             if let Value::Load(a) = v {
@@ -322,9 +327,7 @@ impl Tiler<'_> {
 
     /// Whether an expression is known when the tile is written out.
     fn is_static(&self, a: &Affine) -> bool {
-        let known = |v: &Name| {
-            self.tile.iter().any(|t| t.t == *v) || self.loops.iter().any(|l| l.var == *v && l.kind == LoopKind::Unroll)
-        };
+        let known = |v: &Name| self.tile.iter().any(|t| t.t == *v) || self.loops.iter().any(|l| l.var == *v && l.kind == LoopKind::Unroll);
         a.vars().iter().all(known) && !a.terms.keys().any(|t| matches!(t, Atom::Sym(_)))
     }
 }
@@ -373,4 +376,3 @@ fn channels_first(list: &[Stmt]) -> Vec<Stmt> {
         })
         .collect()
 }
-

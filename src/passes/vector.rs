@@ -32,7 +32,8 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
         let Some(r) = out.regs.iter_mut().find(|r| r.name == reg) else { continue };
         if r.lanes == 1 {
             if r.dims[dim] % lanes != 0 {
-                let message = format!("the tile holds {} elements along {}, which is not a multiple of {lanes} lanes", r.dims[dim], plan.vector);
+                let message =
+                    format!("the tile holds {} elements along {}, which is not a multiple of {lanes} lanes", r.dims[dim], plan.vector);
                 return Err(Error::new(Kind::Options, message));
             }
             r.lanes = lanes;

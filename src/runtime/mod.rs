@@ -1,1 +1,22 @@
-//! To be written.
+//! Kernels: native code with its packed weights, ready to run.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `options.rs` | what a caller may choose: level, form, threads, plan |
+//! | `compile.rs` | from problem and weights to a [`Kernel`]: plan, passes, native code, packing |
+//! | `kernel.rs` | [`Kernel`]: checks of what it is given, and the call |
+//! | `tensor.rs` | views of slices and arrays with their shapes |
+//! | `workspace.rs` | scratch memory, and the stash from which `run` borrows it without a lock |
+//! | `threads.rs` | sharing out tasks on a rayon pool |
+
+mod compile;
+mod kernel;
+mod options;
+mod tensor;
+mod threads;
+mod workspace;
+
+pub use kernel::{Kernel, Report};
+pub use options::Options;
+pub use tensor::{Element, TensorView, TensorViewMut};
+pub use workspace::Workspace;

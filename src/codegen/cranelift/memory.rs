@@ -73,7 +73,11 @@ impl Emit<'_, '_, '_> {
                         self.b.set_cold_block(block);
                     }
                     self.scopes.push(Scope::default());
-                    if edge { self.store_slowly(to, lanes, &values) } else { self.store_parts(&values, at.base, at.offset) }
+                    if edge {
+                        self.store_slowly(to, lanes, &values)
+                    } else {
+                        self.store_parts(&values, at.base, at.offset)
+                    }
                     self.scopes.pop();
                     self.b.ins().jump(after, &[]);
                 }

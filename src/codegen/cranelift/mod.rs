@@ -140,9 +140,9 @@ impl Unit<'_> {
         let b = emit.b;
         b.finalize(config);
         let clif = ctx.func.display().to_string();
-        self.module.define_function_with_control_plane(id, &mut ctx, &mut ControlPlane::default()).map_err(|e| {
-            Error::new(Kind::Codegen, format!("code generation of {name} failed: {e:?}"))
-        })?;
+        self.module
+            .define_function_with_control_plane(id, &mut ctx, &mut ControlPlane::default())
+            .map_err(|e| Error::new(Kind::Codegen, format!("code generation of {name} failed: {e:?}")))?;
         let code = ctx.compiled_code().map(|c| c.code_buffer().to_vec()).unwrap_or_default();
         self.pieces.push(Piece { name: name.into(), clif, code });
         Ok(id)
@@ -243,7 +243,14 @@ impl<'u, 'f, 'b> Emit<'u, 'f, 'b> {
     }
 
     /// A rotated loop: `if lo < hi { i = lo; do { body; i += step } while i < hi }`.
-    fn counted(&mut self, var: &str, lo: clif::Value, hi: clif::Value, step: i64, body: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+    fn counted(
+        &mut self,
+        var: &str,
+        lo: clif::Value,
+        hi: clif::Value,
+        step: i64,
+        body: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         let (inside, after) = (self.b.create_block(), self.b.create_block());
         let i = self.b.append_block_param(inside, types::I64);
         let some = self.b.ins().icmp(clif::condcodes::IntCC::SignedLessThan, lo, hi);

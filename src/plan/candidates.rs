@@ -1,0 +1,206 @@
+//! The schedule space: every plan that is worth costing for a problem on a machine.
+//!
+//! | vector axis | tile | when |
+//! |---|---|---|
+//! | `qx` columns | channels × column phases × (rows) × vectors | a row fills vectors |
+//! | `oc` output channels | columns × (rows) × vectors | several output channels |
+//! | `rx` phases | columns × vectors | stride of a vector or more, the same taps in every phase, no dilation on x |
+//! | `kx` taps | channels × vectors, scatter | |
+//!
+//! Without a panel (merges other than sum, weights that are not finite) the guards stay at the taps, so a tile holds one position.
+
+use super::machine::Machine;
+use super::{Form, Plan, TileAxis};
+use crate::ir::names::axes;
+use crate::problem::{Deconv, Extent, Merge};
+use crate::runtime::Options;
+
+/// Facts about a problem that the space depends on.
+pub struct Space<'a> {
+    pub problem: &'a Deconv,
+    pub machine: Machine,
+    pub options: &'a Options,
+    /// No weight is infinite or NaN: a zero halo is harmless.
+    pub finite: bool,
+}
+
+impl Space<'_> {
+    /// Every candidate, blocked to fit the caches.
+    pub fn plans(&self) -> Vec<Plan> {
+        let mut out = Vec::new();
+        if self.options.form != Some(Form::Scatter) {
+            if self.finite && self.problem.merge == Merge::Sum {
+                self.columns(&mut out);
+                self.channels(&mut out);
+                self.phases(&mut out);
+            }
+            self.guarded(&mut out);
+        }
+        if self.options.form != Some(Form::Gather) {
+            self.scatter(&mut out);
+        }
+        out
+    }
+
+    fn x(&self) -> usize {
+        self.problem.rank() - 1
+    }
+
+    fn per_group(&self) -> usize {
+        self.problem.c_out / self.problem.groups
+    }
+
+    fn plan(&self, form: Form, panel: bool, tile: &[(&str, usize)], vector: &str) -> Plan {
+        Plan {
+            form,
+            aligned: vector == "rx",
+            panel,
+            block: vec![0; self.problem.rank()],
+            channel_parts: 1,
+            tile: tile.iter().filter(|t| t.1 > 1).map(|(v, e)| TileAxis { var: (*v).into(), extent: *e }).collect(),
+            vector: vector.into(),
+            lanes: self.machine.lanes,
+            fma: self.machine.isa.fma(),
+            stream: self.options.stream.unwrap_or(false),
+        }
+    }
+
+    /// Registers left for accumulators when so many operands are held besides.
+    fn room(&self, operands: usize) -> usize {
+        // One for a broadcast, and one to spare for what Cranelift's allocator or a store needs.
+        self.machine.registers.saturating_sub(operands + 2)
+    }
+
+    fn columns(&self, out: &mut Vec<Plan>) {
+        let (p, x) = (self.problem, self.x());
+        let stride = p.stride[x];
+        let lanes = self.machine.lanes;
+        for vectors in 1..=3 {
+            for phases in [1, stride] {
+                if phases > 8 || phases == 1 && stride == 1 && out.iter().any(|o| o.vector == "qx" && o.extent("qx") == vectors * lanes) {
+                    continue;
+                }
+                let rows: &[usize] = if p.rank() > 1 { &[1, 2, 4] } else { &[1] };
+                for &row in rows {
+                    let one = phases * vectors * row;
+                    let most = (self.room(one) / one).min(self.per_group());
+                    for channels in self.divisors(most) {
+                        let tile = [("oc", channels), ("rx", phases), ("qy", row), ("qx", vectors * lanes)];
+                        self.blocked(self.plan(Form::Gather, true, &tile, "qx"), out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn channels(&self, out: &mut Vec<Plan>) {
+        let lanes = self.machine.lanes;
+        let rank = self.problem.rank();
+        for vectors in 1..=4 {
+            if self.per_group() <= (vectors - 1) * lanes {
+                break;
+            }
+            let most = self.room(vectors) / vectors;
+            for columns in (1..=most).rev() {
+                let rows: &[usize] = if rank > 1 { &[1, 2, 3, 4] } else { &[1] };
+                for &row in rows {
+                    if columns * row > most || columns * row * vectors * 2 < most * vectors {
+                        continue;
+                    }
+                    let tile = [("qy", row), ("qx", columns), ("oc", vectors * lanes)];
+                    self.blocked(self.plan(Form::Gather, true, &tile, "oc"), out);
+                }
+            }
+        }
+    }
+
+    fn phases(&self, out: &mut Vec<Plan>) {
+        let (p, x) = (self.problem, self.x());
+        let (stride, lanes) = (p.stride[x], self.machine.lanes);
+        // Lanes are neighbouring phases: they need the same number of taps, and dilation would spread them.
+        if stride % lanes != 0 || p.kernel[x] % stride != 0 || p.dilation[x] != 1 {
+            return;
+        }
+        for vectors in (1..=4).filter(|v| stride % (v * lanes) == 0) {
+            for columns in self.divisors(self.room(vectors) / vectors) {
+                let tile = [("qx", columns), ("rx", vectors * lanes)];
+                self.blocked(self.plan(Form::Gather, true, &tile, "rx"), out);
+            }
+        }
+    }
+
+    /// Guards at the taps: one position, lanes along the channels.
+    fn guarded(&self, out: &mut Vec<Plan>) {
+        let lanes = self.machine.lanes;
+        for vectors in 1..=4 {
+            if vectors > 1 && self.per_group() <= (vectors - 1) * lanes {
+                break;
+            }
+            out.push(self.plan(Form::Gather, false, &[("oc", vectors * lanes)], "oc"));
+        }
+    }
+
+    fn scatter(&self, out: &mut Vec<Plan>) {
+        let (p, x) = (self.problem, self.x());
+        let lanes = self.machine.lanes;
+        if p.merge == Merge::Sum {
+            let vectors = p.kernel[x].div_ceil(lanes).min(4);
+            for channels in self.divisors((self.room(vectors) / vectors).min(self.per_group())) {
+                out.push(self.plan(Form::Scatter, false, &[("oc", channels), ("kx", vectors * lanes)], "kx"));
+            }
+        }
+        out.push(self.plan(Form::Scatter, false, &[("oc", lanes)], "oc"));
+    }
+
+    /// The largest extent and a few smaller ones that divide the channels better.
+    fn divisors(&self, most: usize) -> Vec<usize> {
+        let most = most.max(1);
+        let smaller = (1..most).rev().take(5).filter(|m| self.per_group() % m == 0 || *m >= most / 2);
+        std::iter::once(most).chain(smaller).collect()
+    }
+
+    /// Blocks positions so that the panel takes at most half of the second-level cache, and each thread gets several blocks.
+    fn blocked(&self, mut plan: Plan, out: &mut Vec<Plan>) {
+        let p = self.problem;
+        let rank = p.rank();
+        let names = axes(rank);
+        let limit = (self.machine.l2 / 2).min(1 << 20) / p.elem.bytes();
+        let channels = p.c_in / p.groups;
+        let reach = |a: usize| (p.kernel[a] - 1) * p.dilation[a] / p.stride[a] + 1;
+        let tiles: Vec<usize> = names.iter().map(|n| plan.extent(&format!("q{n}"))).collect();
+        let tile = |a: usize| tiles[a];
+        let round = |n: usize, m: usize| n.div_ceil(m) * m;
+        // Whole axes first; then shrink the outermost axis that is larger than one tile.
+        let mut size: Vec<usize> = (0..rank)
+            .map(|a| match &p.input[a] {
+                Extent::Fixed(i) => round(i + reach(a), tile(a)),
+                Extent::Open(_) => round(if a == rank - 1 { 512 } else { 64 }, tile(a)),
+            })
+            .collect();
+        let panel = |size: &[usize]| channels * (0..rank).map(|a| size[a] + reach(a)).product::<usize>();
+        for a in 0..rank {
+            while panel(&size) > limit && size[a] > tile(a) {
+                size[a] = round(size[a].div_ceil(2), tile(a)).min(size[a] - tile(a)).max(tile(a));
+            }
+        }
+        let fits = |a: usize, s: usize| matches!(&p.input[a], Extent::Fixed(i) if round(i + reach(a), tile(a)) <= s);
+        let threads = self.options.threads.max(1);
+        if threads > 1 {
+            let tasks = |size: &[usize]| {
+                (0..rank).map(|a| if let Extent::Fixed(i) = &p.input[a] { i.div_ceil(size[a]) } else { threads }).product::<usize>()
+            };
+            let batch = if let Extent::Fixed(n) = &p.batch { *n } else { 1 };
+            for a in 0..rank {
+                while tasks(&size) * batch * p.groups < 4 * threads && size[a] > tile(a).max(4) {
+                    size[a] = round(size[a].div_ceil(2), tile(a)).min(size[a] - 1).max(tile(a));
+                    size[a] = round(size[a], tile(a));
+                }
+            }
+            if tasks(&size) * batch * p.groups < 2 * threads {
+                plan.channel_parts = threads;
+            }
+        }
+        plan.block = (0..rank).map(|a| if fits(a, size[a]) { 0 } else { size[a] }).collect();
+        out.push(plan);
+    }
+}

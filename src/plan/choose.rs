@@ -1,0 +1,107 @@
+//! The choice: the cheapest candidate, and why.
+
+use super::candidates::Space;
+use super::cost::{Cost, cost};
+use super::{Machine, Plan};
+use crate::codegen::target::Isa;
+use crate::problem::{Deconv, Merge};
+use crate::runtime::Options;
+use crate::{Error, Kind, Result};
+
+/// A plan with its cost, the reasons for it, and what it beat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// The plan.
+    pub plan: Plan,
+    /// Its predicted cost.
+    pub cost: Cost,
+    /// The machine that the prediction is for.
+    pub machine: Machine,
+    /// How many candidates there were.
+    pub candidates: usize,
+    /// Why, one sentence per decision.
+    pub reasons: Vec<String>,
+    /// The best candidate of every other kind (form, vector axis), cheapest first.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A candidate that was not chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rejected {
+    /// The plan.
+    pub plan: Plan,
+    /// Its predicted cost.
+    pub cost: Cost,
+}
+
+/// Chooses a plan, or checks and takes the one that the options force. `finite` says that no weight is infinite or NaN.
+///
+/// # Errors
+/// [`Kind::Options`] if a forced plan is illegal for this problem.
+pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Result<Choice> {
+    let machine = Machine::of(isa, problem.elem);
+    if let Some(plan) = &options.plan {
+        return forced(problem, plan, machine, options, finite);
+    }
+    let space = Space { problem, machine, options, finite };
+    let mut all: Vec<Rejected> = space.plans().into_iter().map(|plan| Rejected { cost: cost(problem, &plan, &machine), plan }).collect();
+    all.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
+    let candidates = all.len();
+    let mut ranked = all.into_iter();
+    let best = ranked.next().ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
+    let mut rejected: Vec<Rejected> = Vec::new();
+    for r in ranked {
+        let kind = |p: &Plan| (p.form, p.panel, p.vector.clone());
+        if kind(&r.plan) != kind(&best.plan) && !rejected.iter().any(|o| kind(&o.plan) == kind(&r.plan)) {
+            rejected.push(r);
+        }
+    }
+    let reasons = reasons(problem, &best.plan, options, finite, &machine);
+    Ok(Choice { plan: best.plan, cost: best.cost, machine, candidates, reasons, rejected })
+}
+
+fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, finite: bool) -> Result<Choice> {
+    let illegal = |why: String| Err(Error::new(Kind::Options, format!("the plan '{plan}' cannot be used: {why}")));
+    if plan.panel && problem.merge != Merge::Sum {
+        return illegal("a panel's zero halo would take part in a mean or max; legal: in-place".into());
+    }
+    if plan.panel && !finite {
+        return illegal("weights are not all finite, and a panel's zero halo times infinity is NaN; legal: in-place".into());
+    }
+    if plan.block.len() != problem.rank() {
+        return illegal(format!("it has {} block sizes for {} axes", plan.block.len(), problem.rank()));
+    }
+    if options.form.is_some_and(|f| f != plan.form) {
+        return illegal(format!("its form is {}", plan.form.name()));
+    }
+    if plan.fma && !machine.isa.fma() {
+        return illegal(format!("it fuses multiply and add, which {} cannot", machine.isa));
+    }
+    let cost = cost(problem, plan, &machine);
+    Ok(Choice { plan: plan.clone(), cost, machine, candidates: 1, reasons: vec!["the plan was given".into()], rejected: Vec::new() })
+}
+
+fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine) -> Vec<String> {
+    let mut out = Vec::new();
+    if let Some(f) = options.form {
+        out.push(format!("form: {} was asked for", f.name()));
+    }
+    out.push(match plan.panel {
+        true => "input: a panel with a zero halo, so that no tap is tested in the inner loop".into(),
+        false if p.merge != Merge::Sum => "input: in place, because a zero halo would take part in a mean or max".into(),
+        false if !finite => "input: in place, because a weight is infinite or NaN and a zero halo would turn it into NaN".into(),
+        false => "input: in place; every position tests its taps".into(),
+    });
+    out.push(match plan.vector.as_str() {
+        "qx" => format!("lanes: {} neighbouring columns; weights are broadcast, column phases are interleaved when stored", plan.lanes),
+        "oc" => format!("lanes: {} output channels; input pixels are broadcast", plan.lanes),
+        "rx" => format!("lanes: {} neighbouring phases, whose outputs are contiguous", plan.lanes),
+        _ => format!("lanes: {} neighbouring taps of one patch, whose outputs are contiguous", plan.lanes),
+    });
+    let accumulators = plan.tile.iter().map(|t| t.extent).product::<usize>().div_ceil(plan.lanes);
+    out.push(format!("tile: {accumulators} accumulators of the {} vector registers", m.registers));
+    if plan.block.iter().any(|b| *b > 0) {
+        out.push(format!("blocks: the panel of one block fits half of the {} KiB second-level cache", m.l2 >> 10));
+    }
+    out
+}

@@ -1,0 +1,138 @@
+//! From a problem and its weights to a kernel: plan, passes, native code, packing.
+
+use super::kernel::{Inner, Kernel, Report};
+use super::tensor::{Element, TensorView, elem_of};
+use super::workspace::{Bytes, Stash};
+use super::{Options, kernel};
+use crate::codegen::{cranelift, target::Isa};
+use crate::ir::names::WEIGHT;
+use crate::ir::{BufferKind, Func, Stmt, Value};
+use crate::problem::Deconv;
+use crate::{Error, Kind, Result, passes, plan};
+use std::time::Instant;
+
+impl Deconv {
+    /// Compiles a kernel for these weights: chooses a plan, lowers the problem, generates native code and packs the weights.
+    ///
+    /// `weights` is `[c_in, c_out / groups, *kernel]`, `bias` `[c_out]`; both are copied into the kernel.
+    ///
+    /// # Errors
+    /// [`Kind::Tensor`] if weights or bias do not fit the problem, [`Kind::Options`] if the options cannot be honoured here,
+    /// [`Kind::Codegen`] if code generation or allocation fails.
+    ///
+    /// ```
+    /// use polyphase::{Deconv, Options};
+    /// let layer = Deconv::torch2d(2, 3, [4, 4]).stride([2, 2]).padding([1, 1]).input([5, 5]).build()?;
+    /// let weights = vec![0.5f32; 2 * 3 * 4 * 4];
+    /// let kernel = layer.compile(&weights, None, &Options::default())?;
+    /// let (x, mut y) = (vec![1.0f32; 2 * 5 * 5], vec![0.0f32; 3 * 10 * 10]);
+    /// kernel.run(&x, &mut y)?;
+    /// assert_eq!(y[0], 1.0);
+    /// # Ok::<(), polyphase::Error>(())
+    /// ```
+    pub fn compile<'a, T: Element>(
+        &self,
+        weights: impl Into<TensorView<'a, T>>,
+        bias: Option<&[T]>,
+        options: &Options,
+    ) -> Result<Kernel<T>> {
+        self.validate()?;
+        if elem_of::<T>() != self.elem {
+            let message = format!("the problem is in {}, the weights are {}", self.elem.name(), elem_of::<T>().name());
+            return Err(Error::new(Kind::Tensor, message));
+        }
+        let weights = weights.into();
+        check_weights(self, &weights)?;
+        check_bias(self, bias)?;
+        let weights = weights.as_slice("weights")?;
+
+        let start = Instant::now();
+        let finite = weights.iter().all(|w| (*w).into().is_finite());
+        let isa = match options.isa {
+            Some(isa) => Isa::forced(isa.name())?,
+            None => Isa::best()?,
+        };
+        let choice = plan::choose(self, isa, options, finite)?;
+        let snapshots = passes::lower_problem(self, &choice.plan)?;
+        let func = snapshots.into_iter().next_back().expect("the table of passes is not empty").func;
+        let native = cranelift::compile(&func, isa)?;
+        let compile = start.elapsed();
+
+        let start = Instant::now();
+        let memory = own_buffers(&func, weights, bias.unwrap_or(&[]))?;
+        let mut inner = Inner {
+            problem: self.clone(),
+            options: options.clone(),
+            isa,
+            choice,
+            func,
+            native,
+            memory,
+            stash: Stash::new(),
+            report: Report::default(),
+        };
+        kernel::prepare(&inner, weights)?;
+        inner.report = Report { compile, pack: start.elapsed(), code_bytes: inner.native.code_bytes(), packed_bytes: inner.packed_bytes() };
+        Kernel::new(inner)
+    }
+}
+
+fn check_weights<T>(problem: &Deconv, w: &TensorView<'_, T>) -> Result<()> {
+    let shape = problem.weight_shape();
+    if let Some(given) = &w.shape
+        && given.dims() != shape
+    {
+        return Err(Error::new(Kind::Tensor, format!("weights have shape {:?}; this problem's are {shape:?}", given.dims())));
+    }
+    let len: usize = shape.iter().product();
+    if w.len != len {
+        return Err(Error::new(Kind::Tensor, format!("weights have {} elements; shape {shape:?} has {len}", w.len)));
+    }
+    Ok(())
+}
+
+fn check_bias<T>(problem: &Deconv, bias: Option<&[T]>) -> Result<()> {
+    match (problem.bias, bias) {
+        (true, None) => Err(Error::new(Kind::Tensor, format!("the problem has a bias: {} values are needed", problem.c_out))),
+        (false, Some(b)) => Err(Error::new(Kind::Tensor, format!("{} bias values given, but the problem has no bias", b.len()))),
+        (true, Some(b)) if b.len() != problem.c_out => {
+            Err(Error::new(Kind::Tensor, format!("bias has {} values; one per output channel is {}", b.len(), problem.c_out)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether `run` reads the weights as they came.
+fn reads_weights(func: &Func) -> bool {
+    let mut found = false;
+    let mut look = |v: &Value| v.visit(&mut |v| found |= matches!(v, Value::Load(a) if a.buffer == WEIGHT));
+    for s in &func.run {
+        s.visit(&mut |s| match s {
+            Stmt::Set { value, .. } => look(value),
+            Stmt::Store { parts, .. } => parts.iter().for_each(&mut look),
+            _ => {}
+        });
+    }
+    found
+}
+
+/// Memory that the kernel keeps, per buffer of the function: packed weights, bias, and the weights themselves if `run` reads them.
+fn own_buffers<T: Element>(func: &Func, weights: &[T], bias: &[T]) -> Result<Vec<Option<Bytes>>> {
+    let copy = |from: &[T]| -> Result<Option<Bytes>> {
+        let to = Bytes::zeroed(size_of_val(from))?;
+        // SAFETY: `to` has as many bytes as `from` and is new, so they do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr().cast::<u8>(), to.as_ptr(), to.len()) };
+        Ok(Some(to))
+    };
+    let keep = reads_weights(func);
+    let own = |b: &crate::ir::Buffer| match b.kind {
+        BufferKind::Weight if keep => copy(weights),
+        BufferKind::Bias => copy(bias),
+        BufferKind::Packed => {
+            let len = kernel::elements(b, &|_| 0)?.checked_mul(b.elem.bytes());
+            Ok(Some(Bytes::zeroed(len.ok_or_else(|| Error::new(Kind::Codegen, format!("packed weights {:?} are too large", b.dims)))?)?))
+        }
+        _ => Ok(None),
+    };
+    func.buffers.iter().map(own).collect()
+}

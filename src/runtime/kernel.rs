@@ -1,0 +1,421 @@
+//! The kernel: what it checks, and the call.
+//!
+//! `run` allocates nothing, takes no lock and copies nothing that the plan did not ask for. It works out the run-time extents, checks
+//! lengths, shapes, strides and overlap, borrows scratch memory and hands ranges of tasks to the native code.
+
+use super::tensor::{Element, MAX_RANK, Shape, TensorView, TensorViewMut, check_dense};
+use super::workspace::{Bytes, Stash, Workspace};
+use super::{Options, threads};
+use crate::codegen::cranelift::Native;
+use crate::codegen::target::Isa;
+use crate::ir::{Affine, Atom, Buffer, BufferKind, Func, Loop, LoopKind, Name};
+use crate::plan::{Choice, Plan};
+use crate::problem::{Deconv, Extent, Layout};
+use crate::{Error, Kind, Result};
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most buffers of a function: input, weight, bias, output, packed weights, panel, and one more scratch plane.
+const MAX_BUFFERS: usize = 8;
+/// Scratch buffers start at multiples of this.
+const LINE: usize = 64;
+/// A layer with fewer multiplications than this is not worth a second thread.
+const SMALL: u128 = 200_000;
+
+/// What making a kernel cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Plan, passes and code generation.
+    pub compile: Duration,
+    /// Packing of the weights.
+    pub pack: Duration,
+    /// Machine code in bytes.
+    pub code_bytes: usize,
+    /// Packed weights in bytes.
+    pub packed_bytes: usize,
+}
+
+pub(super) struct Inner {
+    pub problem: Deconv,
+    pub options: Options,
+    pub isa: Isa,
+    pub choice: Choice,
+    pub func: Func,
+    pub native: Native,
+    /// Per buffer of the function: memory that the kernel owns.
+    pub memory: Vec<Option<Bytes>>,
+    pub stash: Stash,
+    pub report: Report,
+}
+
+impl Inner {
+    pub fn packed_bytes(&self) -> usize {
+        let packed = self.func.buffers.iter().zip(&self.memory).filter(|(b, _)| b.kind == BufferKind::Packed);
+        packed.filter_map(|(_, m)| m.as_ref()).map(Bytes::len).sum()
+    }
+}
+
+/// A compiled layer. Cheap to clone; may be run from many threads at once.
+pub struct Kernel<T> {
+    inner: Arc<Inner>,
+    marker: PhantomData<fn(T) -> T>,
+}
+
+impl<T> Clone for Kernel<T> {
+    fn clone(&self) -> Self {
+        Kernel { inner: self.inner.clone(), marker: PhantomData }
+    }
+}
+
+/// Run-time extents, in the order of the problem's symbols.
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    spatial: [usize; 3],
+}
+
+impl<T: Element> Kernel<T> {
+    pub(super) fn new(inner: Inner) -> Result<Self> {
+        // One workspace is there from the start, so that the first run allocates nothing either.
+        let mut first = Box::new(Workspace::empty()?);
+        if inner.func.symbols.is_empty() {
+            first.reserve(scratch_bytes(&inner, &Symbols { names: &[], values: &[] })? * inner.options.threads.max(1))?;
+        }
+        inner.stash.put(first);
+        Ok(Kernel { inner: Arc::new(inner), marker: PhantomData })
+    }
+
+    /// Computes `y` from `x`, both in the problem's layout: slices, or ndarray arrays whose shape then gives the open extents.
+    ///
+    /// # Errors
+    /// [`Kind::Tensor`] if a length, shape or stride does not fit, if tensors overlap, or if open extents cannot be told from slices
+    /// (then use [`Kernel::run_sized`]).
+    pub fn run<'x, 'y>(&self, x: impl Into<TensorView<'x, T>>, y: impl Into<TensorViewMut<'y, T>>) -> Result<()> {
+        let (x, y) = (x.into(), y.into());
+        let sizes = self.sizes_from(&x)?;
+        self.run_any(sizes, x, y, None)
+    }
+
+    /// [`Kernel::run`] with batch and spatial extents given, for slices of a problem with open extents.
+    ///
+    /// # Errors
+    /// As [`Kernel::run`].
+    pub fn run_sized<'x, 'y>(
+        &self,
+        batch: usize,
+        spatial: &[usize],
+        x: impl Into<TensorView<'x, T>>,
+        y: impl Into<TensorViewMut<'y, T>>,
+    ) -> Result<()> {
+        let rank = self.inner.problem.rank();
+        if spatial.len() != rank {
+            return Err(Error::new(
+                Kind::Tensor,
+                format!("{} spatial extents given: {spatial:?}; the problem has {rank} axes", spatial.len()),
+            ));
+        }
+        let mut sizes = Sizes { batch, spatial: [1; 3] };
+        sizes.spatial[..rank].copy_from_slice(spatial);
+        self.run_any(sizes, x.into(), y.into(), None)
+    }
+
+    /// [`Kernel::run`] in scratch memory of the caller's, which it enlarges if it has to.
+    ///
+    /// # Errors
+    /// As [`Kernel::run`].
+    pub fn run_in<'x, 'y>(
+        &self,
+        workspace: &mut Workspace,
+        x: impl Into<TensorView<'x, T>>,
+        y: impl Into<TensorViewMut<'y, T>>,
+    ) -> Result<()> {
+        let (x, y) = (x.into(), y.into());
+        let sizes = self.sizes_from(&x)?;
+        self.run_any(sizes, x, y, Some(workspace))
+    }
+
+    /// A workspace for [`Kernel::run_in`].
+    ///
+    /// # Errors
+    /// [`Kind::Codegen`] if memory cannot be had.
+    pub fn workspace(&self) -> Result<Workspace> {
+        let mut w = Workspace::empty()?;
+        if self.inner.func.symbols.is_empty() {
+            w.reserve(self.scratch_bytes() * self.inner.options.threads.max(1))?;
+        }
+        Ok(w)
+    }
+
+    /// The problem that it computes.
+    pub fn problem(&self) -> &Deconv {
+        &self.inner.problem
+    }
+    /// The instruction-set level that it was compiled for.
+    pub fn isa(&self) -> Isa {
+        self.inner.isa
+    }
+    /// The plan that it follows.
+    pub fn plan(&self) -> &Plan {
+        &self.inner.choice.plan
+    }
+    /// The plan with the reasons for it and the candidates that it beat.
+    pub fn choice(&self) -> &Choice {
+        &self.inner.choice
+    }
+    /// What making it cost.
+    pub fn report(&self) -> &Report {
+        &self.inner.report
+    }
+    /// The lowered function from which the code was generated.
+    pub fn func(&self) -> &Func {
+        &self.inner.func
+    }
+    /// The native code, for dumps.
+    pub fn native(&self) -> &Native {
+        &self.inner.native
+    }
+    /// Scratch memory of one thread in bytes; 0 if it depends on open extents.
+    pub fn scratch_bytes(&self) -> usize {
+        if !self.inner.func.symbols.is_empty() {
+            return 0;
+        }
+        scratch_bytes(&self.inner, &Symbols { names: &[], values: &[] }).unwrap_or(0)
+    }
+
+    /// The run-time extents, from the problem or from the shape of the input.
+    fn sizes_from(&self, x: &TensorView<'_, T>) -> Result<Sizes> {
+        let p = &self.inner.problem;
+        let spatial_at = if p.layout == Layout::ChannelsFirst { 2 } else { 1 };
+        let dim = |e: &Extent, at: usize| match (e, &x.shape) {
+            (Extent::Fixed(v), _) => Ok(*v),
+            (Extent::Open(_), Some(s)) if s.rank == p.rank() + 2 => Ok(s.dims[at]),
+            (Extent::Open(name), Some(s)) => {
+                let message = format!("x has {} dimensions {:?}; {} are needed to tell extent {name}", s.rank, s.dims(), p.rank() + 2);
+                Err(Error::new(Kind::Tensor, message))
+            }
+            (Extent::Open(name), None) => {
+                Err(Error::new(Kind::Tensor, format!("extent {name} is open and x is a plain slice: give the extents with run_sized")))
+            }
+        };
+        let mut sizes = Sizes { batch: dim(&p.batch, 0)?, spatial: [1; 3] };
+        for (a, e) in p.input.iter().enumerate() {
+            sizes.spatial[a] = dim(e, spatial_at + a)?;
+        }
+        Ok(sizes)
+    }
+
+    fn run_any(&self, sizes: Sizes, x: TensorView<'_, T>, y: TensorViewMut<'_, T>, workspace: Option<&mut Workspace>) -> Result<()> {
+        let (p, inner) = (&self.inner.problem, &*self.inner);
+        check_dense("x", x.shape.as_ref())?;
+        check_dense("y", y.shape.as_ref())?;
+        let (input, output) = extents(p, sizes)?;
+        check_tensor("x", &input[..p.rank() + 2], x.len, x.shape.as_ref())?;
+        check_tensor("y", &output[..p.rank() + 2], y.len, y.shape.as_ref())?;
+        let bytes = size_of::<T>();
+        let (from, to) = (x.at as usize..x.at as usize + x.len * bytes, y.at as usize..y.at as usize + y.len * bytes);
+        if overlap(&from, &to) {
+            return Err(Error::new(Kind::Tensor, "x and y overlap in memory; the output needs memory of its own"));
+        }
+        if x.at as usize % bytes != 0 || y.at as usize % bytes != 0 {
+            return Err(Error::new(Kind::Tensor, format!("x or y is not aligned to its {bytes}-byte elements")));
+        }
+        if y.len == 0 {
+            return Ok(());
+        }
+        let mut values = [0i64; 4];
+        let open = [(&p.batch, sizes.batch)].into_iter().chain(p.input.iter().zip(sizes.spatial));
+        for (slot, v) in values.iter_mut().zip(open.filter(|(e, _)| matches!(e, Extent::Open(_))).map(|(_, v)| v)) {
+            *slot = v as i64;
+        }
+        let symbols = Symbols { names: &inner.func.symbols, values: &values };
+        let small = p.useful_macs(sizes.batch, &sizes.spatial[..p.rank()]) < SMALL;
+        let parts = if small { 1 } else { inner.options.threads.max(1) };
+        let call = Call { inner, symbols, parts, x: x.at.cast::<u8>().cast_mut(), y: y.at.cast::<u8>() };
+        match workspace {
+            Some(w) => call.run(w),
+            None => {
+                let mut w = inner.stash.take()?;
+                let done = call.run(&mut w);
+                inner.stash.put(w);
+                done
+            }
+        }
+    }
+}
+
+/// The values of symbols.
+struct Symbols<'a> {
+    names: &'a [Name],
+    values: &'a [i64],
+}
+
+impl Symbols<'_> {
+    fn eval(&self, a: &Affine) -> i64 {
+        a.eval(&mut |atom| match atom {
+            Atom::Sym(s) => self.names.iter().position(|n| n == s).map_or(0, |i| self.values[i]),
+            _ => 0,
+        })
+    }
+}
+
+/// One run whose tensors have been checked.
+struct Call<'a> {
+    inner: &'a Inner,
+    symbols: Symbols<'a>,
+    parts: usize,
+    x: *mut u8,
+    y: *mut u8,
+}
+
+// SAFETY: the pointers are to tensors borrowed for the whole run; threads read `x` and write disjoint parts of `y`.
+unsafe impl Sync for Call<'_> {}
+
+impl Call<'_> {
+    fn run(&self, workspace: &mut Workspace) -> Result<()> {
+        let per_part = scratch_bytes(self.inner, &self.symbols)?;
+        workspace.reserve(per_part * self.parts)?;
+        let scratch = Scratch(workspace.bytes.as_ptr());
+        let tasks = tasks(&self.inner.func, &self.symbols);
+        if self.parts == 1 {
+            self.part(&scratch, 0, 0, tasks);
+        } else {
+            threads::share(tasks, self.parts, &|part, lo, hi| self.part(&scratch, part * per_part, lo, hi));
+        }
+        Ok(())
+    }
+
+    fn part(&self, scratch: &Scratch, mut offset: usize, lo: i64, hi: i64) {
+        let mut table = [std::ptr::null_mut::<u8>(); MAX_BUFFERS];
+        for (i, (b, own)) in self.inner.func.buffers.iter().zip(&self.inner.memory).enumerate() {
+            table[i] = match (b.kind, own) {
+                (_, Some(bytes)) => bytes.as_ptr(),
+                (BufferKind::Input, _) => self.x,
+                (BufferKind::Output, _) => self.y,
+                (BufferKind::Scratch, _) => {
+                    // SAFETY: `run` reserved `scratch_bytes` for every part; the offsets of one part's buffers add up to that.
+                    let at = unsafe { scratch.0.add(offset) };
+                    offset += scratch_size(b, &self.symbols);
+                    at
+                }
+                _ => std::ptr::null_mut(),
+            };
+        }
+        // SAFETY: the table holds, in order, memory of every buffer's full extent for these symbols: tensors were checked against their
+        // extents, owned buffers were allocated with theirs, scratch was reserved; the verifier and the interpreter hold
+        // the function to accesses within extents. Parts write disjoint outputs and have scratch of their own.
+        unsafe { (self.inner.native.run)(table.as_ptr(), self.symbols.values.as_ptr(), lo, hi) }
+    }
+}
+
+struct Scratch(*mut u8);
+// SAFETY: parts use disjoint ranges behind the pointer.
+unsafe impl Sync for Scratch {}
+
+/// Packs the weights.
+pub(super) fn prepare<T: Element>(inner: &Inner, weights: &[T]) -> Result<()> {
+    let Some(entry) = inner.native.prepare else { return Ok(()) };
+    let mut table = [std::ptr::null_mut::<u8>(); MAX_BUFFERS];
+    for (i, (b, own)) in inner.func.buffers.iter().zip(&inner.memory).enumerate() {
+        table[i] = match (b.kind, own) {
+            (BufferKind::Weight, _) => weights.as_ptr().cast::<u8>().cast_mut(),
+            (_, Some(bytes)) => bytes.as_ptr(),
+            _ => std::ptr::null_mut(),
+        };
+    }
+    // SAFETY: `prepare` reads the weights, whose length was checked, and writes packed buffers of the extents that it declares; it uses no symbols.
+    unsafe { entry(table.as_ptr(), std::ptr::null(), 0, 1) };
+    Ok(())
+}
+
+/// Elements of a buffer.
+pub(super) fn elements(b: &Buffer, symbol: &dyn Fn(&Name) -> i64) -> Result<usize> {
+    let too_large = || Error::new(Kind::Tensor, format!("buffer {} of extents {:?} is too large", b.name, b.dims));
+    b.dims.iter().try_fold(1usize, |n, d| {
+        let d = d.eval(&mut |a| if let Atom::Sym(s) = a { symbol(s) } else { 0 });
+        n.checked_mul(usize::try_from(d.max(0)).map_err(|_| too_large())?).ok_or_else(too_large)
+    })
+}
+
+/// Bytes of one scratch buffer, to the next cache line.
+fn scratch_size(b: &Buffer, symbols: &Symbols<'_>) -> usize {
+    let elements: i64 = b.dims.iter().map(|d| symbols.eval(d).max(0)).product();
+    (elements as usize * b.elem.bytes()).next_multiple_of(LINE)
+}
+
+fn scratch_bytes(inner: &Inner, symbols: &Symbols<'_>) -> Result<usize> {
+    if inner.func.buffers.len() > MAX_BUFFERS {
+        return Err(Error::new(Kind::Codegen, format!("{} buffers; at most {MAX_BUFFERS}", inner.func.buffers.len())));
+    }
+    let scratch = inner.func.buffers.iter().filter(|b| b.kind == BufferKind::Scratch);
+    Ok(scratch.map(|b| scratch_size(b, symbols)).sum())
+}
+
+/// How many tasks the `par` loops make.
+fn tasks(func: &Func, symbols: &Symbols<'_>) -> i64 {
+    let (mut body, mut tasks) = (&func.run, 1);
+    while let [crate::ir::Stmt::For(l)] = &body[..] {
+        if l.kind != LoopKind::Par {
+            break;
+        }
+        tasks *= trips(l, symbols);
+        body = &l.body;
+    }
+    tasks
+}
+
+fn trips(l: &Loop, symbols: &Symbols<'_>) -> i64 {
+    let span = symbols.eval(&l.hi[0]) - symbols.eval(&l.lo[0]);
+    (span + l.step - 1).max(0) / l.step
+}
+
+type Dims = [usize; MAX_RANK];
+
+/// Shapes of input and output in the problem's layout, with every extent checked.
+fn extents(p: &Deconv, sizes: Sizes) -> Result<(Dims, Dims)> {
+    let rank = p.rank();
+    let (mut input, mut output) = ([0; MAX_RANK], [0; MAX_RANK]);
+    let (channel, spatial) = if p.layout == Layout::ChannelsFirst { (1, 2) } else { (rank + 1, 1) };
+    (input[0], output[0], input[channel], output[channel]) = (sizes.batch, sizes.batch, p.c_in, p.c_out);
+    let fixed = |e: &Extent, v: usize, what: &dyn std::fmt::Display| match e {
+        Extent::Fixed(f) if *f != v => Err(Error::new(Kind::Tensor, format!("{what} is {v}; the problem fixes it at {f}"))),
+        _ => Ok(()),
+    };
+    fixed(&p.batch, sizes.batch, &"the batch")?;
+    for a in 0..rank {
+        let i = sizes.spatial[a];
+        let axis = crate::ir::names::axes(rank)[a];
+        fixed(&p.input[a], i, &format_args!("input extent {axis}"))?;
+        if i == 0 || i > crate::problem::MAX_EXTENT as usize {
+            let message = format!("input extent {axis} is {i}; legal: 1 to {}", crate::problem::MAX_EXTENT);
+            return Err(Error::new(Kind::Tensor, message));
+        }
+        let o = p.output_extent(a).eval(&mut |_| i as i64);
+        if o < 1 {
+            let message = format!("with input extent {axis} = {i} the output extent is {o}; it must be at least 1");
+            return Err(Error::new(Kind::Tensor, message));
+        }
+        (input[spatial + a], output[spatial + a]) = (i, o as usize);
+    }
+    Ok((input, output))
+}
+
+fn check_tensor(name: &str, dims: &[usize], len: usize, shape: Option<&Shape>) -> Result<()> {
+    if let Some(s) = shape
+        && s.dims() != dims
+        && s.rank > 1
+    {
+        return Err(Error::new(Kind::Tensor, format!("{name} has shape {:?}; this problem needs {dims:?}", s.dims())));
+    }
+    let needed = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+    match needed {
+        Some(n) if n == len => Ok(()),
+        Some(n) => Err(Error::new(Kind::Tensor, format!("{name} has {len} elements; shape {dims:?} needs {n}"))),
+        None => Err(Error::new(Kind::Tensor, format!("{name} of shape {dims:?} does not fit into memory"))),
+    }
+}
+
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.start < b.end && b.start < a.end
+}

@@ -1,0 +1,31 @@
+//! What a caller may choose; everything else is the plan's business.
+
+use crate::codegen::target::Isa;
+use crate::plan::{Form, Plan};
+
+/// Options of [`crate::Deconv::compile`]. The default lets the compiler choose, on one thread.
+///
+/// ```
+/// use polyphase::Options;
+/// let options = Options { threads: 2, ..Options::default() };
+/// assert!(options.isa.is_none());
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Instruction-set level; `None` is the best that the machine has.
+    pub isa: Option<Isa>,
+    /// Gather or scatter; `None` lets the plan choose.
+    pub form: Option<Form>,
+    /// Over how many threads a run is shared out, on the rayon pool in which `run` is called. Results do not depend on it.
+    pub threads: usize,
+    /// Whether stores bypass the caches; `None` decides by the size of the output.
+    pub stream: Option<bool>,
+    /// A plan to use as it is, instead of choosing one.
+    pub plan: Option<Plan>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { isa: None, form: None, threads: 1, stream: None, plan: None }
+    }
+}
