@@ -1,0 +1,425 @@
+//! The linear program of a tile: virtual registers, resolved addresses, one list of instructions.
+//!
+//! `select` writes it, `alloc` gives its virtual registers places, `encode` turns it into bytes. Vector virtual registers
+//! ([`V`]) hold one chunk (16, 32 or 64 bytes); a scalar is a vector with the same value in every lane. Integer virtual
+//! registers ([`G`]) hold pointers, counters and bounds. Arguments stay in memory and are read where they are used.
+
+use crate::ir::{BinOp, CmpOp};
+
+/// A vector virtual register.
+pub(super) type V = usize;
+/// An integer virtual register.
+pub(super) type G = usize;
+
+/// How many bytes of a vector register an instruction works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Width {
+    X,
+    Y,
+    Z,
+}
+
+impl Width {
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Width::X => 16,
+            Width::Y => 32,
+            Width::Z => 64,
+        }
+    }
+}
+
+/// `[base + disp]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mem {
+    pub base: G,
+    pub disp: i32,
+}
+
+/// A source operand of a vector instruction; at most one per instruction is not a register.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Src {
+    Reg(V),
+    /// A whole vector in memory.
+    Full(Mem),
+    /// One element in memory, repeated (AVX-512 only).
+    Splat(Mem),
+    /// A constant of the pool, given by its bits, repeated.
+    Const(u64),
+}
+
+/// An integer known before the instruction: a bound of a clip, relative to the coordinate of lane 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    Const(i64),
+    /// An argument plus a constant.
+    Arg(usize, i64),
+    /// An integer register plus a constant.
+    Reg(G, i64),
+}
+
+impl Bound {
+    pub(super) fn plus(self, by: i64) -> Bound {
+        match self {
+            Bound::Const(c) => Bound::Const(c + by),
+            Bound::Arg(a, c) => Bound::Arg(a, c + by),
+            Bound::Reg(g, c) => Bound::Reg(g, c + by),
+        }
+    }
+}
+
+/// Which elements of one contiguous or strided access are touched: element `e` (a coordinate relative to lane 0 of this chunk) if `lo <= e < hi`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window {
+    pub lo: Bound,
+    pub hi: Bound,
+}
+
+/// What an integer expression is a sum of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum IntTerm {
+    Arg(usize),
+    Reg(G),
+    /// `table[register]`.
+    Table(usize, G),
+    /// The product of two registers.
+    Product(G, G),
+    /// `table[first register] * second register`.
+    TableProduct(usize, G, G),
+}
+
+/// `add + Σ coefficient · term`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct IntExpr {
+    pub terms: Vec<(IntTerm, i64)>,
+    pub add: i64,
+}
+
+impl IntExpr {
+    pub(super) fn of(term: IntTerm, coef: i64) -> Self {
+        IntExpr { terms: vec![(term, coef)], add: 0 }
+    }
+}
+
+/// The byte distance between neighbouring lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pitch {
+    Const(i64),
+    Reg(G),
+}
+
+/// Lanes that do not lie side by side; they pass through a buffer in the stack frame one by one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Scattered {
+    pub mem: Mem,
+    pub lanes: usize,
+    /// Coordinates between lanes; lane `j` of the chunk has coordinate `step * j` relative to the window.
+    pub step: i64,
+    pub pitch: Pitch,
+    pub window: Option<Window>,
+}
+
+/// Lanes side by side in memory; only the first `active` of the register count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Packed {
+    pub mem: Mem,
+    pub active: usize,
+    pub window: Option<Window>,
+    /// Holds the mask on AVX2, if one may be needed.
+    pub mask: Option<V>,
+}
+
+/// One instruction, or a short fixed sequence of them.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Inst {
+    // Control. Begin and End pair up; what lies between is a region.
+    /// Enters a counted loop whose remaining count is in a register; skipped at once if `check` and the count is not positive.
+    LoopBegin {
+        id: usize,
+        count: G,
+        check: bool,
+    },
+    /// Subtracts `step` from the count and repeats while it is positive.
+    LoopEnd {
+        id: usize,
+        count: G,
+        step: i64,
+    },
+    /// The region runs if every expression is at least 0.
+    WhenBegin {
+        id: usize,
+        conds: Vec<IntExpr>,
+    },
+    WhenEnd {
+        id: usize,
+    },
+
+    // Integers.
+    Int {
+        dst: G,
+        expr: IntExpr,
+    },
+    /// The largest (or least) of several expressions.
+    Extreme {
+        dst: G,
+        exprs: Vec<IntExpr>,
+        max: bool,
+    },
+    AddImm {
+        dst: G,
+        by: i64,
+    },
+    AddReg {
+        dst: G,
+        by: G,
+    },
+
+    // Vectors. `w` is the width.
+    Const {
+        dst: V,
+        w: Width,
+        bits: u64,
+    },
+    Move {
+        dst: V,
+        w: Width,
+        src: V,
+    },
+    Load {
+        dst: V,
+        w: Width,
+        mem: Mem,
+    },
+    Splat {
+        dst: V,
+        w: Width,
+        mem: Mem,
+    },
+    LoadPacked {
+        dst: V,
+        w: Width,
+        from: Packed,
+    },
+    LoadScattered {
+        dst: V,
+        w: Width,
+        from: Scattered,
+    },
+    Bin {
+        op: BinOp,
+        dst: V,
+        w: Width,
+        a: V,
+        b: Src,
+    },
+    Fma {
+        dst: V,
+        w: Width,
+        a: V,
+        b: Src,
+        c: Src,
+    },
+    /// Clears (abs) or flips (neg) the sign.
+    Sign {
+        dst: V,
+        w: Width,
+        a: V,
+        clear: bool,
+    },
+    Pow2 {
+        dst: V,
+        w: Width,
+        a: V,
+    },
+    /// `tmp` holds the mask on AVX2.
+    Select {
+        cmp: CmpOp,
+        dst: V,
+        w: Width,
+        a: V,
+        b: Src,
+        t: V,
+        e: V,
+        tmp: Option<V>,
+    },
+    /// Vector `k` of the parts interleaved: element `e` is lane `(k * n + e) / parts` of part `(k * n + e) % parts`.
+    Interleave {
+        dst: V,
+        w: Width,
+        parts: Vec<V>,
+        k: usize,
+        tmp: Option<V>,
+    },
+    StorePacked {
+        src: V,
+        w: Width,
+        to: Packed,
+        stream: bool,
+    },
+    StoreScattered {
+        src: V,
+        w: Width,
+        to: Scattered,
+    },
+    StoreScalar {
+        src: V,
+        mem: Mem,
+    },
+}
+
+/// What an instruction does with a register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Use,
+    /// Written after every use: it may share its place with a source that dies here.
+    Def,
+    /// Written before the last use: it may not.
+    Early,
+}
+
+impl Inst {
+    /// Calls `v` and `g` for every register it touches, uses first.
+    pub(super) fn registers(&self, v: &mut impl FnMut(V, Role), g: &mut impl FnMut(G, Role)) {
+        use Role::{Def, Early, Use};
+        match self {
+            Inst::LoopBegin { count, check, .. } => {
+                if *check {
+                    g(*count, Use)
+                }
+            }
+            Inst::LoopEnd { count, .. } => {
+                g(*count, Use);
+                g(*count, Def);
+            }
+            Inst::WhenBegin { conds, .. } => conds.iter().for_each(|e| e.registers(g)),
+            Inst::WhenEnd { .. } => {}
+            Inst::Int { dst, expr } => {
+                expr.registers(g);
+                g(*dst, Def);
+            }
+            Inst::Extreme { dst, exprs, .. } => {
+                exprs.iter().for_each(|e| e.registers(g));
+                g(*dst, Early);
+            }
+            Inst::AddImm { dst, .. } => {
+                g(*dst, Use);
+                g(*dst, Def);
+            }
+            Inst::AddReg { dst, by } => {
+                g(*dst, Use);
+                g(*by, Use);
+                g(*dst, Def);
+            }
+            Inst::Const { dst, .. } => v(*dst, Def),
+            Inst::Move { dst, src, .. } => {
+                v(*src, Use);
+                v(*dst, Def);
+            }
+            Inst::Load { dst, mem, .. } | Inst::Splat { dst, mem, .. } => {
+                g(mem.base, Use);
+                v(*dst, Def);
+            }
+            Inst::LoadPacked { dst, from, .. } => {
+                from.registers(v, g);
+                v(*dst, Def);
+            }
+            Inst::LoadScattered { dst, from, .. } => {
+                from.registers(g);
+                v(*dst, Def);
+            }
+            Inst::Bin { dst, a, b, .. } => {
+                v(*a, Use);
+                b.registers(v, g);
+                v(*dst, Def);
+            }
+            Inst::Fma { dst, a, b, c, .. } => {
+                v(*a, Use);
+                b.registers(v, g);
+                c.registers(v, g);
+                v(*dst, Def);
+            }
+            Inst::Sign { dst, a, .. } | Inst::Pow2 { dst, a, .. } => {
+                v(*a, Use);
+                v(*dst, Def);
+            }
+            Inst::Select { dst, a, b, t, e, tmp, .. } => {
+                v(*a, Use);
+                b.registers(v, g);
+                v(*t, Use);
+                v(*e, Use);
+                tmp.iter().for_each(|t| v(*t, Early));
+                v(*dst, Def);
+            }
+            Inst::Interleave { dst, parts, tmp, .. } => {
+                parts.iter().for_each(|p| v(*p, Use));
+                tmp.iter().for_each(|t| v(*t, Early));
+                v(*dst, Early);
+            }
+            Inst::StorePacked { src, to, .. } => {
+                v(*src, Use);
+                to.registers(v, g);
+            }
+            Inst::StoreScattered { src, to, .. } => {
+                v(*src, Use);
+                to.registers(g);
+            }
+            Inst::StoreScalar { src, mem } => {
+                v(*src, Use);
+                g(mem.base, Use);
+            }
+        }
+    }
+}
+
+impl Src {
+    fn registers(&self, v: &mut impl FnMut(V, Role), g: &mut impl FnMut(G, Role)) {
+        match self {
+            Src::Reg(r) => v(*r, Role::Use),
+            Src::Full(m) | Src::Splat(m) => g(m.base, Role::Use),
+            Src::Const(_) => {}
+        }
+    }
+}
+
+impl IntExpr {
+    fn registers(&self, g: &mut impl FnMut(G, Role)) {
+        for (t, _) in &self.terms {
+            match t {
+                IntTerm::Arg(_) => {}
+                IntTerm::Reg(r) | IntTerm::Table(_, r) => g(*r, Role::Use),
+                IntTerm::Product(a, b) | IntTerm::TableProduct(_, a, b) => {
+                    g(*a, Role::Use);
+                    g(*b, Role::Use);
+                }
+            }
+        }
+    }
+}
+
+impl Window {
+    fn registers(&self, g: &mut impl FnMut(G, Role)) {
+        for b in [self.lo, self.hi] {
+            if let Bound::Reg(r, _) = b {
+                g(r, Role::Use)
+            }
+        }
+    }
+}
+
+impl Packed {
+    fn registers(&self, v: &mut impl FnMut(V, Role), g: &mut impl FnMut(G, Role)) {
+        g(self.mem.base, Role::Use);
+        self.window.iter().for_each(|w| w.registers(g));
+        self.mask.iter().for_each(|m| v(*m, Role::Early));
+    }
+}
+
+impl Scattered {
+    fn registers(&self, g: &mut impl FnMut(G, Role)) {
+        g(self.mem.base, Role::Use);
+        if let Pitch::Reg(r) = self.pitch {
+            g(r, Role::Use)
+        }
+        self.window.iter().for_each(|w| w.registers(g));
+    }
+}

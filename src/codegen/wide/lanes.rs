@@ -1,0 +1,443 @@
+//! Loads and stores of lanes: whole vectors, masked ones, scattered ones, and interleaving.
+//!
+//! A clipped access first compares its window with the lanes it has: if all are inside (the common case, two predicted
+//! branches) it is an ordinary one. Otherwise AVX-512 builds an opmask and AVX2 a vector mask, both of which leave memory
+//! outside alone. Scattered lanes pass through the frame, since a wide store forwards to narrow loads at full speed.
+
+use super::WideIsa;
+use super::encode::{AT_HI, AT_LO, AT_STEP, Done, Encoder};
+use super::inst::*;
+use super::vector::{XMM, YMM, ZMM, sized};
+use crate::ir::Elem;
+use iced_x86::code_asm::*;
+
+/// Whether an access may leave its window.
+#[derive(PartialEq, Eq)]
+enum Leaves {
+    Never,
+    Sometimes,
+    Always,
+}
+
+impl Encoder<'_> {
+    fn per(&self, w: Width) -> usize {
+        w.bytes() / self.elem.bytes()
+    }
+
+    // Whole vectors
+
+    pub(super) fn load_whole(&mut self, d: usize, w: Width, m: AsmMemoryOperand) -> Done {
+        match w {
+            Width::X => self.asm.vmovups(XMM[d], sized(w, m)),
+            Width::Y => self.asm.vmovups(YMM[d], sized(w, m)),
+            Width::Z => self.asm.vmovups(ZMM[d], sized(w, m)),
+        }
+    }
+
+    fn store_whole(&mut self, s: usize, w: Width, m: AsmMemoryOperand) -> Done {
+        match w {
+            Width::X => self.asm.vmovups(sized(w, m), XMM[s]),
+            Width::Y => self.asm.vmovups(sized(w, m), YMM[s]),
+            Width::Z => self.asm.vmovups(sized(w, m), ZMM[s]),
+        }
+    }
+
+    /// Past the caches if the address is aligned, an ordinary store if not.
+    fn store_stream(&mut self, s: usize, w: Width, m: AsmMemoryOperand) -> Done {
+        let (mut plain, mut done) = (self.asm.create_label(), self.asm.create_label());
+        self.asm.lea(rax, ptr(m))?;
+        self.asm.test(al, w.bytes() as i32 - 1)?;
+        self.asm.jne(plain)?;
+        match w {
+            Width::X => self.asm.vmovntps(sized(w, m), XMM[s])?,
+            Width::Y => self.asm.vmovntps(sized(w, m), YMM[s])?,
+            Width::Z => self.asm.vmovntps(sized(w, m), ZMM[s])?,
+        }
+        self.asm.jmp(done)?;
+        self.here(&mut plain)?;
+        self.store_whole(s, w, m)?;
+        self.here(&mut done)
+    }
+
+    pub(super) fn store_scalar(&mut self, s: usize, m: AsmMemoryOperand) -> Done {
+        match self.elem {
+            Elem::F32 => self.asm.vmovss(dword_ptr(m), XMM[s]),
+            Elem::F64 => self.asm.vmovsd(qword_ptr(m), XMM[s]),
+        }
+    }
+
+    // Windows
+
+    /// Jumps to `away` if one of the coordinates `0..n` is outside the window; says which way that can go.
+    fn unless_inside(&mut self, window: &Window, n: i64, away: CodeLabel) -> Done<Leaves> {
+        let mut leaves = Leaves::Never;
+        match window.hi {
+            Bound::Const(c) if c >= n => {}
+            Bound::Const(_) => return Ok(Leaves::Always),
+            b => {
+                self.cmp_bound(b, n)?;
+                self.asm.jl(away)?;
+                leaves = Leaves::Sometimes;
+            }
+        }
+        match window.lo {
+            Bound::Const(c) if c <= 0 => {}
+            // What has been emitted so far only skips what follows, and nothing follows.
+            Bound::Const(_) => return Ok(if leaves == Leaves::Never { Leaves::Always } else { self.always(away)? }),
+            b => {
+                self.cmp_bound(b, 0)?;
+                self.asm.jg(away)?;
+                leaves = Leaves::Sometimes;
+            }
+        }
+        Ok(leaves)
+    }
+
+    fn always(&mut self, away: CodeLabel) -> Done<Leaves> {
+        self.asm.jmp(away)?;
+        Ok(Leaves::Sometimes)
+    }
+
+    /// A bound limited to `0..=cap`.
+    fn clamped(&mut self, to: AsmRegister64, b: Bound, cap: usize) -> Done {
+        self.bound(to, b)?;
+        self.asm.xor(ecx, ecx)?;
+        self.asm.test(to, to)?;
+        self.asm.cmovs(to, rcx)?;
+        self.asm.mov(ecx, cap as i32)?;
+        self.asm.cmp(to, rcx)?;
+        self.asm.cmovg(to, rcx)
+    }
+
+    /// The mask of the lanes in the window, among the first `active`: in `k1`, or in the vector register given.
+    fn mask(&mut self, w: Width, p: &Packed) -> Done {
+        let hi = p.window.map_or(Bound::Const(p.active as i64), |w| w.hi);
+        let lo = p.window.map_or(Bound::Const(0), |w| w.lo);
+        let from_start = matches!(lo, Bound::Const(c) if c <= 0);
+        self.clamped(rax, hi, p.active)?;
+        if !from_start {
+            self.clamped(rdx, lo, p.active)?;
+        }
+        let Some(m) = p.mask.map(|v| self.places.v[v]) else {
+            self.asm.mov(ecx, -1)?;
+            self.asm.bzhi(eax, ecx, eax)?;
+            if !from_start {
+                self.asm.bzhi(edx, ecx, edx)?;
+                self.asm.andn(eax, edx, eax)?;
+            }
+            return self.asm.kmovd(k1, eax);
+        };
+        // The first h lanes are the vector that ends h lanes into the zeros; the others start l lanes before the second ones.
+        let table: Vec<u8> = (0..96).map(|i| if (32..64).contains(&i) { 0 } else { 0xff }).collect();
+        let label = self.pool.label(&mut self.asm, table);
+        let size = self.elem.bytes() as i32;
+        self.asm.lea(rcx, ptr(label))?;
+        self.asm.neg(rax)?;
+        self.load_whole(m, w, rcx + rax * size + 32)?;
+        if !from_start {
+            self.asm.neg(rdx)?;
+            match w {
+                Width::X => self.asm.vandps(XMM[m], XMM[m], xmmword_ptr(rcx + rdx * size + 64))?,
+                _ => self.asm.vandps(YMM[m], YMM[m], ymmword_ptr(rcx + rdx * size + 64))?,
+            }
+        }
+        Ok(())
+    }
+
+    // Lanes side by side
+
+    pub(super) fn load_packed(&mut self, d: usize, w: Width, from: &Packed) -> Done {
+        let (mut away, mut done) = (self.asm.create_label(), self.asm.create_label());
+        let m = self.mem(from.mem)?;
+        let leaves = self.leaves(w, from, away)?;
+        if leaves != Leaves::Always {
+            self.load_whole(d, w, m)?;
+        }
+        if leaves == Leaves::Never {
+            return Ok(());
+        }
+        if leaves == Leaves::Sometimes {
+            self.asm.jmp(done)?;
+            self.here(&mut away)?;
+        }
+        self.mask(w, from)?;
+        self.load_masked(d, w, m, from)?;
+        if leaves == Leaves::Sometimes {
+            self.here(&mut done)?;
+        }
+        Ok(())
+    }
+
+    fn leaves(&mut self, w: Width, p: &Packed, away: CodeLabel) -> Done<Leaves> {
+        if p.active < self.per(w) {
+            return Ok(Leaves::Always);
+        }
+        match &p.window {
+            None => Ok(Leaves::Never),
+            Some(win) => self.unless_inside(win, p.active as i64, away),
+        }
+    }
+
+    fn load_masked(&mut self, d: usize, w: Width, m: AsmMemoryOperand, p: &Packed) -> Done {
+        let m = sized(w, m);
+        let k = p.mask.map(|v| self.places.v[v]);
+        match (k, self.elem, w) {
+            (Some(k), Elem::F32, Width::X) => self.asm.vmaskmovps(XMM[d], XMM[k], m),
+            (Some(k), Elem::F32, _) => self.asm.vmaskmovps(YMM[d], YMM[k], m),
+            (Some(k), Elem::F64, Width::X) => self.asm.vmaskmovpd(XMM[d], XMM[k], m),
+            (Some(k), Elem::F64, _) => self.asm.vmaskmovpd(YMM[d], YMM[k], m),
+            (None, Elem::F32, Width::X) => self.asm.vmovups(XMM[d].k1().z(), m),
+            (None, Elem::F32, Width::Y) => self.asm.vmovups(YMM[d].k1().z(), m),
+            (None, Elem::F32, Width::Z) => self.asm.vmovups(ZMM[d].k1().z(), m),
+            (None, Elem::F64, Width::X) => self.asm.vmovupd(XMM[d].k1().z(), m),
+            (None, Elem::F64, Width::Y) => self.asm.vmovupd(YMM[d].k1().z(), m),
+            (None, Elem::F64, Width::Z) => self.asm.vmovupd(ZMM[d].k1().z(), m),
+        }
+    }
+
+    pub(super) fn store_packed(&mut self, s: usize, w: Width, to: &Packed, stream: bool) -> Done {
+        let (mut away, mut done) = (self.asm.create_label(), self.asm.create_label());
+        let m = self.mem(to.mem)?;
+        let leaves = self.leaves(w, to, away)?;
+        if leaves != Leaves::Always {
+            match stream {
+                true => self.store_stream(s, w, m)?,
+                false => self.store_whole(s, w, m)?,
+            }
+        }
+        if leaves == Leaves::Never {
+            return Ok(());
+        }
+        if leaves == Leaves::Sometimes {
+            self.asm.jmp(done)?;
+            self.here(&mut away)?;
+        }
+        self.mask(w, to)?;
+        self.store_masked(s, w, m, to)?;
+        if leaves == Leaves::Sometimes {
+            self.here(&mut done)?;
+        }
+        Ok(())
+    }
+
+    fn store_masked(&mut self, s: usize, w: Width, m: AsmMemoryOperand, p: &Packed) -> Done {
+        let m = sized(w, m);
+        let k = p.mask.map(|v| self.places.v[v]);
+        match (k, self.elem, w) {
+            (Some(k), Elem::F32, Width::X) => self.asm.vmaskmovps(m, XMM[k], XMM[s]),
+            (Some(k), Elem::F32, _) => self.asm.vmaskmovps(m, YMM[k], YMM[s]),
+            (Some(k), Elem::F64, Width::X) => self.asm.vmaskmovpd(m, XMM[k], XMM[s]),
+            (Some(k), Elem::F64, _) => self.asm.vmaskmovpd(m, YMM[k], YMM[s]),
+            (None, Elem::F32, Width::X) => self.asm.vmovups(m.k1(), XMM[s]),
+            (None, Elem::F32, Width::Y) => self.asm.vmovups(m.k1(), YMM[s]),
+            (None, Elem::F32, Width::Z) => self.asm.vmovups(m.k1(), ZMM[s]),
+            (None, Elem::F64, Width::X) => self.asm.vmovupd(m.k1(), XMM[s]),
+            (None, Elem::F64, Width::Y) => self.asm.vmovupd(m.k1(), YMM[s]),
+            (None, Elem::F64, Width::Z) => self.asm.vmovupd(m.k1(), ZMM[s]),
+        }
+    }
+
+    // Scattered lanes
+
+    pub(super) fn load_scattered(&mut self, d: usize, w: Width, from: &Scattered) -> Done {
+        self.constant_zero(d)?;
+        self.store_whole(d, w, ptr(rsp + 0))?;
+        self.lanes(from, true)?;
+        self.load_whole(d, w, ptr(rsp + 0))
+    }
+
+    fn constant_zero(&mut self, d: usize) -> Done {
+        self.asm.vxorps(XMM[d], XMM[d], XMM[d])
+    }
+
+    pub(super) fn store_scattered(&mut self, s: usize, w: Width, to: &Scattered) -> Done {
+        self.store_whole(s, w, ptr(rsp + 0))?;
+        self.lanes(to, false)
+    }
+
+    /// Copies lanes between the frame and memory: written out where all are inside, in a loop that tests each where not.
+    fn lanes(&mut self, p: &Scattered, load: bool) -> Done {
+        let (mut away, mut done) = (self.asm.create_label(), self.asm.create_label());
+        let span = p.step * (p.lanes as i64 - 1) + 1;
+        let leaves = match &p.window {
+            None => Leaves::Never,
+            Some(w) => self.unless_inside(w, span, away)?,
+        };
+        if leaves != Leaves::Always {
+            self.lanes_inside(p, load)?;
+        }
+        if leaves == Leaves::Never {
+            return Ok(());
+        }
+        if leaves == Leaves::Sometimes {
+            self.asm.jmp(done)?;
+            self.here(&mut away)?;
+        }
+        self.lanes_tested(p, load)?;
+        if leaves == Leaves::Sometimes {
+            self.here(&mut done)?;
+        }
+        Ok(())
+    }
+
+    /// Moves one lane; `rdx` is overwritten.
+    fn lane(&mut self, here: AsmMemoryOperand, there: AsmMemoryOperand, load: bool) -> Done {
+        let (from, to) = if load { (there, here) } else { (here, there) };
+        match self.elem {
+            Elem::F32 => {
+                self.asm.mov(edx, dword_ptr(from))?;
+                self.asm.mov(dword_ptr(to), edx)
+            }
+            Elem::F64 => {
+                self.asm.mov(rdx, qword_ptr(from))?;
+                self.asm.mov(qword_ptr(to), rdx)
+            }
+        }
+    }
+
+    fn lanes_inside(&mut self, p: &Scattered, load: bool) -> Done {
+        let size = self.elem.bytes() as i32;
+        let base = self.base(p.mem.base)?;
+        let near = match p.pitch {
+            Pitch::Const(bytes) => {
+                let last = bytes.checked_mul(p.lanes as i64).and_then(|b| b.checked_add(p.mem.disp as i64));
+                last.and_then(|l| i32::try_from(l).ok()).map(|_| bytes as i32)
+            }
+            Pitch::Reg(_) => None,
+        };
+        if let Some(bytes) = near {
+            for j in 0..p.lanes as i32 {
+                self.lane(rsp + j * size, base + (p.mem.disp + j * bytes), load)?;
+            }
+            return Ok(());
+        }
+        self.asm.lea(rax, ptr(base + p.mem.disp))?;
+        self.pitch(p.pitch)?;
+        for j in 0..p.lanes as i32 {
+            self.lane(rsp + j * size, rax + 0, load)?;
+            self.asm.add(rax, rcx)?;
+        }
+        Ok(())
+    }
+
+    /// The byte step between lanes into `rcx`.
+    fn pitch(&mut self, p: Pitch) -> Done {
+        match p {
+            Pitch::Const(bytes) => self.asm.mov(rcx, bytes),
+            Pitch::Reg(g) => self.get(rcx, g),
+        }
+    }
+
+    fn lanes_tested(&mut self, p: &Scattered, load: bool) -> Done {
+        let window = p.window.expect("only lanes in a window are tested");
+        let size = self.elem.bytes() as i32;
+        self.bound(rax, window.lo)?;
+        self.asm.mov(qword_ptr(rsp + AT_LO), rax)?;
+        self.bound(rax, window.hi)?;
+        self.asm.mov(qword_ptr(rsp + AT_HI), rax)?;
+        self.pitch(p.pitch)?;
+        self.asm.mov(qword_ptr(rsp + AT_STEP), rcx)?;
+        let base = self.base(p.mem.base)?;
+        self.asm.lea(rax, ptr(base + p.mem.disp))?;
+        self.asm.xor(ecx, ecx)?;
+        let (mut top, mut next) = (self.asm.create_label(), self.asm.create_label());
+        self.here(&mut top)?;
+        match i32::try_from(p.step) {
+            Ok(step) => self.asm.imul_3(rdx, rcx, step)?,
+            Err(_) => {
+                self.asm.mov(rdx, p.step)?;
+                self.asm.imul_2(rdx, rcx)?;
+            }
+        }
+        self.asm.cmp(rdx, qword_ptr(rsp + AT_LO))?;
+        self.asm.jl(next)?;
+        self.asm.cmp(rdx, qword_ptr(rsp + AT_HI))?;
+        self.asm.jge(next)?;
+        self.lane(rsp + rcx * size, rax + 0, load)?;
+        self.here(&mut next)?;
+        self.asm.add(rax, qword_ptr(rsp + AT_STEP))?;
+        self.asm.inc(rcx)?;
+        self.asm.cmp(rcx, p.lanes as i32)?;
+        self.asm.jl(top)
+    }
+
+    // Interleaving
+
+    /// Vector `k` of the interleaved parts.
+    pub(super) fn interleave(&mut self, d: usize, w: Width, parts: &[usize], k: usize, tmp: Option<usize>) -> Done {
+        let (n, per) = (parts.len(), self.per(w));
+        // Which part and which lane of it each element comes from.
+        let from: Vec<(usize, usize)> = (0..per).map(|e| ((k * per + e) % n, (k * per + e) / n)).collect();
+        match self.isa {
+            WideIsa::Avx512 => self.interleave_two_tables(d, w, parts, &from, tmp),
+            WideIsa::Avx2 => self.interleave_blend(d, w, parts, &from, tmp.expect("AVX2 interleaves through a temporary")),
+        }
+    }
+
+    /// `vpermi2ps` picks from two vectors: first from parts 0 and 1, then from what there is and the next part.
+    fn interleave_two_tables(&mut self, d: usize, w: Width, parts: &[usize], from: &[(usize, usize)], tmp: Option<usize>) -> Done {
+        let per = from.len();
+        let steps = parts.len() - 1;
+        let mut have = parts[0];
+        for step in 1..=steps {
+            let index = from.iter().enumerate().map(|(e, &(part, lane))| match part {
+                p if p == step => per + lane,
+                0 if step == 1 => lane,
+                _ if step == 1 => 0,
+                _ => e,
+            });
+            // The last step must land in the destination.
+            let into = if (steps - step) % 2 == 0 { d } else { tmp.expect("three parts need a temporary") };
+            let table = self.index_table(index);
+            self.load_whole(into, w, table)?;
+            let (a, b) = (have, parts[step]);
+            match (self.elem, w) {
+                (Elem::F32, Width::X) => self.asm.vpermi2ps(XMM[into], XMM[a], XMM[b])?,
+                (Elem::F32, Width::Y) => self.asm.vpermi2ps(YMM[into], YMM[a], YMM[b])?,
+                (Elem::F32, Width::Z) => self.asm.vpermi2ps(ZMM[into], ZMM[a], ZMM[b])?,
+                (Elem::F64, Width::X) => self.asm.vpermi2pd(XMM[into], XMM[a], XMM[b])?,
+                (Elem::F64, Width::Y) => self.asm.vpermi2pd(YMM[into], YMM[a], YMM[b])?,
+                (Elem::F64, Width::Z) => self.asm.vpermi2pd(ZMM[into], ZMM[a], ZMM[b])?,
+            }
+            have = into;
+        }
+        Ok(())
+    }
+
+    fn index_table(&mut self, index: impl Iterator<Item = usize>) -> AsmMemoryOperand {
+        let size = self.elem.bytes();
+        let bytes = index.flat_map(|i| (i as u64).to_le_bytes()[..size].to_vec()).collect();
+        ptr(self.pool.label(&mut self.asm, bytes))
+    }
+
+    /// Permutes each part and blends it in.
+    fn interleave_blend(&mut self, d: usize, w: Width, parts: &[usize], from: &[(usize, usize)], tmp: usize) -> Done {
+        for (i, &p) in parts.iter().enumerate() {
+            let mine = |&(part, lane): &(usize, usize)| if part == i { lane } else { 0 };
+            let blend = from.iter().enumerate().filter(|(_, f)| f.0 == i).fold(0, |m, (e, _)| m | 1 << e);
+            if blend == 0 && i > 0 {
+                continue;
+            }
+            let into = if i == 0 { d } else { tmp };
+            let bits = |width: usize| from.iter().map(mine).enumerate().fold(0, |m, (e, l)| m | l << (e * width)) as i32;
+            match (self.elem, w) {
+                (Elem::F32, Width::X) => self.asm.vpermilps(XMM[into], XMM[p], bits(2))?,
+                (Elem::F64, Width::X) => self.asm.vpermilpd(XMM[into], XMM[p], bits(1))?,
+                (Elem::F64, _) => self.asm.vpermpd(YMM[into], YMM[p], bits(2))?,
+                (Elem::F32, _) => {
+                    let table = self.index_table(from.iter().map(mine));
+                    self.load_whole(into, w, table)?;
+                    self.asm.vpermps(YMM[into], YMM[into], YMM[p])?;
+                }
+            }
+            match (self.elem, w) {
+                _ if i == 0 => {}
+                (Elem::F32, Width::X) => self.asm.vblendps(XMM[d], XMM[d], XMM[tmp], blend)?,
+                (Elem::F32, _) => self.asm.vblendps(YMM[d], YMM[d], YMM[tmp], blend)?,
+                (Elem::F64, Width::X) => self.asm.vblendpd(XMM[d], XMM[d], XMM[tmp], blend)?,
+                (Elem::F64, _) => self.asm.vblendpd(YMM[d], YMM[d], YMM[tmp], blend)?,
+            }
+        }
+        Ok(())
+    }
+}
