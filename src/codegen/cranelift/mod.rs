@@ -16,6 +16,8 @@
 mod address;
 mod memory;
 mod stmt;
+#[cfg(target_arch = "x86_64")]
+mod tile;
 mod value;
 
 use super::target::Isa;
