@@ -335,3 +335,22 @@ fn everything_is_reported_up_to_a_limit() {
     let many: String = (0..500).map(|i| format!("a{i} = 1.0 ")).collect();
     assert_eq!(diagnostics(&parse(&format!("func f f32 stage naive {{ run {{ {many} }} }}")).unwrap()).len(), 100);
 }
+
+#[test]
+fn extreme_numbers_are_judged_without_overflow() {
+    let (min, max, m) = (i64::MIN, i64::MAX, i64::MIN.unsigned_abs());
+    let text = format!(
+        "func f f32 stage naive {{ buffer y: output f32[3] run {{
+           for a in {min}..0, b in {min}..{max} step {max}, c in {min}..-1 step 3, d in {max}..{min}, e in 0..{max} {{
+             y[{min}*a - {m}*c - {m}*e] = 1.0
+             y[{min}*a - {max}*c + ({max}*e - {m}) / 2] = 1.0
+             y[{max}*a + {max}*b + {max}] = 1.0
+           }} }} }}"
+    );
+    let empty = format!(" d in {max}..{min},");
+    assert!(text.contains(&empty));
+    for text in [text.replace(&empty, ""), text] {
+        // Too large to decide is not a violation.
+        assert_eq!(diagnostics(&parse(&text).unwrap()), [""; 0]);
+    }
+}

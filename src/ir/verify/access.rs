@@ -45,10 +45,14 @@ pub(super) fn entry(at: &At<'_>, name: &Name, idx: &[Affine], report: &mut Repor
         if symbolic || e.vars().iter().any(|v| !at.is_unroll(v)) {
             report.add(format!("{name} is indexed by {e}; registers are indexed by constants and unroll variables"));
         } else if let Some((lo, hi)) = at.range(e).filter(|_| !at.guarded) {
-            outside(&format!("{e} of {name}"), (lo, hi), &Affine::from(dim as i64), report);
+            outside(&format!("{e} of {name}"), (lo, hi), &Affine::from(int(dim)), report);
         }
     }
     Some(reg.lanes)
+}
+
+fn int(v: usize) -> i64 {
+    i64::try_from(v).unwrap_or(i64::MAX)
 }
 
 /// Reports a range that leaves `0..dim`; an open extent bounds nothing from above.
@@ -145,7 +149,7 @@ fn bounds(at: &At<'_>, a: &Access, buffer: &Buffer, parts: usize, report: &mut R
             if l.clip.is_some() {
                 continue;
             }
-            more = (l.count as i64 - 1).saturating_mul(l.step).saturating_add(parts as i64 - 1);
+            more = int(l.count - 1).saturating_mul(l.step).saturating_add(int(parts.max(1) - 1));
         }
         if let Some((lo, hi)) = at.range(e) {
             outside(&format!("{e} of {}", a.buffer), (lo, hi.saturating_add(more)), dim, report);

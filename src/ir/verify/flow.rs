@@ -1,6 +1,6 @@
 //! Registers are set before they are read: `unroll` loops are written out, so that register arrays are followed
-//! entry by entry; a `when` that unrolled variables do not
-//! decide, or a loop that may have no iteration, sets nothing for what follows it.
+//! entry by entry; a `when` that unrolled variables do not decide, or a loop that may have no iteration, sets nothing
+//! for what follows it.
 //!
 //! Runs after the other checks, on functions in which names resolve and ranks match. A section starts with
 //! nothing set. Sections that write out to more than [`MOST_STEPS`] statements are followed no further.

@@ -49,13 +49,13 @@ pub(super) fn range(func: &Func, e: &Affine, values: &impl Fn(&str) -> Option<Va
                 }
                 let (a, b) = range(func, inner, values)?;
                 let (a, b) = (i128::from(a.div_euclid(*by)) * i128::from(coef), i128::from(b.div_euclid(*by)) * i128::from(coef));
-                (lo, hi) = (lo + a.min(b), hi + a.max(b));
+                (lo, hi) = (lo.checked_add(a.min(b))?, hi.checked_add(a.max(b))?);
             }
         }
     }
     for (var, terms) in parts {
         let (a, b) = part(func, &terms, values(var)?)?;
-        (lo, hi) = (lo + a, hi + b);
+        (lo, hi) = (lo.checked_add(a)?, hi.checked_add(b)?);
     }
     Some((lo.try_into().ok()?, hi.try_into().ok()?))
 }
@@ -68,7 +68,7 @@ fn part(func: &Func, terms: &[(&Atom, i64)], values: Values) -> Option<(i128, i1
                 Atom::Table(t, _) => *func.find_table(t.as_str())?.values.get(usize::try_from(v).ok()?)?,
                 _ => v,
             };
-            Some(sum + i128::from(term) * i128::from(*coef))
+            sum.checked_add(i128::from(term) * i128::from(*coef))
         })
     };
     let linear = terms.iter().all(|(atom, _)| matches!(atom, Atom::Var(_)));
