@@ -5,7 +5,7 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let text = args.next().unwrap();
     let isa = args.next();
-    let layers: Vec<(String, Deconv)> = if text.ends_with(".json") { polyphase::problem::text::parse_json(&std::fs::read_to_string(&text).unwrap()).unwrap().into_iter().map(|l| (l.name.unwrap_or_default().to_string(), l.problem)).collect() } else { vec![(text.clone(), text.parse().unwrap())] };
+    let layers: Vec<(String, Deconv)> = if text.ends_with(".json") { polyphase::problem::text::parse_json(&std::fs::read_to_string(&text).unwrap()).unwrap().into_iter().map(|l| (l.name.to_string(), l.problem)).collect() } else { vec![(text.clone(), text.parse().unwrap())] };
     let filter = args.next().unwrap_or_default();
     let check = args.next().is_some();
     let mut logsum = 0.0; let mut n = 0.0f64;

@@ -33,7 +33,7 @@ impl Emit<'_, '_, '_> {
         let slot = self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes, 3));
         for (i, arg) in emitted.args.iter().enumerate() {
             let v = self.argument(arg);
-            self.b.ins().stack_store(v, slot, (i * 8) as i32);
+            self.b.ins().stack_store(types::I64, v, slot, (i * 8) as i32);
         }
         let at = self.b.ins().stack_addr(types::I64, slot, 0);
         self.b.ins().call(callee, &[at]);
