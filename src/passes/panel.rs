@@ -98,7 +98,8 @@ fn side(
     let q = on("q", axis);
     // An axis with a single position has no loop left.
     let l = loops.iter().find(|l| l.var == q).cloned().unwrap_or_else(|| Loop::new(q.clone(), 1, Vec::new()));
-    let at = if pixel.uses_var(q.as_str()) { Affine::var(&q) } else { Affine::from(0) };
+    let block = part(&q, "b");
+    let at = [&q, &block].into_iter().find(|v| pixel.uses_var(v.as_str())).map_or(Affine::from(0), Affine::var);
     let t = taps.iter().find(|t| t.var == on("t", axis));
     // The panel holds every pixel that a position of the block may read through any phase and tap.
     let last_tap = t.map_or(1, |t| extreme(&t.hi[0], func, phases(loops), true).as_const().unwrap_or(1)).max(1);
@@ -109,7 +110,7 @@ fn side(
     let (Some(first), Some(last)) = (reach(false), reach(true)) else {
         return Err(super::unexpected("panel", &format!("pixels on axis {axis} a constant distance from the position")));
     };
-    let blocked = loops.iter().find(|b| b.var == part(&q, "b"));
+    let blocked = loops.iter().find(|b| b.var == block);
     let base = match blocked {
         Some(b) => Affine::var(&b.var),
         None => extreme(&l.lo[0], func, phases(loops), false),
