@@ -66,15 +66,29 @@ mod bench {
             let l = isa.vector_bytes() as i64 / 4;
             let wide = isa == WideIsa::Avx512;
             for ic in [8, 32, 64, 256] {
-                let (oc, vectors) = if wide { (6, 2) } else { (6, 1) };
-                let x = XTile { elem: Elem::F32, oc, vectors, lanes: l, ic, blocks: 1, c_out: oc, crop: 0, stream: false, open: false };
-                let flops = (2 * oc * 2 * vectors * l * ic * 4) as f64;
-                let (g, notes) = rate(&x_tile(&x), "x", &[("W", 0), ("P", 0)], &["ob", "row", "col"], flops, isa);
-                println!("  x  {oc}x2x{vectors} ic {ic:3}: {g:6.1} GFLOP/s, {:5.1} %  {notes}", g / peak * 100.0);
+                for (oc, vectors, late) in if wide { [(6, 2, false), (6, 2, true)] } else { [(6, 1, false), (3, 2, true)] } {
+                    let x = XTile {
+                        elem: Elem::F32,
+                        oc,
+                        vectors,
+                        lanes: l,
+                        ic,
+                        blocks: 1,
+                        c_out: oc,
+                        crop: 0,
+                        stream: false,
+                        open: false,
+                        late,
+                    };
+                    let flops = (2 * oc * 2 * vectors * l * ic * 4) as f64;
+                    let (g, notes) = rate(&x_tile(&x), "x", &[("W", 0), ("P", 0)], &["ob", "row", "col"], flops, isa);
+                    let when = if late { "late" } else { "early" };
+                    println!("  x  {oc}x2x{vectors} windows {when:5} ic {ic:3}: {g:6.1} GFLOP/s, {:5.1} %  {notes}", g / peak * 100.0);
+                }
             }
             for ic in [32, 64, 256] {
                 let (q, vectors) = if wide { (12, 2) } else { (6, 2) };
-                let f = oc_tile(Elem::F32, q, vectors, l, ic, 2, vectors * l, true);
+                let f = oc_tile(Elem::F32, [q, vectors, l], ic, 2, vectors * l, true);
                 let flops = (2 * q * vectors * l * ic * 2) as f64;
                 let (g, notes) = rate(&f, "oc", &[("W", q)], &["ob", "q0"], flops, isa);
                 println!("  oc {q}x{vectors} ic {ic:3}: {g:6.1} GFLOP/s, {:5.1} %  {notes}", g / peak * 100.0);

@@ -45,10 +45,12 @@ fn both(f32s: &dyn Fn(i64) -> Func, f64s: &dyn Fn(i64) -> Func, syms: &[(&str, i
 fn x_axis_tiles_interleave_two_phases() {
     for isa in levels() {
         let wide = isa == WideIsa::Avx512;
-        for (open, crop, stream) in [(false, 0, false), (false, 0, true), (false, 3, false), (true, 1, true)] {
+        for (open, crop, stream, late) in
+            [(false, 0, false, false), (false, 0, true, true), (false, 3, false, false), (true, 1, true, false)]
+        {
             for (elem, lanes) in [(Elem::F32, isa.vector_bytes() as i64 / 4), (Elem::F64, isa.vector_bytes() as i64 / 8)] {
                 let (oc, vectors) = if wide { (6, 2) } else { (4, 1) };
-                let shape = XTile { elem, oc, vectors, lanes, ic: 5, blocks: 3, c_out: 2 * oc - 1, crop, stream, open };
+                let shape = XTile { elem, oc, vectors, lanes, ic: 5, blocks: 3, c_out: 2 * oc - 1, crop, stream, open, late };
                 let f = x_tile(&shape);
                 let full = 6 * vectors * lanes;
                 for w in [full, full - 1, full - lanes - 3, full / 3 + 1, 2, 1] {
@@ -73,9 +75,9 @@ fn oc_axis_tiles_store_channels_first_and_last() {
         let l = isa.vector_bytes() as i64 / 4;
         for last in [false, true] {
             for c_out in [2 * l, 2 * l - 1, 3 * l + 1, 1] {
-                agree::<f32>(&oc_tile(Elem::F32, q, 2, l, 7, 2, c_out, last), &[("W", 2 * q)], isa);
+                agree::<f32>(&oc_tile(Elem::F32, [q, 2, l], 7, 2, c_out, last), &[("W", 2 * q)], isa);
             }
-            agree::<f64>(&oc_tile(Elem::F64, q, 2, l / 2, 3, 1, l + 1, last), &[("W", q)], isa);
+            agree::<f64>(&oc_tile(Elem::F64, [q, 2, l / 2], 3, 1, l + 1, last), &[("W", q)], isa);
         }
     }
 }
@@ -85,10 +87,22 @@ fn lanes_may_be_more_or_fewer_than_a_register_has() {
     for isa in levels() {
         for l in [2, 3, 4, 5, 8, 12, 16, 24, 32] {
             for last in [false, true] {
-                agree::<f32>(&oc_tile(Elem::F32, 2, 1, l, 3, 1, l - 1, last), &[("W", 4)], isa);
-                agree::<f64>(&oc_tile(Elem::F64, 2, 1, l.min(16), 3, 1, l, last), &[("W", 4)], isa);
+                agree::<f32>(&oc_tile(Elem::F32, [2, 1, l], 3, 1, l - 1, last), &[("W", 4)], isa);
+                agree::<f64>(&oc_tile(Elem::F64, [2, 1, l.min(16)], 3, 1, l, last), &[("W", 4)], isa);
             }
-            let x = XTile { elem: Elem::F32, oc: 1, vectors: 1, lanes: l.min(16), ic: 2, blocks: 2, c_out: 1, crop: 1, stream: true, open: false };
+            let x = XTile {
+                elem: Elem::F32,
+                oc: 1,
+                vectors: 1,
+                lanes: l.min(16),
+                ic: 2,
+                blocks: 2,
+                c_out: 1,
+                crop: 1,
+                stream: true,
+                open: false,
+                late: false,
+            };
             agree::<f32>(&x_tile(&x), &[("W", 0), ("P", 0)], isa);
         }
     }
@@ -252,7 +266,19 @@ fn more_pointers_than_registers_live_in_the_frame() {
 
 #[test]
 fn a_tile_that_does_not_fit_names_need_and_file() {
-    let x = XTile { elem: Elem::F32, oc: 8, vectors: 2, lanes: 16, ic: 5, blocks: 1, c_out: 8, crop: 0, stream: false, open: false };
+    let x = XTile {
+        elem: Elem::F32,
+        oc: 8,
+        vectors: 2,
+        lanes: 16,
+        ic: 5,
+        blocks: 1,
+        c_out: 8,
+        crop: 0,
+        stream: false,
+        open: false,
+        late: false,
+    };
     let f = x_tile(&x);
     let mut found = None;
     f.run[0].visit(&mut |s| {

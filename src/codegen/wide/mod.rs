@@ -1,7 +1,7 @@
 //! Wide tiles for x86-64: one `tile` region as raw AVX2 or AVX-512 machine code.
 //!
 //! Four steps, one file each: [`tree`] writes `unroll` loops out and resolves index expressions into pointers and displacements,
-//! [`select`] makes a linear program over virtual registers, [`alloc`] gives them places, [`encode`] (with [`vector`] and [`lanes`])
+//! [`select`] (with [`loops`] and [`stores`]) makes a linear program over virtual registers, [`alloc`] gives them places, [`encode`] (with [`vector`] and [`lanes`])
 //! turns it into bytes with iced-x86.
 //!
 //! Needs a tile of stage `vector` or `lowered` that keeps its registers to itself. Leaves a function
@@ -20,7 +20,9 @@ mod alloc;
 mod encode;
 mod inst;
 mod lanes;
+mod loops;
 mod select;
+mod stores;
 mod tree;
 mod vector;
 

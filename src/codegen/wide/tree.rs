@@ -82,6 +82,9 @@ pub(super) struct Place {
     pub spread: Option<Spread>,
 }
 
+/// Lower bounds and upper bounds of a clip, minus the coordinate of lane 0.
+pub(super) type Clips = (Vec<Lin>, Vec<Lin>);
+
 /// The lanes of a resolved access.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Spread {
@@ -89,8 +92,7 @@ pub(super) struct Spread {
     pub step: i64,
     /// Between neighbouring coordinates.
     pub stride: Stride,
-    /// Lower and upper bounds minus the coordinate of lane 0.
-    pub clip: Option<(Vec<Lin>, Vec<Lin>)>,
+    pub clip: Option<Clips>,
 }
 
 /// A resolved value.
