@@ -89,7 +89,7 @@ impl WideIsa {
 /// The machine code of a tile.
 #[derive(Debug, Clone)]
 pub struct WideTile {
-    /// Position-independent code and its constants; the entry is the first byte. Loops are placed for an entry aligned to 64 bytes.
+    /// Position-independent code and its constants; the entry is the first byte.
     pub code: Vec<u8>,
     /// What the caller stores in the array that it passes, one `i64` each.
     pub args: Vec<TileArg>,
@@ -152,7 +152,8 @@ pub struct Budget {
     pub streams: bool,
 }
 
-/// Distances, in statements, over which a broadcast scalar is kept in a register. Less sharing needs fewer registers.
+/// Distances, in statements, over which a broadcast scalar is kept in a register. Less sharing needs fewer registers, but an
+/// embedded broadcast for every fma costs a load each: on a Zen 5 the tile x-6x2x2 runs at 98 % of the peak with sharing, at 78 % without.
 const REACHES: [usize; 4] = [8, 3, 1, 0];
 
 /// The registers that a tile needs, without encoding it: `code_bytes`, `frame_bytes` and `spilled` are 0.

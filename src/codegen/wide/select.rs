@@ -56,6 +56,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize) -
         shared: Vec::new(),
         uses: HashMap::new(),
         at: 0,
+        copies: 1,
         bounds: None,
         regions: 0,
         tree,
@@ -118,6 +119,8 @@ pub(super) struct Selector<'a> {
     pub(super) uses: HashMap<Key, Vec<usize>>,
     /// The present statement of the block.
     pub(super) at: usize,
+    /// Chunks into which the present statement falls: how often it uses each scalar.
+    pub(super) copies: usize,
     /// The clip whose bounds are in registers.
     pub(super) bounds: Option<(Clips, Window)>,
     pub(super) regions: usize,
@@ -212,7 +215,9 @@ impl Selector<'_> {
 
     pub(super) fn set(&mut self, entry: usize, value: &Val) -> Result<()> {
         let lanes = self.tree.entries[entry];
-        for c in chunks(lanes, self.size(), self.isa, self.widest) {
+        let all = chunks(lanes, self.size(), self.isa, self.widest);
+        self.copies = all.len();
+        for c in all {
             let dst = self.first[entry] + c.index;
             let v = self.value(value, lanes, c, Some(dst))?;
             if v != dst {
@@ -330,7 +335,8 @@ impl Selector<'_> {
             return Ok(Some(hit.2));
         }
         self.shared.retain(|s| s.0 != key);
-        let later = self.uses.get(&key).is_some_and(|u| u.iter().any(|&i| i > at && i - at <= self.reach));
+        let near = |u: &Vec<usize>| u.iter().any(|&i| i > at && i - at <= reach);
+        let later = self.copies > 1 || self.uses.get(&key).is_some_and(near);
         if !later {
             return Ok(None);
         }

@@ -15,6 +15,7 @@ impl Selector<'_> {
                 let [value] = parts else {
                     return Err(Error::new(Kind::Ir, format!("a scalar store has {} parts; one is legal", parts.len())));
                 };
+                self.copies = 1;
                 let c = chunks(1, self.size(), self.isa, self.widest)[0];
                 let src = self.value(value, 1, c, None)?;
                 let mem = self.mem(to, 0)?;
@@ -33,6 +34,7 @@ impl Selector<'_> {
             return Err(Error::new(Kind::Ir, m));
         }
         let all = chunks(s.count, self.size(), self.isa, self.widest);
+        self.copies = all.len();
         let dense = n as i64 == s.step && s.stride == Stride::Const(self.size() as i64);
         let whole = all.iter().all(|c| c.active * self.size() == c.w.bytes());
         // A value that reads the buffer is complete before the first lane is written, unless each lane reads itself only.
