@@ -88,10 +88,14 @@ mod bench {
             }
             for ic in [32, 64, 256] {
                 let (q, vectors) = if wide { (12, 2) } else { (6, 2) };
-                let f = oc_tile(Elem::F32, [q, vectors, l], ic, 2, vectors * l, true);
-                let flops = (2 * q * vectors * l * ic * 2) as f64;
-                let (g, notes) = rate(&f, "oc", &[("W", q)], &["ob", "q0"], flops, isa);
-                println!("  oc {q}x{vectors} ic {ic:3}: {g:6.1} GFLOP/s, {:5.1} %  {notes}", g / peak * 100.0);
+                for (shape, last) in [([q, vectors, l], true), ([q, 1, vectors * l], true), ([q, vectors, l], false)] {
+                    let f = oc_tile(Elem::F32, shape, ic, 2, vectors * l, last);
+                    let flops = (2 * q * vectors * l * ic * 2) as f64;
+                    let (g, notes) = rate(&f, "oc", &[("W", 4 * q)], &["ob", "q0"], flops, isa);
+                    let stores = if last { "contiguous" } else { "strided" };
+                    let [_, v, n] = shape;
+                    println!("  oc {q}x{v} of {n} lanes, {stores:10} ic {ic:3}: {g:6.1} GFLOP/s, {:5.1} %  {notes}", g / peak * 100.0);
+                }
             }
         }
     }

@@ -191,6 +191,30 @@ fn every_operation_agrees() {
     }
 }
 
+#[test]
+fn loads_see_the_stores_before_them() {
+    for isa in levels() {
+        let l = isa.vector_bytes() as i64 / 4;
+        let y = buffer("y", BufferKind::Output, Elem::F32, &[c(4 * l)]);
+        let first = || Value::load("y", vec![c(1)]);
+        let every = |from: i64| lanes("y", vec![c(from)], 0, 2 * l as usize, 2, clip(c(1), c(4 * l - 1)));
+        let plus = |a: Value, b: Value| Value::bin(BinOp::Add, a, b);
+        let body = vec![
+            Stmt::set("v", Value::bin(BinOp::Mul, first(), Value::reg("r"))),
+            Stmt::store("y", vec![c(1)], plus(first(), Value::Const(1.0))),
+            Stmt::set("v", Value::fma(first(), Value::reg("v"), first())),
+            Stmt::Store { to: every(0), parts: vec![plus(Value::Load(every(1)), first()), Value::Load(every(0))], stream: false },
+            Stmt::Store { to: every(0), parts: vec![plus(Value::Load(every(0)), Value::reg("v"))], stream: false },
+            Stmt::set("v", Value::bin(BinOp::Mul, first(), Value::reg("v"))),
+            Stmt::Store { to: every(1), parts: vec![plus(Value::reg("v"), Value::Load(every(0)))], stream: false },
+        ];
+        let start = Stmt::set("r", Value::Load(lanes("y", vec![c(0)], 0, 2 * l as usize, 1, None)));
+        let n = 2 * l as usize;
+        let run = vec![tile("alias", [vec![start], body].concat())];
+        agree::<f32>(&func(Elem::F32, &[], vec![y], vec![reg("v", n, &[]), reg("r", n, &[])], run), &[], isa);
+    }
+}
+
 /// Scalar registers, nested counted loops with bounds from outer loops, tables and several bounds; a table indexed by a counted loop.
 fn nest(elem: Elem, strided: bool) -> Func {
     let width = if strided { sym("N") } else { c(40) };
