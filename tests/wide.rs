@@ -3,6 +3,8 @@
 
 #[path = "wide_tile/exec.rs"]
 mod exec;
+#[path = "wide_tile/random.rs"]
+mod random;
 #[path = "wide_tile/shapes.rs"]
 mod shapes;
 
@@ -25,9 +27,13 @@ fn agree<T: Num>(func: &Func, syms: &[(&str, i64)], isa: WideIsa) {
         let mut got = Machine::<T>::new(func, syms, against);
         got.compile(isa).expect("the tile fits");
         got.run();
+        let nan = |bits: &u64| match size_of::<T>() {
+            4 => f32::from_bits(*bits as u32).is_nan(),
+            _ => f64::from_bits(*bits).is_nan(),
+        };
         for b in &func.buffers {
             let (w, g) = (want.bits(b.name.as_str()), got.bits(b.name.as_str()));
-            let bad = w.iter().zip(&g).position(|(w, g)| w != g);
+            let bad = w.iter().zip(&g).position(|(w, g)| w != g && !(nan(w) && nan(g)));
             assert!(bad.is_none(), "{} on {isa:?}, {syms:?}, {against:?}: element {bad:?}", b.name);
         }
     }
@@ -266,6 +272,29 @@ fn nested_counted_loops_may_be_empty_and_use_tables() {
             agree::<f64>(&nest(Elem::F64, n > 20), &[("N", n.max(15))], isa);
         }
     }
+}
+
+#[test]
+fn random_tiles_agree() {
+    let cases = std::env::var("WIDE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
+    let mut fit = 0;
+    for seed in 0..cases {
+        for (isa, elem) in levels().into_iter().flat_map(|i| [(i, Elem::F32), (i, Elem::F64)]) {
+            let f = random::random(elem, seed);
+            let Stmt::For(l) = &f.run[0] else { unreachable!("a loop around the tile") };
+            match emit(&f, &l.body[0], isa) {
+                Err(e) => assert_eq!(e.kind, Kind::Options, "seed {seed}: {e}"),
+                Ok(_) => {
+                    fit += 1;
+                    match elem {
+                        Elem::F32 => agree::<f32>(&f, &[("N", 24)], isa),
+                        Elem::F64 => agree::<f64>(&f, &[("N", 24)], isa),
+                    }
+                }
+            }
+        }
+    }
+    assert!(fit > cases, "only {fit} of {} tiles fit", 4 * cases);
 }
 
 #[test]
