@@ -163,7 +163,7 @@ impl Random {
     fn value(&mut self, depth: u32, vector: bool) -> Value {
         if depth == 0 || self.below(4) == 0 {
             return match self.below(3) {
-                0 => Value::Load(self.access("a", vector && self.fresh % 2 == 0)),
+                0 => Value::Load(self.access("a", vector && self.fresh.is_multiple_of(2))),
                 1 => Value::Const(0.25),
                 _ => Value::Load(self.access("y", false)),
             };

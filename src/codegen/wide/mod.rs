@@ -1,8 +1,8 @@
 //! Wide tiles for x86-64: one `tile` region as raw AVX2 or AVX-512 machine code.
 //!
-//! Four steps, one file each: [`tree`] writes `unroll` loops out and resolves index expressions into pointers and displacements,
-//! [`select`] (with [`loops`] and [`stores`]) makes a linear program over virtual registers, [`alloc`] gives them places, [`encode`] (with [`vector`] and [`lanes`])
-//! turns it into bytes with iced-x86.
+//! Four steps, in files of these names: `tree` writes `unroll` loops out and resolves index expressions into pointers and
+//! displacements; `select` (with `loops` and `stores`) makes a linear program over virtual registers (`inst`); `alloc` gives them
+//! places; `encode` (with `vector` and `lanes`) turns it into bytes with iced-x86.
 //!
 //! Needs a tile of stage `vector` or `lowered` that keeps its registers to itself. Leaves a function
 //! `extern "C" fn(args: *const i64)` in the System V convention, position independent, which never unwinds. Its caller
@@ -13,6 +13,9 @@
 //! rdi                 the arguments, all through                        rsi  a pointer that lives in the frame
 //! rax rcx rdx         scratch of one instruction                        r8-r11 rbx rbp r12-r15  pointers, counters, bounds
 //! ```
+//!
+//! The main loop of `x-6x2x2` comes out as the sketches have it: six loads of shifted rows, then for each channel, phase and tap one
+//! `vbroadcastss` and two `vfmadd231ps`, at the end two `add`, `dec`, `jg`.
 
 #![cfg(target_arch = "x86_64")]
 
