@@ -90,9 +90,16 @@ impl Tiler<'_> {
     fn for_loop(&mut self, l: &Loop) -> Result<Vec<Stmt>> {
         // Loops over outputs in a scatter nest clear or finish a plane: the tile's channels go around them.
         if l.var.as_str().starts_with('o') && l.var != "oc" && l.var != "oc.c" && !self.tile.is_empty() {
-            let loops: Vec<Loop> = self.tile.iter().map(|t| Loop::new(t.t.clone(), t.extent as i64, Vec::new())).collect();
+            // They are counted loops, not part of the register tile: they get names of their own.
+            let counter = |t: &TileVar| Name::from(format!("{}o", t.t));
+            let loops: Vec<Loop> = self.tile.iter().map(|t| Loop::new(counter(t), t.extent as i64, Vec::new())).collect();
             let conds = self.tile.iter().flat_map(|t| t.tails.clone()).collect();
-            return Ok(wrap(&loops, Stmt::when(conds, vec![l.clone().into()])));
+            let mut body = Stmt::when(conds, vec![l.clone().into()]);
+            for t in &self.tile {
+                let by = Affine::var(counter(t));
+                body.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst(t.t.as_str(), &by)));
+            }
+            return Ok(wrap(&loops, body));
         }
         let extent = self.plan.tile.iter().find(|t| t.var == l.var).map_or(1, |t| t.extent);
         if extent > 1 {
