@@ -35,6 +35,7 @@ fn main() {
         let opt = Options {
             isa: isa.as_deref().filter(|s| *s != "best").map(|i| polyphase::codegen::target::Isa::forced(i).unwrap()),
             threads: std::env::var("T").ok().map_or(1, |t| t.parse().unwrap()),
+            stream: std::env::var("S").ok().map(|s| s == "1"),
             ..Options::default()
         };
         if let Ok(top) = std::env::var("ALL") {

@@ -35,6 +35,10 @@ const OPEN: usize = 64;
 const CALL: f64 = 20.0;
 /// Loop control of one reduction step.
 const STEP: f64 = 0.5;
+/// Reading from another page.
+const PAGE: f64 = 8.0;
+/// Bytes per cycle that keep coming from the second-level cache while a tile computes.
+const SECOND_LEVEL: f64 = 20.0;
 /// Testing one tap.
 const GUARD: f64 = 6.0;
 /// Cycles to store one element of a vector whose lanes are apart in memory.
@@ -106,42 +110,72 @@ impl<'a> Model<'a> {
         fmas.max(loads).max(chain) * spill + STEP
     }
 
+    /// Cycles that one reduction step waits for the second-level cache: the operands along the lanes, of which each line is fetched once per
+    /// channel and then serves every tap, and the broadcasts if those of a whole tile exceed the first level.
+    fn second_level(&self, mq: f64, mrow: f64, moc: f64, scalars: f64) -> f64 {
+        let (plan, m) = (self.plan, self.m);
+        let x = self.rank - 1;
+        let bytes = self.p.elem.bytes() as f64;
+        let taps: f64 = (0..self.rank).map(|a| self.taps(a).max(1.0)).product();
+        let pixels = |columns: f64| {
+            let rows = if self.rank > 1 { mrow + self.taps(x - 1).max(1.0) - 1.0 } else { 1.0 };
+            (columns + self.taps(x).max(1.0) - 1.0) * rows * bytes / taps
+        };
+        let (operand, broadcast) = match plan.vector.as_str() {
+            "qx" => (pixels(mq), scalars * bytes),
+            "oc" => (moc * bytes, pixels(mq)),
+            _ => (self.extent("r", x) * bytes, pixels(mq)),
+        };
+        let fetched = |per_step: f64| if per_step * self.ic * taps > m.l1 as f64 * 0.6 { per_step } else { 0.0 };
+        (fetched(operand) + fetched(broadcast)) / SECOND_LEVEL
+    }
+
     fn gather(&self) -> Cost {
         let plan = self.plan;
         let x = self.rank - 1;
         let lanes = plan.lanes as f64;
         let row = |role| if self.rank > 1 { self.extent(role, x - 1) } else { 1.0 };
-        let (moc, mq, mrow, mr) = (plan.extent("oc") as f64, self.extent("q", x), row("q"), self.extent("r", x));
+        let (moc, mq, mrow) = (plan.extent("oc") as f64, self.extent("q", x), row("q"));
+        let mr: f64 = (0..self.rank).map(|a| self.extent("r", a)).product();
         let vectors = moc * mq * mrow * mr / lanes;
         let tiles = self.tiles(moc);
         let steps = self.ic * (0..self.rank).map(|a| self.taps(a)).product::<f64>();
+        // Phases whose windows differ read vectors of their own; shifted vectors straddle cache lines.
+        let shared = plan.aligned || (0..self.rank).all(|a| self.p.pad_begin[a] % self.p.stride[a] as i64 == 0 && self.p.dilation[a] == 1);
+        let straddle = 1.0 + if self.taps(x) > 1.0 || !shared { plan.lanes as f64 * self.p.elem.bytes() as f64 / 64.0 } else { 0.0 };
         let (operands, scalars) = match plan.vector.as_str() {
-            // Column phases read shifted windows: each has vectors of its own.
-            "qx" => (mq / lanes * mrow * mr, moc * mr),
+            "qx" => (mq / lanes * mrow * straddle * if shared { 1.0 } else { mr }, moc * mr),
             "oc" => (moc / lanes, mq * mrow),
             _ => (mr / lanes, mq * mrow),
         };
-        let step = self.step(vectors, operands, scalars);
+        let step = self.step(vectors, operands, scalars).max(self.second_level(mq, mrow, moc, scalars));
         // Guarded taps outside the input are skipped; with a panel they are multiplied by the halo.
         let (steps, tests) = if plan.panel { (steps, 0.0) } else { (steps * self.landing(), steps / self.ic * GUARD) };
-        let compute = tiles * (steps * step + tests + CALL);
+        // In place, every channel of every tile is another page.
+        let pages = if !plan.panel && plan.vector == "qx" && self.plane(&self.input) >= 4096.0 { self.ic * PAGE } else { 0.0 };
+        let compute = tiles * (steps * step + tests + pages + CALL);
 
         let side_by_side = match (plan.vector.as_str(), self.p.layout) {
-            ("qx", Layout::ChannelsFirst) => self.p.stride[x] == plan.extent(&format!("r{}", axes(self.rank)[x])),
+            ("qx", Layout::ChannelsFirst) => self.p.stride[x] as f64 == self.extent("r", x),
             ("oc", Layout::ChannelsLast) | ("rx", Layout::ChannelsFirst) => true,
             _ => false,
         };
-        let interleave = if mr > 4.0 && plan.vector == "qx" { 4.0 } else { 1.5 };
+        let interleave = if self.extent("r", x) > 4.0 && plan.vector == "qx" { 4.0 } else { 1.5 };
         let store = tiles * vectors * if side_by_side { interleave } else { lanes * self.strided(moc) };
         let panel = if plan.panel { self.fill() } else { 0.0 };
         let blocks = self.blocks();
         Cost { compute, store, panel, traffic: self.traffic(blocks, if plan.panel { (self.oc / moc).ceil() } else { 0.0 }) }
     }
 
+    /// Bytes of one channel.
+    fn plane(&self, spatial: &[f64]) -> f64 {
+        spatial.iter().product::<f64>() * self.p.elem.bytes() as f64
+    }
+
     /// Storing one element of a vector whose lanes are planes apart. Planes a multiple of a page apart fall into the same cache sets, and lines
     /// leave the cache between one element and the next.
     fn strided(&self, moc: f64) -> f64 {
-        let plane = self.output.iter().product::<f64>() * self.p.elem.bytes() as f64;
+        let plane = self.plane(&self.output);
         let collides = self.plan.vector == "oc" && plane % 2048.0 == 0.0 && plane >= 8192.0;
         STRIDED
             * if !collides {
