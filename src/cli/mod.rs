@@ -10,6 +10,8 @@
 
 mod dump_ir;
 mod explain;
+mod explain_answers;
+mod explain_tensors;
 mod explain_text;
 mod source;
 
