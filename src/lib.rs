@@ -2,8 +2,10 @@
 
 pub mod codegen;
 mod error;
+pub mod fuzz;
 pub mod interp;
 pub mod ir;
+pub mod measure;
 pub mod passes;
 pub mod plan;
 pub mod problem;

@@ -1,0 +1,148 @@
+//! `polyphase verify`: random problems, or given ones, checked against interpreter and reference.
+//!
+//! *Needs* a number of cases and a seed, or a problem; *leaves* a line `N passed, N failed` on standard output, after each failure with the
+//! command that reproduces it, shrunk, and the first pass at which results part. Exit status 1 if anything failed.
+
+use super::source::Source;
+use super::{Outcome, print};
+use indicatif::{ProgressBar, ProgressStyle};
+use polyphase::codegen::target::Isa;
+use polyphase::fuzz::{Case, Failure, Fill, check, shrink};
+use polyphase::plan::Form;
+use polyphase::{Deconv, Error, Extent, Kind, Result};
+use rayon::prelude::*;
+
+/// Failures that are shrunk and shown; the others are only counted.
+const SHOWN: usize = 10;
+/// Given problems with more multiplications than this are checked on the best level only.
+const HEAVY: u128 = 20_000_000;
+/// The extent for which an open one stands in checks of a given problem, if none is given.
+const OPEN: usize = 7;
+
+/// Arguments of `verify`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// How many random problems
+    #[arg(long, default_value_t = 200)]
+    cases: u64,
+    /// The seed of the random problems; of the tensors, if a problem is given
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// What tensors are filled with, instead of every kind in turn
+    #[arg(long, value_parser = ["integers", "random", "special"])]
+    fill: Option<String>,
+    /// Values of the open extents of the given problem: batch, then spatial axes
+    #[arg(long, value_delimiter = ',')]
+    extents: Vec<usize>,
+    /// How many failures are shrunk and shown
+    #[arg(long, default_value_t = SHOWN)]
+    show: usize,
+}
+
+/// Checks, and prints what failed.
+pub fn run(args: &Args) -> Result<Outcome> {
+    // Panics are caught and reported as failures; their default report would tear the progress bar.
+    std::panic::set_hook(Box::new(|_| {}));
+    let forced = args.source.options()?;
+    let fill = args.fill.as_deref().and_then(|f| Fill::ALL.into_iter().find(|k| k.name() == f));
+    let failures = match &args.source.problem {
+        None if !args.extents.is_empty() => return Err(Error::new(Kind::Options, "--extents needs a problem whose extents are open")),
+        None => check_all(args.cases, |i| {
+            let mut case = Case::random(args.seed, i);
+            case.isa = forced.isa.unwrap_or(case.isa);
+            case.form = forced.form.or(case.form);
+            case.fill = fill.unwrap_or(case.fill);
+            case.threads = if forced.threads > 1 { forced.threads } else { case.threads };
+            case
+        }),
+        Some(_) => {
+            let mut cases = Vec::new();
+            for (name, problem) in args.source.all()? {
+                cases.extend(given(args, &forced, fill, problem).map_err(|e| e.context(name))?);
+            }
+            check_all(cases.len() as u64, |i| cases[i as usize].clone())
+        }
+    };
+    report(args, failures)
+}
+
+/// Checks cases on every thread; the number that passed, and what failed.
+fn check_all(cases: u64, case: impl Fn(u64) -> Case + Sync) -> (u64, Vec<Box<Failure>>) {
+    let bar = ProgressBar::new(cases);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} cases, {eta} left").expect("the template is constant"));
+    let failures: Vec<_> = (0..cases)
+        .into_par_iter()
+        .filter_map(|i| {
+            let failure = check(&case(i)).err();
+            bar.inc(1);
+            failure
+        })
+        .collect();
+    bar.finish_and_clear();
+    (cases - failures.len() as u64, failures)
+}
+
+/// The cases in which one given problem is checked: every level, form and fill that is not forced.
+fn given(args: &Args, forced: &polyphase::Options, fill: Option<Fill>, problem: Deconv) -> Result<Vec<Case>> {
+    let symbols = problem.symbols().len();
+    let extents = match args.extents.len() {
+        0 => open_extents(&problem),
+        n if n == symbols => args.extents.clone(),
+        n => return Err(Error::new(Kind::Options, format!("--extents has {n} values; the problem '{problem}' has {symbols} open extents"))),
+    };
+    let (batch, spatial) = problem.shape_from_symbols(&extents)?;
+    let heavy = problem.useful_macs(batch, &spatial) > HEAVY;
+    let isas = match forced.isa {
+        Some(isa) => vec![isa],
+        None if heavy => vec![Isa::best()?],
+        None => Isa::detected(),
+    };
+    let forms = match forced.form {
+        Some(_) => vec![forced.form],
+        // A command that was printed for a failure says everything; what it leaves out is meant so.
+        None if heavy || (forced.isa.is_some() && fill.is_some()) => vec![None],
+        None => vec![None, Some(Form::Gather), Some(Form::Scatter)],
+    };
+    let fills = fill.map_or(Fill::ALL.to_vec(), |f| vec![f]);
+    let mut cases = Vec::new();
+    for isa in isas {
+        for &form in &forms {
+            for &fill in &fills {
+                let (problem, extents) = (problem.clone(), extents.clone());
+                cases.push(Case { problem, extents, isa, form, threads: forced.threads, fill, seed: args.seed });
+            }
+        }
+    }
+    Ok(cases)
+}
+
+/// Values for the open extents of a problem: small ones that give an output.
+fn open_extents(problem: &Deconv) -> Vec<usize> {
+    let extents = std::iter::once(&problem.batch).chain(&problem.input);
+    let open = extents.enumerate().filter(|(_, e)| matches!(e, Extent::Open(_)));
+    let value = |at: usize| match at {
+        0 => 2,
+        // Crops eat the output of small inputs.
+        _ => {
+            let (p, a) = (problem, at - 1);
+            OPEN + (p.pad_begin[a] + p.pad_end[a]).clamp(0, 1 << 20) as usize / p.stride[a]
+        }
+    };
+    open.map(|(at, _)| value(at)).collect()
+}
+
+/// Prints failures and the totals.
+fn report(args: &Args, (passed, failures): (u64, Vec<Box<Failure>>)) -> Result<Outcome> {
+    let failed = failures.len();
+    let shrunk: Vec<Failure> = failures.into_par_iter().take(args.show).map(shrink).collect();
+    for f in &shrunk {
+        print(&format!("FAILED {f}\n"));
+    }
+    if failed > shrunk.len() {
+        print(&format!("and {} more that failed; --show {failed} shows them all\n", failed - shrunk.len()));
+    }
+    print(&format!("{passed} passed, {failed} failed\n"));
+    Ok(if failed == 0 { Outcome::Done } else { Outcome::CheckFailed })
+}
