@@ -107,7 +107,10 @@ fn layers(args: &Args) -> Result<Vec<(String, Deconv)>> {
     };
     if layers.is_empty() {
         let wanted = args.source.layer.as_deref().unwrap_or_default();
-        return Err(Error::new(Kind::Parse, format!("no layer's name matches '{wanted}'; a part of a name, or a pattern with * and ?, is legal")));
+        return Err(Error::new(
+            Kind::Parse,
+            format!("no layer's name matches '{wanted}'; a part of a name, or a pattern with * and ?, is legal"),
+        ));
     }
     let layout = |p: Deconv| match args.layout.as_deref() {
         Some("nhwc") => Deconv { layout: Layout::ChannelsLast, ..p },
@@ -214,7 +217,8 @@ struct Tensors<T> {
 impl<T: Element> Tensors<T> {
     fn new(p: &Deconv, batch: usize, spatial: &[usize]) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut fill = |n: usize, scale: f32| -> Vec<T> { (0..n).map(|_| T::from_f64((scale * rng.random_range(-1.0f32..1.0)).into())).collect() };
+        let mut fill =
+            |n: usize, scale: f32| -> Vec<T> { (0..n).map(|_| T::from_f64((scale * rng.random_range(-1.0f32..1.0)).into())).collect() };
         let scale = (3.0 / reference::error_bound_terms(p) as f32).sqrt();
         let x = fill(p.input_shape(batch, spatial)?.iter().product(), 1.0);
         let w = fill(p.weight_shape().iter().product(), scale);
@@ -239,7 +243,10 @@ impl<T: Element> Tensors<T> {
         }
         if worst.0 > bound {
             let (at, y) = (worst.1, y[worst.1].into());
-            let message = format!("check failed: output {at} is {y:?}, of the reference {:?}; legal is an error of {bound:.1e} of the largest output", expected[at]);
+            let message = format!(
+                "check failed: output {at} is {y:?}, of the reference {:?}; legal is an error of {bound:.1e} of the largest output",
+                expected[at]
+            );
             return Err(Error::new(Kind::Codegen, message));
         }
         Ok(worst.0)
@@ -272,7 +279,18 @@ fn rounded(v: f64) -> f64 {
 
 fn table(rows: &[Row], bench: &Bench) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["layer", "run ms", "GFLOP/s", "of peak", "compile ms", "pack ms", "code", "scratch", "max err", "plan"]);
+    table.load_preset(presets::NOTHING).set_header([
+        "layer",
+        "run ms",
+        "GFLOP/s",
+        "of peak",
+        "compile ms",
+        "pack ms",
+        "code",
+        "scratch",
+        "max err",
+        "plan",
+    ]);
     for row in rows {
         match &row.result {
             Ok(t) => table.add_row([
@@ -304,7 +322,12 @@ fn table(rows: &[Row], bench: &Bench) -> String {
     let peaks: Vec<String> = peaks.map(|(p, elem)| format!("{p:.1} GFLOP/s in {elem}")).collect();
     if !shares.is_empty() {
         let mean = (shares.iter().sum::<f64>() / shares.len() as f64).exp();
-        out += &format!("geometric mean of {} layers: {mean:.3} of the FMA peak ({} threads, {})\n", shares.len(), bench.options.threads, bench.isa);
+        out += &format!(
+            "geometric mean of {} layers: {mean:.3} of the FMA peak ({} threads, {})\n",
+            shares.len(),
+            bench.options.threads,
+            bench.isa
+        );
         out += &format!("FMA peak of one core: {}\n", peaks.join(", "));
     }
     let failed = rows.len() - shares.len();

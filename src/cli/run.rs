@@ -57,11 +57,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 }
 
 fn typed<T: Element + ReadableElement + WritableElement>(args: &Args, given: Given) -> Result<Vec<usize>> {
-    let files = Files::<T> {
-        input: read(&args.input)?,
-        weight: read(&args.weight)?,
-        bias: args.bias.as_deref().map(read).transpose()?,
-    };
+    let files = Files::<T> { input: read(&args.input)?, weight: read(&args.weight)?, bias: args.bias.as_deref().map(read).transpose()? };
     let (shape, y) = match given {
         Given::Layers(_) => {
             let (_, problem) = args.source.problem()?;
@@ -111,7 +107,10 @@ impl<T: Element> Files<T> {
             (Some(b), Some(path)) if problem.bias => check_shape("bias", path, b.shape(), &[problem.c_out])?,
             (Some(_), _) => return Err(Error::new(Kind::Tensor, format!("--bias is given, but the layer '{problem}' has no bias"))),
             (None, _) if problem.bias => {
-                return Err(Error::new(Kind::Tensor, format!("the layer '{problem}' has a bias; --bias must give its {} values", problem.c_out)));
+                return Err(Error::new(
+                    Kind::Tensor,
+                    format!("the layer '{problem}' has a bias; --bias must give its {} values", problem.c_out),
+                ));
             }
             _ => {}
         }

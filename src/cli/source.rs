@@ -179,13 +179,17 @@ fn load(problem: &str) -> Result<(Option<String>, String, bool)> {
         read.map_err(|e| Error::new(Kind::Io, format!("standard input cannot be read: {e}")))?;
         return Ok((None, all, false));
     }
-    let is_text = starts_with_func(problem.trim()) || problem.trim().starts_with(['{', '[']) || problem.contains("->") || problem.contains('(');
+    let is_text =
+        starts_with_func(problem.trim()) || problem.trim().starts_with(['{', '[']) || problem.contains("->") || problem.contains('(');
     if is_text && !path.is_file() {
         return Ok((None, problem.to_string(), false));
     }
     let failed = |why: &dyn std::fmt::Display| {
         let legal = "a problem is a file, a module repr such as `ConvTranspose2d(64, 3, 4, 2, 1)`, JSON, or a descriptor such as `2d n1 64x8x8 -> 3 k4 s2 p1`";
-        Error::new(Kind::Io, format!("'{}' cannot be read as a file: {why}; {legal}", problem.chars().take(80).collect::<String>().escape_debug()))
+        Error::new(
+            Kind::Io,
+            format!("'{}' cannot be read as a file: {why}; {legal}", problem.chars().take(80).collect::<String>().escape_debug()),
+        )
     };
     let about = std::fs::metadata(path).map_err(|e| failed(&e))?;
     if !about.is_file() {

@@ -7,12 +7,12 @@ use super::source::Source;
 use super::{Outcome, print};
 use indicatif::{ProgressBar, ProgressStyle};
 use polyphase::codegen::target::Isa;
-use polyphase::fuzz::{Case, Failure, Fill, check, shrink};
+use polyphase::fuzz::{Case, Failure, Fill, What, check, shrink};
 use polyphase::plan::Form;
 use polyphase::{Deconv, Error, Extent, Kind, Result};
 use rayon::prelude::*;
 
-/// Failures that are shrunk and shown; the others are only counted.
+/// Kinds of failure that are shrunk and shown; others are only counted.
 const SHOWN: usize = 10;
 /// Given problems with more multiplications than this are checked on the best level only.
 const HEAVY: u128 = 20_000_000;
@@ -36,9 +36,12 @@ pub struct Args {
     /// Values of the open extents of the given problem: batch, then spatial axes
     #[arg(long, value_delimiter = ',')]
     extents: Vec<usize>,
-    /// How many failures are shrunk and shown
+    /// Of how many kinds of failure one is shrunk and shown
     #[arg(long, default_value_t = SHOWN)]
     show: usize,
+    /// Print every case on standard error before it is checked: the last ones tell what brought the process down
+    #[arg(long)]
+    trace: bool,
 }
 
 /// Checks, and prints what failed.
@@ -49,7 +52,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let fill = args.fill.as_deref().and_then(|f| Fill::ALL.into_iter().find(|k| k.name() == f));
     let failures = match &args.source.problem {
         None if !args.extents.is_empty() => return Err(Error::new(Kind::Options, "--extents needs a problem whose extents are open")),
-        None => check_all(args.cases, |i| {
+        None => check_all(args, args.cases, |i| {
             let mut case = Case::random(args.seed, i);
             case.isa = forced.isa.unwrap_or(case.isa);
             case.form = forced.form.or(case.form);
@@ -62,20 +65,24 @@ pub fn run(args: &Args) -> Result<Outcome> {
             for (name, problem) in args.source.all()? {
                 cases.extend(given(args, &forced, fill, problem).map_err(|e| e.context(name))?);
             }
-            check_all(cases.len() as u64, |i| cases[i as usize].clone())
+            check_all(args, cases.len() as u64, |i| cases[i as usize].clone())
         }
     };
     report(args, failures)
 }
 
 /// Checks cases on every thread; the number that passed, and what failed.
-fn check_all(cases: u64, case: impl Fn(u64) -> Case + Sync) -> (u64, Vec<Box<Failure>>) {
+fn check_all(args: &Args, cases: u64, case: impl Fn(u64) -> Case + Sync) -> (u64, Vec<Box<Failure>>) {
     let bar = ProgressBar::new(cases);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} cases, {eta} left").expect("the template is constant"));
     let failures: Vec<_> = (0..cases)
         .into_par_iter()
         .filter_map(|i| {
-            let failure = check(&case(i)).err();
+            let case = case(i);
+            if args.trace {
+                bar.suspend(|| eprintln!("{case}"));
+            }
+            let failure = check(&case).err();
             bar.inc(1);
             failure
         })
@@ -90,7 +97,9 @@ fn given(args: &Args, forced: &polyphase::Options, fill: Option<Fill>, problem: 
     let extents = match args.extents.len() {
         0 => open_extents(&problem),
         n if n == symbols => args.extents.clone(),
-        n => return Err(Error::new(Kind::Options, format!("--extents has {n} values; the problem '{problem}' has {symbols} open extents"))),
+        n => {
+            return Err(Error::new(Kind::Options, format!("--extents has {n} values; the problem '{problem}' has {symbols} open extents")));
+        }
     };
     let (batch, spatial) = problem.shape_from_symbols(&extents)?;
     let heavy = problem.useful_macs(batch, &spatial) > HEAVY;
@@ -133,15 +142,32 @@ fn open_extents(problem: &Deconv) -> Vec<usize> {
     open.map(|(at, _)| value(at)).collect()
 }
 
-/// Prints failures and the totals.
+/// Failures of one kind.
+struct Group {
+    kind: (What, String),
+    first: Box<Failure>,
+    count: usize,
+}
+
+/// Prints one failure of each kind, and the totals.
 fn report(args: &Args, (passed, failures): (u64, Vec<Box<Failure>>)) -> Result<Outcome> {
     let failed = failures.len();
-    let shrunk: Vec<Failure> = failures.into_par_iter().take(args.show).map(shrink).collect();
-    for f in &shrunk {
-        print(&format!("FAILED {f}\n"));
+    let mut groups: Vec<Group> = Vec::new();
+    for first in failures {
+        let kind = first.kind();
+        match groups.iter_mut().find(|g| g.kind == kind) {
+            Some(group) => group.count += 1,
+            None => groups.push(Group { kind, first, count: 1 }),
+        }
     }
-    if failed > shrunk.len() {
-        print(&format!("and {} more that failed; --show {failed} shows them all\n", failed - shrunk.len()));
+    let hidden = groups.len().saturating_sub(args.show);
+    let shown: Vec<(Failure, usize)> = groups.into_par_iter().take(args.show).map(|g| (shrink(g.first), g.count)).collect();
+    for (failure, count) in shown {
+        let more = if count > 1 { format!("\n  and {} more like it", count - 1) } else { String::new() };
+        print(&format!("FAILED {failure}{more}\n"));
+    }
+    if hidden > 0 {
+        print(&format!("and {hidden} more kinds of failure; --show {} shows one of each\n", args.show + hidden));
     }
     print(&format!("{passed} passed, {failed} failed\n"));
     Ok(if failed == 0 { Outcome::Done } else { Outcome::CheckFailed })

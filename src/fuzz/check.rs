@@ -12,7 +12,7 @@ use super::{Case, Fill};
 use crate::interp::{Tensors, execute};
 use crate::problem::{Activation, Merge};
 use crate::runtime::Element;
-use crate::{Elem, Error, Kernel, Options, Result, ir::Func, passes, reference};
+use crate::{Elem, Error, Kernel, Options, Result, ir::Func, passes, plan, reference};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -53,6 +53,17 @@ pub struct Failure {
     pub parted: String,
 }
 
+impl Failure {
+    /// What failures of one cause have in common: the end of the sentence of an error, or the pass at which results part; without numbers.
+    pub fn kind(&self) -> (What, String) {
+        let words = match self.what {
+            What::Error | What::Panic => self.message.rsplit(": ").next(),
+            _ => self.parted.split('(').next(),
+        };
+        (self.what, words.unwrap_or("").chars().filter(|c| !c.is_ascii_digit()).collect())
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\n  {}", self.case, self.message)?;
@@ -84,7 +95,8 @@ pub fn check(case: &Case) -> std::result::Result<(), Box<Failure>> {
         Elem::F32 => parted::<f32>(case),
         Elem::F64 => parted::<f64>(case),
     });
-    let parted = parted.unwrap_or_else(|p| p).replace('\n', " ");
+    // An error of a pass has named it already.
+    let parted = parted.ok().filter(|p| !message.contains(p.as_str())).unwrap_or_default();
     Err(Box::new(Failure { case: case.clone(), what, message, parted }))
 }
 
@@ -104,12 +116,20 @@ fn whole<T: Element>(case: &Case) -> std::result::Result<(), Fault> {
     let data = Data::<T>::new(case).map_err(error("making the tensors"))?;
     let expected = Expected::new(case, &data).map_err(error("the reference"))?;
     let compile = |options: &Options| case.problem.compile::<T>(&data.w, data.bias.as_deref(), options).map_err(error("compile"));
+    // The interpreter goes first: it refuses accesses out of bounds, which would bring native code, and this process, down.
+    let func = lowered(case, &data).map_err(error("compile"))?.pop().expect("the table of passes is not empty").func;
+    let interpreted = interpret(&func, case, &data).map_err(error("interpreting the last stage"))?;
     let kernel = compile(&case.options())?;
+    if *kernel.func() != func {
+        return Err((What::Native, "compiling the problem twice gives different functions".into()));
+    }
     let y = native(&kernel, case, &data)?;
-    let interpreted = interpret(kernel.func(), case, &data).map_err(error("interpreting the last stage"))?;
     if let Some(at) = differ(&interpreted, y.slice()) {
         let (n, i) = (y.slice()[at], interpreted[at]);
-        return Err((What::Native, format!("output {} of native code is {n:?}, of the interpreter {i:?}; plan {}", data.place(at), kernel.plan())));
+        return Err((
+            What::Native,
+            format!("output {} of native code is {n:?}, of the interpreter {i:?}; plan {}", data.place(at), kernel.plan()),
+        ));
     }
     if let Some(message) = expected.judge(&data, y.slice()) {
         return Err((What::Reference, format!("{message}; plan {}", kernel.plan())));
@@ -158,12 +178,16 @@ fn differ<T: Element>(a: &[T], b: &[T]) -> Option<usize> {
     a.iter().zip(b).position(|(a, b)| bits(*a) != bits(*b))
 }
 
+/// Every stage, as compilation goes through them.
+fn lowered<T: Element>(case: &Case, data: &Data<T>) -> Result<Vec<passes::Snapshot>> {
+    let finite = data.w.iter().all(|w| w.to_f64().is_finite());
+    let plan = plan::choose(&case.problem, case.isa, &case.options(), finite)?.plan;
+    passes::lower_problem(&case.problem, &plan)
+}
+
 /// The first stage, the naive nest included, whose result is wrong.
 fn first_wrong<T: Element>(case: &Case, data: &Data<T>, expected: &Expected) -> Result<Option<(&'static str, String)>> {
-    let isa = case.isa;
-    let finite = data.w.iter().all(|w| w.to_f64().is_finite());
-    let plan = crate::plan::choose(&case.problem, isa, &case.options(), finite)?.plan;
-    for stage in passes::lower_problem(&case.problem, &plan)? {
+    for stage in lowered(case, data)? {
         let wrong = match interpret(&stage.func, case, data) {
             Ok(y) => expected.judge(data, &y),
             Err(e) => Some(format!("the interpreter says {e}")),

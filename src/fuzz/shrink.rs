@@ -4,8 +4,8 @@
 //! channels, smaller extents), the first that still fails is taken, and all are tried again.
 
 use super::{Case, Failure, Fill, check};
-use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
 use crate::Elem;
+use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
 
 /// The most cases that are tried.
 const BUDGET: usize = 800;
@@ -21,7 +21,7 @@ pub fn shrink(failure: impl Into<Box<Failure>>) -> Failure {
             }
             tried += 1;
             if let Err(f) = check(&case)
-                && f.what == best.what
+                && f.kind() == best.kind()
             {
                 best = *f;
                 continue 'again;
