@@ -176,7 +176,9 @@ fn tile(func: &Func, plan: &Plan, isa: Isa) -> Tile {
     let mut name = None;
     for s in &func.run {
         s.visit(&mut |s| {
-            if let Stmt::Tile { name: n, .. } = s {
+            if let Stmt::Tile { name: n, .. } = s
+                && !n.as_str().starts_with("copy-")
+            {
                 name.get_or_insert_with(|| n.to_string());
             }
         });

@@ -253,7 +253,7 @@ impl Expected {
         let terms = reference::error_bound_terms(p) as f64 + 2.0;
         let bound = if case.fill == Fill::Integers && p.merge != Merge::Mean {
             // Sums are exact, and so is what the activation is given.
-            y.iter().map(|y| ulps * eps * y.abs()).collect()
+            y.iter().map(|y| ulps * (eps * y.abs() + tiny)).collect()
         } else {
             // Where infinities meet, the magnitude is infinite; the largest finite products bound it as well.
             let most = |v: &[T]| v.iter().map(|v| v.to_f64().abs()).filter(|v| v.is_finite()).fold(0.0, f64::max);

@@ -125,7 +125,7 @@ impl Copy<'_> {
         {
             return None;
         }
-        let clip: Option<Clip> = clip(&a.index[dim], &[tail, conds].concat(), |c| self.on(c), Affine::clone).ok()?;
+        let clip: Option<Clip> = clip(&a.index[dim], &[tail, conds].concat(), &self.l.var, Affine::clone).ok()?;
         Some(Access { buffer: a.buffer.clone(), index: a.index.clone(), lanes: Some(Lanes { dim, count: self.lanes, step: 1, clip }) })
     }
 }

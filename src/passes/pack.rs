@@ -11,14 +11,14 @@
 //!   W[oc.b, ic, tx, oc.t] = pack
 //! ```
 
-use super::block::{extreme, phases};
+use super::block::extreme;
 use super::nest::wrap;
 use crate::ir::names::WEIGHT;
 use crate::ir::{Access, Affine, Buffer, BufferKind, Cond, Func, Loop, Name, Reg, Stmt, Value};
 use crate::{Error, Kind, Result};
 
 /// The packed weights.
-pub const PACKED: &str = "W";
+pub const PACKED: &str = "packed";
 /// The register through which they are copied.
 const COPY: &str = "pack";
 
@@ -79,7 +79,8 @@ impl Packer {
 
 /// How far the variable of a loop may go, over all phases: its last value plus one.
 fn trips(l: &Loop, func: &Func, loops: &[Loop], tile: &[(Name, usize)]) -> Result<Affine> {
-    let range = |v: &str| tile.iter().find(|t| t.0 == v).map(|t| (0, t.1 as i64)).or_else(|| phases(loops)(v));
+    let around = |v: &str| loops.iter().find(|l| l.var == v).and_then(Loop::const_range);
+    let range = |v: &str| tile.iter().find(|t| t.0 == v).map(|t| (0, t.1 as i64)).or_else(|| around(v));
     let most = l.hi.iter().map(|hi| extreme(hi, func, range, true)).find(|hi| hi.as_const().is_some());
     most.ok_or_else(|| {
         Error::new(Kind::Ir, format!("weights cannot be packed along {}: its end is not known when the kernel is made", l.var))

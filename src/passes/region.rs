@@ -30,15 +30,15 @@ fn list(list: &[Stmt]) -> Vec<Stmt> {
 
 fn stmt(s: &Stmt) -> Stmt {
     match s {
-        Stmt::For(l) if l.kind == LoopKind::Par => Stmt::For(Loop { body: self::list(&l.body), ..l.clone() }),
+        Stmt::For(l) if l.kind == LoopKind::Par => Stmt::For(Loop { body: list(&l.body), ..l.clone() }),
         Stmt::For(l) if !holds_tile(s) => Stmt::Tile { name: copy_name(&l.var), body: vec![s.clone()] },
-        Stmt::For(l) => match &self::list(&l.body)[..] {
+        Stmt::For(l) => match &list(&l.body)[..] {
             [Stmt::Tile { name, body }] => {
                 Stmt::Tile { name: name.clone(), body: vec![Stmt::For(Loop { body: body.clone(), ..l.clone() })] }
             }
             body => Stmt::For(Loop { body: body.to_vec(), ..l.clone() }),
         },
-        Stmt::When { conds, body } => match &self::list(body)[..] {
+        Stmt::When { conds, body } => match &list(body)[..] {
             [Stmt::Tile { name, body }] => {
                 Stmt::Tile { name: name.clone(), body: vec![Stmt::When { conds: conds.clone(), body: body.clone() }] }
             }

@@ -150,6 +150,10 @@ impl Tiler<'_> {
         }
         let whole = head.const_range() == Some((0, m));
         let mut body = l.body.clone();
+        if l.var.as_str().starts_with('r') && l.const_range().is_none_or(|(lo, hi)| lo != 0 || hi % m != 0) {
+            let message = format!("a tile of {m} phases along {} does not divide their number; legal: a divisor of the stride", l.var);
+            return Err(Error::new(Kind::Options, message));
+        }
         if !whole {
             self.loosen(&mut body, l);
         }
@@ -210,7 +214,7 @@ impl Tiler<'_> {
             self.widen_bounds(&mut head);
         }
         let lanes = self.plan.lanes.max(1);
-        let per_tap = self.tile.iter().map(|t| t.extent).product::<usize>() / lanes;
+        let per_tap = (self.tile.iter().map(|t| t.extent).product::<usize>() / lanes).max(1);
         let innermost = !l.body.iter().any(|s| matches!(s, Stmt::For(_)));
         let trips = head.const_range().map_or(usize::MAX, |(lo, hi)| (hi - lo).max(0) as usize);
         let tap = l.var.as_str().starts_with('t');
@@ -232,11 +236,13 @@ impl Tiler<'_> {
         let loads = loads(&value);
         let uses = |a: &Access, t: &Name| a.index.iter().any(|i| i.uses_var(t.as_str()));
         let lane_load = loads.iter().find(|a| uses(a, &vector)).filter(|_| matches!(value, Value::Fma(_)));
+        // What reads the input past its end is loaded under a guard, whether it lies along the lanes or not.
         let reused = lane_load.filter(|a| a.buffer == INPUT || self.tile.iter().any(|t| !uses(a, &t.t)));
+        let reused = reused.or_else(|| loads.iter().find(|a| self.overhangs(a)));
         self.check_in_place(&loads, reused)?;
 
         // A register may hold anything where its output does not exist; only taps that a phase lacks must be left out.
-        let real: Vec<Cond> = guards.iter().filter(|c| c.affines().iter().all(|a| self.is_static(a))).cloned().collect();
+        let real: Vec<Cond> = guards.iter().filter(|c| self.lacks_tap(c)).cloned().collect();
         let index = self.expand(&reg);
         let Some(load) = reused.cloned() else {
             let set = Stmt::Set { reg, index, value: self.expand_value(value) };
@@ -256,10 +262,14 @@ impl Tiler<'_> {
         Ok(wrap(&unroll(&around), Stmt::when(outer, body)))
     }
 
-    /// A tile may overhang the input only through the operand along the lanes, whose loads are clipped.
+    /// Whether a load may read the input past its end at the edge of a tile.
+    fn overhangs(&self, a: &Access) -> bool {
+        a.buffer == INPUT && self.tile.iter().any(|t| a.index[1..].iter().any(|i| i.uses_var(t.t.as_str())))
+    }
+
+    /// A tile may overhang the input only through the operand that is loaded under a guard.
     fn check_in_place(&self, loads: &[Access], clipped: Option<&Access>) -> Result<()> {
-        let overhangs = |a: &&Access| self.tile.iter().any(|t| a.index[1..].iter().any(|i| i.uses_var(t.t.as_str())));
-        match loads.iter().find(|a| a.buffer == INPUT && Some(*a) != clipped && overhangs(a)) {
+        match loads.iter().find(|a| Some(*a) != clipped && self.overhangs(a)) {
             Some(_) => {
                 let message = format!("tile {} would read the input in place past its end; it needs a panel", self.tile_name());
                 Err(Error::new(Kind::Options, message))
@@ -330,6 +340,13 @@ impl Tiler<'_> {
             }
             v => v,
         })
+    }
+
+    /// Whether a guard leaves out a tap that some phases of the tile do not have: it tests a tap loop, and is known when the tile is written out.
+    fn lacks_tap(&self, c: &Cond) -> bool {
+        let taps = self.loops.iter().filter(|l| l.kind == LoopKind::Unroll);
+        let tests = taps.into_iter().any(|l| c.affines().iter().any(|a| a.uses_var(l.var.as_str())));
+        tests && c.affines().iter().all(|a| self.is_static(a))
     }
 
     /// Whether an expression is known when the tile is written out.

@@ -142,23 +142,26 @@ impl Axis {
             };
         };
         let step = a.index[dim].coef_of_var(self.scalar.as_str());
-        let clip = clip(&a.index[dim], conds, |c| self.on(c), |c| self.first_lane(c))?;
+        let clip = clip(&a.index[dim], conds, &self.scalar, |c| self.first_lane(c))?;
         let index = a.index.iter().map(|i| self.first_lane(i)).collect();
         Ok(Access { buffer: a.buffer.clone(), index, lanes: Some(Lanes { dim, count: self.lanes, step, clip }) })
     }
 }
 
-/// The conditions as bounds on the coordinate `at`: `lo <= e < hi` is `lo + (at - e) <= at < hi + (at - e)`, and `at - e` is the same for all lanes.
-pub fn clip(at: &Affine, conds: &[Cond], on: impl Fn(&Affine) -> bool, first: impl Fn(&Affine) -> Affine) -> Result<Option<Clip>> {
+/// The conditions as bounds on the coordinate `at` of a lane. With `at = m*e + shift`, where `shift` is the same for all lanes, `lo <= e < hi` is
+/// `m*lo + shift <= at < m*(hi - 1) + 1 + shift`. `first` gives an expression for lane 0.
+pub fn clip(at: &Affine, conds: &[Cond], var: &Name, first: impl Fn(&Affine) -> Affine) -> Result<Option<Clip>> {
     let mut clip = Clip { lo: Vec::new(), hi: Vec::new() };
     for c in conds {
         let Cond::Range { lo, e, hi } = c else { return Err(super::unexpected("vector", "range conditions on lanes")) };
-        let shift = at.clone() - e.clone();
-        if on(&shift) || on(lo) || on(hi) {
+        let (moves, with) = (at.coef_of_var(var.as_str()), e.coef_of_var(var.as_str()));
+        let scale = if with > 0 && moves % with == 0 { moves / with } else { 0 };
+        let shift = at.clone() - e.clone() * scale;
+        if scale < 1 || [&shift, lo, hi].into_iter().any(|a| a.uses_var(var.as_str())) {
             return Err(super::unexpected("vector", "conditions that move with the lanes as the access does"));
         }
-        clip.lo.push(first(&(lo.clone() + shift.clone())));
-        clip.hi.push(first(&(hi.clone() + shift)));
+        clip.lo.push(first(&(lo.clone() * scale + shift.clone())));
+        clip.hi.push(first(&((hi.clone() - 1) * scale + 1 + shift)));
     }
     clip.lo.dedup();
     clip.hi.dedup();

@@ -12,7 +12,7 @@
 use super::machine::Machine;
 use super::{Form, Plan, TileAxis};
 use crate::ir::names::axes;
-use crate::problem::{Deconv, Extent, Layout, Merge};
+use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
 use crate::runtime::Options;
 
 /// Most bytes of a panel.
@@ -70,8 +70,12 @@ impl Space<'_> {
 
     /// Registers left for accumulators when so many operands are held besides.
     fn room(&self, operands: usize) -> usize {
-        // One for a broadcast, and one to spare for what Cranelift's allocator or a store needs.
-        self.machine.registers.saturating_sub(operands + 2)
+        // One for a broadcast, and one to spare for what Cranelift's allocator or a store needs; polynomials need some more.
+        let polynomial = match self.problem.activation {
+            Activation::Tanh | Activation::Sigmoid => 4 + self.problem.stride[self.x()].min(4),
+            _ => 0,
+        };
+        self.machine.registers.saturating_sub(operands + 2 + polynomial)
     }
 
     /// Columns along the lanes. The tile may hold the phases of the innermost axes; aligned, they all share the vectors that they read.
@@ -172,7 +176,8 @@ impl Space<'_> {
     fn guarded(&self, out: &mut Vec<Plan>) {
         let lanes = self.machine.lanes;
         for vectors in 1..=4 {
-            if vectors > 1 && self.per_group() <= (vectors - 1) * lanes {
+            let registers = vectors * if self.problem.merge == Merge::Sum { 1 } else { 3 };
+            if vectors > 1 && (self.per_group() <= (vectors - 1) * lanes || self.room(vectors) < registers) {
                 break;
             }
             out.push(self.plan(Form::Gather, false, &[("oc", vectors * lanes)], "oc"));
@@ -188,7 +193,10 @@ impl Space<'_> {
                 out.push(self.plan(Form::Scatter, false, &[("oc", channels), ("kx", vectors * lanes)], "kx"));
             }
         }
-        out.push(self.plan(Form::Scatter, false, &[("oc", lanes)], "oc"));
+        // The channels of a tile would share one count of patches.
+        let tile: &[(&str, usize)] = if p.merge == Merge::Sum { &[("oc", lanes)] } else { &[] };
+        let plan = self.plan(Form::Scatter, false, tile, "oc");
+        out.push(Plan { lanes: if tile.is_empty() { 1 } else { plan.lanes }, ..plan });
     }
 
     /// The largest extent and a few smaller ones that divide the channels better.
@@ -210,7 +218,7 @@ impl Space<'_> {
         }
     }
 
-    /// Blocks positions so that the panel takes at most so many bytes, and each thread gets several blocks.
+    /// Blocks positions so that the panel takes at most so many bytes.
     fn blocked_by(&self, mut plan: Plan, bytes: usize) -> Plan {
         let p = self.problem;
         let rank = p.rank();
@@ -235,23 +243,38 @@ impl Space<'_> {
             }
         }
         let fits = |a: usize, s: usize| matches!(&p.input[a], Extent::Fixed(i) if round(i + reach(a), tile(a)) <= s);
-        let threads = self.options.threads.max(1);
-        if threads > 1 {
-            let tasks = |size: &[usize]| {
-                (0..rank).map(|a| if let Extent::Fixed(i) = &p.input[a] { i.div_ceil(size[a]) } else { threads }).product::<usize>()
-            };
-            let batch = if let Extent::Fixed(n) = &p.batch { *n } else { 1 };
-            for a in 0..rank {
-                while tasks(&size) * batch * p.groups < 4 * threads && size[a] > tile(a).max(4) {
-                    size[a] = round(size[a].div_ceil(2), tile(a)).min(size[a] - 1).max(tile(a));
-                    size[a] = round(size[a], tile(a));
-                }
-            }
-            if tasks(&size) * batch * p.groups < 2 * threads {
-                plan.channel_parts = threads;
+        plan.block = (0..rank).map(|a| if fits(a, size[a]) { 0 } else { size[a] }).collect();
+        plan
+    }
+
+    /// The plan for several threads: smaller blocks, or parts of the channels, so that every thread gets several tasks. What a tile computes, and in
+    /// which order, stays the same, so results do not depend on the number of threads.
+    pub fn shared_out(&self, mut plan: Plan) -> Plan {
+        let (p, threads) = (self.problem, self.options.threads.max(1));
+        if threads == 1 {
+            return plan;
+        }
+        let rank = p.rank();
+        let positions: Vec<usize> = (0..rank).map(|a| if let Extent::Fixed(i) = &p.input[a] { *i + 1 } else { usize::MAX }).collect();
+        let batch = if let Extent::Fixed(n) = &p.batch { *n } else { 1 };
+        let blocks = |block: &[usize]| {
+            let along = |a: usize| if block[a] == 0 { 1 } else { positions[a].div_ceil(block[a]).min(threads * 8) };
+            (batch * p.groups * (0..rank).map(along).product::<usize>()).max(1)
+        };
+        let tiles: Vec<usize> = axes(rank).iter().map(|n| plan.extent(&format!("q{n}"))).collect();
+        for a in 0..rank {
+            let whole = |b: usize| if b == 0 { positions[a] } else { b };
+            while plan.form == Form::Gather
+                && blocks(&plan.block) < 4 * threads
+                && whole(plan.block[a]) > 4 * tiles[a]
+                && positions[a] != usize::MAX
+            {
+                plan.block[a] = (whole(plan.block[a]) / 2).div_ceil(tiles[a]) * tiles[a];
             }
         }
-        plan.block = (0..rank).map(|a| if fits(a, size[a]) { 0 } else { size[a] }).collect();
+        if blocks(&plan.block) < 4 * threads {
+            plan.channel_parts = (4 * threads).div_ceil(blocks(&plan.block)).min(self.per_group());
+        }
         plan
     }
 }

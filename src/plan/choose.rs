@@ -2,7 +2,7 @@
 
 use super::candidates::Space;
 use super::cost::{Cost, cost};
-use super::{Machine, Plan};
+use super::{Form, Machine, Plan};
 use crate::codegen::target::Isa;
 use crate::problem::{Deconv, Merge};
 use crate::runtime::Options;
@@ -44,6 +44,7 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
         return forced(problem, plan, machine, options, finite);
     }
     let all = ranked(problem, isa, options, finite);
+    let space = Space { problem, machine, options, finite };
     let candidates = all.len();
     let mut ranked = all.into_iter();
     let best = ranked.next().ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
@@ -54,8 +55,9 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
             rejected.push(r);
         }
     }
-    let reasons = reasons(problem, &best.plan, options, finite, &machine);
-    Ok(Choice { plan: best.plan, cost: best.cost, machine, candidates, reasons, rejected })
+    let plan = space.shared_out(best.plan.clone());
+    let reasons = reasons(problem, &plan, options, finite, &machine);
+    Ok(Choice { plan, cost: best.cost, machine, candidates, reasons, rejected })
 }
 
 /// Every candidate with its predicted cost, cheapest first.
@@ -74,6 +76,16 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     }
     if plan.panel && !finite {
         return illegal("weights are not all finite, and a panel's zero halo times infinity is NaN; legal: in-place".into());
+    }
+    if plan.lanes > 1 && !["qx", "oc", "rx", "kx"].contains(&plan.vector.as_str()) {
+        return illegal(format!("{} cannot lie along the lanes; legal: qx, oc, rx, kx", plan.vector));
+    }
+    if plan.lanes > 1 && plan.extent(plan.vector.as_str()) % plan.lanes != 0 {
+        let (extent, lanes) = (plan.extent(plan.vector.as_str()), plan.lanes);
+        return illegal(format!("a tile of {extent} along {} is not a multiple of {lanes} lanes", plan.vector));
+    }
+    if plan.form == Form::Scatter && problem.merge != Merge::Sum && plan.extent("oc") > 1 {
+        return illegal("the channels of a tile would share one count of patches; legal: no tile along oc".into());
     }
     if plan.block.len() != problem.rank() {
         return illegal(format!("it has {} block sizes for {} axes", plan.block.len(), problem.rank()));

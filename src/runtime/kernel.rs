@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Most buffers of a function: input, weight, bias, output, packed weights, panel, and one more scratch plane.
 const MAX_BUFFERS: usize = 8;
+/// Most run-time extents of a problem: batch and three axes.
+const MAX_SYMBOLS: usize = 4;
 /// Scratch buffers start at multiples of this.
 const LINE: usize = 64;
 /// A layer with fewer multiplications than this is not worth a second thread.
@@ -224,7 +226,7 @@ impl<T: Element> Kernel<T> {
         if y.len == 0 {
             return Ok(());
         }
-        let mut values = [0i64; 4];
+        let mut values = [0i64; MAX_SYMBOLS];
         let open = [(&p.batch, sizes.batch)].into_iter().chain(p.input.iter().zip(sizes.spatial));
         for (slot, v) in values.iter_mut().zip(open.filter(|(e, _)| matches!(e, Extent::Open(_))).map(|(_, v)| v)) {
             *slot = v as i64;
@@ -324,8 +326,11 @@ pub(super) fn prepare<T: Element>(inner: &Inner, weights: &[T]) -> Result<()> {
             _ => std::ptr::null_mut(),
         };
     }
-    // SAFETY: `prepare` reads the weights, whose length was checked, and writes packed buffers of the extents that it declares; it uses no symbols.
-    unsafe { entry(table.as_ptr(), std::ptr::null(), 0, 1) };
+    // The code loads every symbol when it starts, though no access in `prepare` depends on one.
+    let symbols = [0i64; MAX_SYMBOLS];
+    // SAFETY: `prepare` reads the weights, whose length was checked, and writes packed buffers of the extents that it declares; `symbols` is as
+    // long as a problem can have symbols.
+    unsafe { entry(table.as_ptr(), symbols.as_ptr(), 0, 1) };
     Ok(())
 }
 
