@@ -220,7 +220,11 @@ fn kernel(out: &mut String, k: &Checked, s: &Schedule) {
         k.peak_gflops,
         s.isa
     );
+    out.push_str(DEBUG);
 }
+
+/// What is said below a speed that was measured by a debug build.
+const DEBUG: &str = if cfg!(debug_assertions) { "  (a debug build measures too low a peak; use --release)\n" } else { "" };
 
 /// The report of a function in the IR.
 pub fn function(r: &IrReport) -> String {
@@ -250,5 +254,6 @@ pub fn function(r: &IrReport) -> String {
     let _ = writeln!(out, "  compiled in {}, {} of code", ms(r.compile_ms), bytes(r.code_bytes as u64));
     let share = if r.peak_gflops > 0.0 { r.gflops / r.peak_gflops } else { 0.0 };
     let _ = writeln!(out, "  {} a run on one thread, {:.1} GFLOP/s, {} of the core's FMA peak", ms(r.run_ms), r.gflops, percent(share));
+    out.push_str(DEBUG);
     out
 }
