@@ -394,3 +394,56 @@ fn help_names_every_verb_and_flag() {
         assert!(explain.contains(flag), "{flag}\n{explain}");
     }
 }
+
+/// The `console` blocks of a page: command line, and the output that follows it.
+fn console(page: &str) -> Vec<(String, Vec<String>)> {
+    let mut blocks = Vec::new();
+    let mut inside = false;
+    for line in page.lines() {
+        match (line, line.strip_prefix("$ ")) {
+            ("```console", _) => inside = true,
+            ("```", _) => inside = false,
+            (_, Some(command)) if inside => blocks.push((command.to_string(), Vec::new())),
+            _ if inside => blocks.last_mut().expect("a block begins with a command").1.push(line.to_string()),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+/// Splits a command line as a shell would that knows double quotes only.
+fn words(line: &str) -> Vec<String> {
+    let mut out = vec![String::new()];
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ' ' if !quoted => out.push(String::new()),
+            c => out.last_mut().unwrap().push(c),
+        }
+    }
+    out
+}
+
+#[test]
+fn the_readme_shows_what_the_commands_print() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let blocks = console(&readme);
+    assert_eq!(blocks.len(), 3);
+    for (command, expected) in blocks {
+        let args = command.strip_prefix("polyphase ").or(command.strip_prefix("cargo run --release -- ")).expect("a command of ours");
+        let args = words(args);
+        let out = ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut printed = out.lines();
+        // What follows the plan depends on the machine; `...` and empty lines stand for what was left out.
+        for line in expected.iter().take_while(|l| !l.starts_with("Plan (")).filter(|l| *l != "  ..." && !l.is_empty()) {
+            assert!(printed.any(|l| l == line), "{command} does not print, in this order: {line}\n{out}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_names_the_two_commands() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    assert!(readme.contains("cargo run --release -- explain") && readme.contains("`cargo test`"));
+}
