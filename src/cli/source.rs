@@ -31,7 +31,7 @@ const MAX_THREADS: usize = 1024;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Source {
     /// PyTorch module repr, descriptor (`2d n1 512x4x4 -> 256 k4 s2 p1`), JSON, or a file of one of these or of IR; `-` reads standard input
-    #[arg(value_name = "PROBLEM", allow_hyphen_values = true)]
+    #[arg(value_name = "PROBLEM")]
     pub problem: Option<String>,
     /// The layer of a JSON list: its name, or a part of it that no other layer's name has
     #[arg(long, value_name = "NAME")]

@@ -13,7 +13,7 @@ use serde::Serialize;
 /// Multiplications that the interpreter is asked to do.
 const INTERPRETED: u128 = if cfg!(debug_assertions) { 2_000_000 } else { 60_000_000 };
 /// Multiplications that the reference is asked to do.
-const REFERENCED: u128 = if cfg!(debug_assertions) { 20_000_000 } else { 2_000_000_000 };
+const REFERENCED: u128 = if cfg!(debug_assertions) { 20_000_000 } else { 600_000_000 };
 /// Elements of all tensors together that are allocated for a check and a timing.
 const ELEMENTS: u128 = 1 << 29;
 /// How long a kernel is timed, in milliseconds.
