@@ -252,6 +252,9 @@ fn problems_come_as_repr_json_file_or_standard_input() {
     assert_eq!((several.status, several.err.as_str()), (2, "error: 2 layers were given; --layer NAME picks one: up.1, up.10\n"));
     let ambiguous = run(&["explain", &list, "--layer", "up"]);
     assert!(ambiguous.status == 2 && ambiguous.err.contains("2 layers have 'up' in their names"), "{}", ambiguous.err);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_polyphase"));
+    child.args(["explain", "-", "--plan-only", "--json"]).stdin(std::fs::File::open(&list).unwrap()).args(["--layer", "up.10"]);
+    assert!(String::from_utf8(child.output().unwrap().stdout).unwrap().contains("up.10"));
     let text = write(&dir, "layer.txt", SMALL);
     assert_eq!(json(&["explain", &text, "--plan-only", "--json"])["problem"], SMALL);
 }

@@ -193,9 +193,10 @@ fn kernel(out: &mut String, k: &Checked, s: &Schedule) {
     let outputs = grouped(k.outputs_interpreted as u64);
     let _ = writeln!(out, "  {} {bits} ({outputs} outputs){}", mark(k.equal_to_interpreter), on(&k.interpreted_instance));
     let d = &k.error;
+    let activation = if d.activation_eps > 0.0 { format!(" and {} eps for the activation", d.activation_eps) } else { String::new() };
     let _ = writeln!(
         out,
-        "  {} largest error against the f64 reference {:.1e} of an output's absolute products; bound {:.1e} for {} terms{}",
+        "  {} largest error against the f64 reference {:.1e} of an output's absolute products; bound {:.1e} for {} terms{activation}{}",
         mark(d.within_bound),
         d.largest,
         d.bound,
