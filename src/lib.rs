@@ -3,6 +3,7 @@
 pub mod codegen;
 mod error;
 pub mod explain;
+pub mod fuzz;
 pub mod interp;
 pub mod ir;
 pub mod measure;

@@ -14,6 +14,9 @@ mod explain_answers;
 mod explain_tensors;
 mod explain_text;
 mod source;
+mod bench;
+mod run;
+mod verify;
 
 use clap::Parser;
 use polyphase::Result;
@@ -42,6 +45,12 @@ enum Command {
     Explain(explain::Args),
     /// Print the layer's loop nest after any pass, Cranelift's IR, machine code
     DumpIr(dump_ir::Args),
+    /// Compute a layer on tensors from .npy files
+    Run(run::Args),
+    /// Check random problems, or the given ones, against interpreter and reference
+    Verify(verify::Args),
+    /// Check and time layers, and state their share of the FMA peak measured in the same run
+    Bench(bench::Args),
 }
 
 /// Reads the arguments, runs the verb, and gives the exit status.
@@ -50,6 +59,9 @@ pub fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Explain(args) => explain::run(args),
         Command::DumpIr(args) => dump_ir::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Bench(args) => bench::run(args),
     };
     report(done)
 }
