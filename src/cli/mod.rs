@@ -8,14 +8,14 @@
 //! | 1 | a check failed; what was printed says which |
 //! | 2 | bad usage or input; one sentence on standard error |
 
+mod bench;
 mod dump_ir;
 mod explain;
 mod explain_answers;
 mod explain_tensors;
 mod explain_text;
-mod source;
-mod bench;
 mod run;
+mod source;
 mod verify;
 
 use clap::Parser;
