@@ -18,3 +18,8 @@ pub use error::{Error, Kind, Result};
 pub use ir::Elem;
 pub use problem::{Activation, Deconv, DeconvBuilder, Extent, Layout, Merge};
 pub use runtime::{Element, Kernel, Options, TensorView, TensorViewMut, Workspace};
+
+/// The examples of the README, compiled and run as doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -7,7 +7,7 @@
 //! polyphase explain phases.ir
 //! ```
 
-use super::source::{Given, Source};
+use super::source::{self, Given, Source};
 use super::{Outcome, print};
 use polyphase::codegen::cranelift::{self, Native, Piece};
 use polyphase::codegen::target::Isa;
@@ -51,8 +51,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
             func.verify()?;
             if args.clif || args.asm { native(&mut out, args, &func, isa)? } else { out = func.to_string() }
         }
-        Given::Layers(_) => {
-            let (_, problem) = args.source.problem()?;
+        Given::Layers(layers) => {
+            let (_, problem) = source::one(layers)?;
             check_pass(&args.after)?;
             let choice = plan::choose(&problem, isa, &options, true)?;
             let snapshots = passes::lower_problem(&problem, &choice.plan)?;

@@ -3,7 +3,7 @@
 //! The facts come from [`polyphase::explain`]; `explain_text.rs` and `explain_answers.rs` put them in words, `--json` gives them as they are.
 
 use super::explain_tensors::{Tensor, read};
-use super::source::{Given, Source};
+use super::source::{self, Given, Source};
 use super::{Outcome, explain_answers, explain_text, print};
 use polyphase::explain::{self, at, ir, matrix};
 use polyphase::ir::Func;
@@ -54,8 +54,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Outcome> {
     match args.source.given()? {
         Given::Ir(name, func) => explain_ir(args, &name, &func),
-        Given::Layers(_) => {
-            let (name, problem) = args.source.problem()?;
+        Given::Layers(layers) => {
+            let (name, problem) = source::one(layers)?;
             explain_layer(args, &name, &problem)
         }
     }

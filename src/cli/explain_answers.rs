@@ -94,7 +94,7 @@ fn rows(out: &mut String, at: &At) {
         let _ = writeln!(out, "  ... and {} more", at.row_count - at.rows.len());
     }
     if !valued {
-        let over = if at.channels > 1 { format!(", each over {} input channels", at.channels) } else { String::new() };
+        let over = if !single && at.channels > 1 { format!(", each over {} input channels", at.channels) } else { String::new() };
         let _ = writeln!(out, "\n  {} of these products{over}; --input and --weight give values", at.merge);
     }
 }

@@ -32,7 +32,7 @@ pub fn grouped(v: u64) -> String {
     let digits = v.to_string();
     let mut out = String::new();
     for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(d);
@@ -193,9 +193,10 @@ fn kernel(out: &mut String, k: &Checked, s: &Schedule) {
     let outputs = grouped(k.outputs_interpreted as u64);
     let _ = writeln!(out, "  {} {bits} ({outputs} outputs){}", mark(k.equal_to_interpreter), on(&k.interpreted_instance));
     let d = &k.error;
+    let activation = if d.activation_eps > 0.0 { format!(" and {} eps for the activation", d.activation_eps) } else { String::new() };
     let _ = writeln!(
         out,
-        "  {} largest error against the f64 reference {:.1e} of an output's absolute products; bound {:.1e} for {} terms{}",
+        "  {} largest error against the f64 reference {:.1e} of an output's absolute products; bound {:.1e} for {} terms{activation}{}",
         mark(d.within_bound),
         d.largest,
         d.bound,
@@ -220,7 +221,11 @@ fn kernel(out: &mut String, k: &Checked, s: &Schedule) {
         k.peak_gflops,
         s.isa
     );
+    out.push_str(DEBUG);
 }
+
+/// What is said below a speed that was measured by a debug build.
+const DEBUG: &str = if cfg!(debug_assertions) { "  (a debug build measures too low a peak; use --release)\n" } else { "" };
 
 /// The report of a function in the IR.
 pub fn function(r: &IrReport) -> String {
@@ -250,5 +255,6 @@ pub fn function(r: &IrReport) -> String {
     let _ = writeln!(out, "  compiled in {}, {} of code", ms(r.compile_ms), bytes(r.code_bytes as u64));
     let share = if r.peak_gflops > 0.0 { r.gflops / r.peak_gflops } else { 0.0 };
     let _ = writeln!(out, "  {} a run on one thread, {:.1} GFLOP/s, {} of the core's FMA peak", ms(r.run_ms), r.gflops, percent(share));
+    out.push_str(DEBUG);
     out
 }

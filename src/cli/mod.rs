@@ -83,3 +83,17 @@ fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polyphase::{Error, Kind};
+
+    #[test]
+    fn exit_status_is_0_1_or_2() {
+        let shown = |code: ExitCode| format!("{code:?}");
+        assert_eq!(shown(report(Ok(Outcome::Done))), shown(ExitCode::from(0)));
+        assert_eq!(shown(report(Ok(Outcome::CheckFailed))), shown(ExitCode::from(1)));
+        assert_eq!(shown(report(Err(Error::new(Kind::Parse, "a sentence")))), shown(ExitCode::from(2)));
+    }
+}

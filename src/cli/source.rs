@@ -31,7 +31,7 @@ const MAX_THREADS: usize = 1024;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Source {
     /// PyTorch module repr, descriptor (`2d n1 512x4x4 -> 256 k4 s2 p1`), JSON, or a file of one of these or of IR; `-` reads standard input
-    #[arg(value_name = "PROBLEM", allow_hyphen_values = true)]
+    #[arg(value_name = "PROBLEM")]
     pub problem: Option<String>,
     /// The layer of a JSON list: its name, or a part of it that no other layer's name has
     #[arg(long, value_name = "NAME")]
@@ -53,8 +53,8 @@ pub struct Source {
 /// What was given.
 #[derive(Debug)]
 pub enum Given {
-    /// Layers; never an empty list.
-    Layers(Vec<Layer>),
+    /// Layers with their names; never an empty list.
+    Layers(Vec<(String, Deconv)>),
     /// A function in the IR, with the name of its file (or its own).
     Ir(String, Box<Func>),
 }
@@ -68,7 +68,7 @@ impl Source {
         let Some(problem) = self.problem.as_deref() else {
             let shape = self.input_shape.as_deref().unwrap_or(BUILT_IN_SHAPE);
             let layer = Layer { name: "dcgan_512-256_k4s2p1".into(), problem: text::read(BUILT_IN, Some(shape))? };
-            return self.picked(vec![layer]).map(Given::Layers);
+            return Ok(Given::Layers(pairs(self.picked(vec![layer])?)));
         };
         let (name, source, ir_file) = load(problem)?;
         let source = source.trim();
@@ -78,7 +78,7 @@ impl Source {
             return Ok(Given::Ir(name.unwrap_or_else(|| func.name.to_string()), Box::new(func)));
         }
         let layers = self.layers(source).map_err(|e| named(e, name.as_deref()))?;
-        self.picked(layers).map(Given::Layers)
+        Ok(Given::Layers(pairs(self.picked(layers)?)))
     }
 
     /// The one problem that was given, with its name.
@@ -86,14 +86,7 @@ impl Source {
     /// # Errors
     /// As [`Source::given`]; several layers, or IR.
     pub fn problem(&self) -> Result<(String, Deconv)> {
-        let mut layers = self.all()?;
-        match (layers.pop(), layers.len()) {
-            (Some(one), 0) => Ok(one),
-            (last, _) => {
-                let names: Vec<String> = layers.into_iter().chain(last).map(|l| l.0).collect();
-                Err(Error::new(Kind::Parse, format!("{} layers were given; --layer NAME picks one: {}", names.len(), few(&names))))
-            }
-        }
+        one(self.all()?)
     }
 
     /// Every problem that was given, with its name.
@@ -102,7 +95,7 @@ impl Source {
     /// As [`Source::given`]; IR.
     pub fn all(&self) -> Result<Vec<(String, Deconv)>> {
         match self.given()? {
-            Given::Layers(layers) => Ok(layers.into_iter().map(|l| (l.name, l.problem)).collect()),
+            Given::Layers(layers) => Ok(layers),
             Given::Ir(name, _) => {
                 Err(Error::new(Kind::Parse, format!("'{name}' is a function in the IR; a layer is needed here (explain takes IR)")))
             }
@@ -170,6 +163,20 @@ impl Source {
     }
 }
 
+/// The only one of the layers that were given.
+///
+/// # Errors
+/// Several layers.
+pub fn one(mut layers: Vec<(String, Deconv)>) -> Result<(String, Deconv)> {
+    match (layers.pop(), layers.len()) {
+        (Some(one), 0) => Ok(one),
+        (last, _) => {
+            let names: Vec<String> = layers.into_iter().chain(last).map(|l| l.0).collect();
+            Err(Error::new(Kind::Parse, format!("{} layers were given; --layer NAME picks one: {}", names.len(), few(&names))))
+        }
+    }
+}
+
 /// The text of a problem, the name of the file it came from, and whether that file is called IR.
 fn load(problem: &str) -> Result<(Option<String>, String, bool)> {
     let path = Path::new(problem);
@@ -213,6 +220,10 @@ fn named(e: Error, file: Option<&str>) -> Error {
         Some(name) => e.context(name),
         None => e,
     }
+}
+
+fn pairs(layers: Vec<Layer>) -> Vec<(String, Deconv)> {
+    layers.into_iter().map(|l| (l.name, l.problem)).collect()
 }
 
 /// A few names, for a sentence.

@@ -201,7 +201,7 @@ fn activated(a: Activation, v: f64) -> f64 {
 fn check(p: &Deconv, sizes: &Sizes, batch: usize, channel: usize, output: &[usize], values: &Values) -> Result<()> {
     let tensor = |message: String| Err(Error::new(Kind::Tensor, message));
     if output.len() != p.rank() {
-        return tensor(format!("{} coordinates were given: {output:?}; a {}-D layer needs {}", output.len(), p.rank(), p.rank()));
+        return tensor(format!("{output:?} was given as coordinates; a {}-D layer needs {} of them", p.rank(), p.rank()));
     }
     if batch >= sizes.batch {
         return tensor(format!("batch item {batch} does not exist; there are {}, counted from 0", sizes.batch));

@@ -13,7 +13,7 @@ use serde::Serialize;
 /// Multiplications that the interpreter is asked to do.
 const INTERPRETED: u128 = if cfg!(debug_assertions) { 2_000_000 } else { 60_000_000 };
 /// Multiplications that the reference is asked to do.
-const REFERENCED: u128 = if cfg!(debug_assertions) { 20_000_000 } else { 2_000_000_000 };
+const REFERENCED: u128 = if cfg!(debug_assertions) { 20_000_000 } else { 600_000_000 };
 /// Elements of all tensors together that are allocated for a check and a timing.
 const ELEMENTS: u128 = 1 << 29;
 /// How long a kernel is timed, in milliseconds.
@@ -76,6 +76,8 @@ pub struct Deviation {
     pub bound: f64,
     /// The length of the longest reduction.
     pub terms: usize,
+    /// What the activation may add, in units of `eps` of the output.
+    pub activation_eps: f64,
 }
 
 /// Compiles, checks and times a layer.
@@ -179,7 +181,7 @@ impl<'a, T: Element + PartialEq> Run<'a, T> {
             runs,
             gflops,
             peak_gflops,
-            share_of_peak: gflops / (peak_gflops * self.options.threads as f64),
+            share_of_peak: if peak_gflops > 0.0 { gflops / (peak_gflops * self.options.threads as f64) } else { 0.0 },
             gigabytes_per_second: per_ns(self.p.bytes_io(self.sizes.batch, &self.sizes.input)),
         })
     }
@@ -254,7 +256,7 @@ impl<'a, T: Element + PartialEq> Run<'a, T> {
                 largest = largest.max(off / s);
             }
         }
-        Ok(Deviation { within_bound, outputs: y.len(), largest, bound, terms })
+        Ok(Deviation { within_bound, outputs: y.len(), largest, bound, terms, activation_eps: own / eps })
     }
 }
 

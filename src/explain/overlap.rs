@@ -80,7 +80,8 @@ fn axis(p: &Deconv, sizes: &Sizes, a: usize) -> AxisOverlap {
 /// What would give every phase equally many taps, one sentence per possibility; axes that need the same are named together.
 fn fixes(p: &Deconv, sizes: &Sizes) -> Vec<String> {
     let mut found: Vec<(String, Vec<&str>)> = Vec::new();
-    let uneven: Vec<usize> = (0..p.rank()).filter(|&a| gcd(p.stride[a], p.dilation[a]) > 1 || p.kernel[a] % p.stride[a] != 0).collect();
+    let uneven: Vec<usize> =
+        (0..p.rank()).filter(|&a| gcd(p.stride[a], p.dilation[a]) > 1 || !p.kernel[a].is_multiple_of(p.stride[a])).collect();
     for &a in &uneven {
         for fix in axis_fixes(p, sizes, a) {
             match found.iter_mut().find(|f| f.0 == fix) {
