@@ -135,10 +135,12 @@ fn whole<T: Element>(case: &Case) -> std::result::Result<(), Fault> {
         return Err((What::Reference, format!("{message}; plan {}", kernel.plan())));
     }
     if case.threads > 1 {
-        let alone = native(&compile(&Options { threads: 1, ..case.options() })?, case, &data)?;
+        let single = compile(&Options { threads: 1, ..case.options() })?;
+        let alone = native(&single, case, &data)?;
         if let Some(at) = differ(alone.slice(), y.slice()) {
             let (n, i) = (y.slice()[at], alone.slice()[at]);
-            return Err((What::Threads, format!("output {} is {n:?} on {} threads, {i:?} on one", data.place(at), case.threads)));
+            let plans = format!("plan {} on {} threads, {} on one", kernel.plan(), case.threads, single.plan());
+            return Err((What::Threads, format!("output {} is {n:?}, on one thread {i:?}; {plans}", data.place(at))));
         }
     }
     if case.fill == Fill::Integers && case.problem.dense_macs(data.batch, &data.spatial) <= STAGES {
@@ -253,7 +255,7 @@ impl Expected {
         let terms = reference::error_bound_terms(p) as f64 + 2.0;
         let bound = if case.fill == Fill::Integers && p.merge != Merge::Mean {
             // Sums are exact, and so is what the activation is given.
-            y.iter().map(|y| ulps * eps * y.abs()).collect()
+            y.iter().map(|y| ulps * (eps * y.abs() + tiny)).collect()
         } else {
             // Where infinities meet, the magnitude is infinite; the largest finite products bound it as well.
             let most = |v: &[T]| v.iter().map(|v| v.to_f64().abs()).filter(|v| v.is_finite()).fold(0.0, f64::max);
