@@ -135,10 +135,12 @@ fn whole<T: Element>(case: &Case) -> std::result::Result<(), Fault> {
         return Err((What::Reference, format!("{message}; plan {}", kernel.plan())));
     }
     if case.threads > 1 {
-        let alone = native(&compile(&Options { threads: 1, ..case.options() })?, case, &data)?;
+        let single = compile(&Options { threads: 1, ..case.options() })?;
+        let alone = native(&single, case, &data)?;
         if let Some(at) = differ(alone.slice(), y.slice()) {
             let (n, i) = (y.slice()[at], alone.slice()[at]);
-            return Err((What::Threads, format!("output {} is {n:?} on {} threads, {i:?} on one", data.place(at), case.threads)));
+            let plans = format!("plan {} on {} threads, {} on one", kernel.plan(), case.threads, single.plan());
+            return Err((What::Threads, format!("output {} is {n:?}, on one thread {i:?}; {plans}", data.place(at))));
         }
     }
     if case.fill == Fill::Integers && case.problem.dense_macs(data.batch, &data.spatial) <= STAGES {
