@@ -88,7 +88,18 @@ fn lanes_may_be_more_or_fewer_than_a_register_has() {
                 agree::<f32>(&oc_tile(Elem::F32, 2, 1, l, 3, 1, l - 1, last), &[("W", 4)], isa);
                 agree::<f64>(&oc_tile(Elem::F64, 2, 1, l.min(16), 3, 1, l, last), &[("W", 4)], isa);
             }
-            let x = XTile { elem: Elem::F32, oc: 1, vectors: 1, lanes: l.min(16), ic: 2, blocks: 2, c_out: 1, crop: 1, stream: true, open: false };
+            let x = XTile {
+                elem: Elem::F32,
+                oc: 1,
+                vectors: 1,
+                lanes: l.min(16),
+                ic: 2,
+                blocks: 2,
+                c_out: 1,
+                crop: 1,
+                stream: true,
+                open: false,
+            };
             agree::<f32>(&x_tile(&x), &[("W", 0), ("P", 0)], isa);
         }
     }
