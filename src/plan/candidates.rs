@@ -15,6 +15,9 @@ use crate::ir::names::axes;
 use crate::problem::{Deconv, Extent, Merge};
 use crate::runtime::Options;
 
+/// Most bytes of a panel.
+const SCRATCH: usize = 3 << 19;
+
 /// Facts about a problem that the space depends on.
 pub struct Space<'a> {
     pub problem: &'a Deconv,
@@ -83,7 +86,10 @@ impl Space<'_> {
                 let rows: &[usize] = if p.rank() > 1 { &[1, 2, 4] } else { &[1] };
                 for &row in rows {
                     let one = phases * vectors * row;
-                    let most = (self.room(one) / one).min(self.per_group());
+                    if self.room(vectors * row) < one {
+                        continue;
+                    }
+                    let most = (self.room(vectors * row) / one).min(self.per_group());
                     for channels in self.divisors(most) {
                         let tile = [("oc", channels), ("rx", phases), ("qy", row), ("qx", vectors * lanes)];
                         self.blocked(self.plan(Form::Gather, true, &tile, "qx"), out);
@@ -145,7 +151,7 @@ impl Space<'_> {
         let lanes = self.machine.lanes;
         if p.merge == Merge::Sum {
             let vectors = p.kernel[x].div_ceil(lanes).min(4);
-            for channels in self.divisors((self.room(vectors) / vectors).min(self.per_group())) {
+            for channels in self.divisors((self.room(0) / vectors).max(1).min(self.per_group())) {
                 out.push(self.plan(Form::Scatter, false, &[("oc", channels), ("kx", vectors * lanes)], "kx"));
             }
         }
@@ -159,12 +165,24 @@ impl Space<'_> {
         std::iter::once(most).chain(smaller).collect()
     }
 
-    /// Blocks positions so that the panel takes at most half of the second-level cache, and each thread gets several blocks.
-    fn blocked(&self, mut plan: Plan, out: &mut Vec<Plan>) {
+    /// Blocks positions so that the panel takes at most half of the second-level cache; where that makes several blocks, also with a panel
+    /// as large as scratch memory may be, for weights that are dearer to read again than the panel.
+    fn blocked(&self, plan: Plan, out: &mut Vec<Plan>) {
+        let small = self.blocked_by(plan.clone(), self.machine.l2 / 2);
+        let large = self.blocked_by(plan, SCRATCH);
+        let same = small.block == large.block;
+        out.push(small);
+        if !same {
+            out.push(large);
+        }
+    }
+
+    /// Blocks positions so that the panel takes at most so many bytes, and each thread gets several blocks.
+    fn blocked_by(&self, mut plan: Plan, bytes: usize) -> Plan {
         let p = self.problem;
         let rank = p.rank();
         let names = axes(rank);
-        let limit = (self.machine.l2 / 2).min(1 << 20) / p.elem.bytes();
+        let limit = bytes.min(SCRATCH) / p.elem.bytes();
         let channels = p.c_in / p.groups;
         let reach = |a: usize| (p.kernel[a] - 1) * p.dilation[a] / p.stride[a] + 1;
         let tiles: Vec<usize> = names.iter().map(|n| plan.extent(&format!("q{n}"))).collect();
@@ -201,6 +219,6 @@ impl Space<'_> {
             }
         }
         plan.block = (0..rank).map(|a| if fits(a, size[a]) { 0 } else { size[a] }).collect();
-        out.push(plan);
+        plan
     }
 }

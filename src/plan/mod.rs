@@ -14,7 +14,7 @@ mod cost;
 mod machine;
 mod text;
 
-pub use choose::{Choice, Rejected, choose};
+pub use choose::{Choice, Rejected, choose, ranked};
 pub use cost::Cost;
 pub use machine::Machine;
 
