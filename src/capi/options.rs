@@ -21,8 +21,8 @@ use serde_json::{Map, Value};
 /// Every key that options may have.
 pub const KEYS: [&str; 5] = ["threads", "isa", "form", "plan", "stream"];
 
-/// The most threads that options may ask for.
-pub const MAX_THREADS: u64 = 1024;
+// A cap: scratch memory grows with the threads.
+const MAX_THREADS: u64 = 1024;
 
 impl Options {
     /// Options from a JSON object such as `{"threads": 2, "isa": "avx2", "form": "gather", "plan": "gather panel …", "stream": true}`.

@@ -7,12 +7,14 @@
 //! | `cost.rs` | the cost model: cycles of a plan, by cause |
 //! | `choose.rs` | the choice, with the candidates that it beat |
 //! | `text.rs` | the plan as one line of text, printed and parsed |
+//! | `tune.rs`, `tune/` | timing candidates, and the file that keeps the winners |
 
 mod candidates;
 mod choose;
 mod cost;
 mod machine;
 mod text;
+pub mod tune;
 
 pub use choose::{Choice, Rejected, choose, ranked};
 pub use cost::Cost;
