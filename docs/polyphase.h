@@ -37,9 +37,6 @@
 // The library panicked: a bug in it. The kernel may be used further.
 #define POLYPHASE_ERROR_INTERNAL 9
 
-// The most threads that options may ask for.
-#define MAX_THREADS 1024
-
 // A compiled layer with its packed weights. It may be run from many threads at once.
 typedef struct PolyphaseKernel PolyphaseKernel;
 
