@@ -100,7 +100,8 @@ int polyphase_run_sized(const struct PolyphaseKernel *kernel,
 // `kernel` is NULL or a kernel that is not freed, and no run of it is under way.
 void polyphase_kernel_free(struct PolyphaseKernel *kernel);
 
-// What went wrong in the last call on this thread, as a sentence in UTF-8; empty if it succeeded. Valid until the next call on this thread.
+// What went wrong in the last call on this thread, as a sentence in UTF-8; empty if it succeeded. Valid until the next call on this
+// thread.
 const char *polyphase_last_error(void);
 
 // The version of the library, such as `0.1.0`.

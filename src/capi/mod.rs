@@ -7,9 +7,9 @@
 //! | `failure.rs` | codes, the error text of each thread, and the stop for panics |
 //! | `options.rs` | [`crate::Options::from_json`] |
 //!
-//! Every function may be called from any thread. A function that can fail gives 0 on success and a `POLYPHASE_ERROR_…` code otherwise; the
-//! sentence is then in [`polyphase_last_error`], until the next call on the same thread. Nothing unwinds into C. `examples/c_api.c` is a
-//! whole program.
+//! Every function may be called from any thread. A function that can fail gives 0 on success and a `POLYPHASE_ERROR_…` code
+//! otherwise; the sentence is then in [`polyphase_last_error`], until the next call on the same thread. Nothing unwinds into C.
+//! `examples/c_api.c` is a whole program.
 //!
 //! ```
 //! use polyphase::capi::*;
@@ -152,7 +152,7 @@ pub unsafe extern "C" fn polyphase_run(
         let p = kernel.problem();
         if std::iter::once(&p.batch).chain(&p.input).any(|e| matches!(e, Extent::Open(_))) {
             let message = format!(
-                "the layer {p} has open extents, which bytes do not tell: use polyphase_run_sized with {} sizes, the batch and then the spatial extents",
+                "the layer {p} has open extents, which bytes do not tell: use polyphase_run_sized with {} sizes, batch and spatial",
                 p.rank() + 1
             );
             return Err(Failure::tensor(message));
@@ -212,7 +212,8 @@ pub unsafe extern "C" fn polyphase_kernel_free(kernel: *mut PolyphaseKernel) {
     });
 }
 
-/// What went wrong in the last call on this thread, as a sentence in UTF-8; empty if it succeeded. Valid until the next call on this thread.
+/// What went wrong in the last call on this thread, as a sentence in UTF-8; empty if it succeeded. Valid until the next call on this
+/// thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn polyphase_last_error() -> *const c_char {
     failure::last()
