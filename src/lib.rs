@@ -1,5 +1,6 @@
 //! polyphase: a compiler for transposed convolutions.
 
+pub mod capi;
 pub mod codegen;
 mod error;
 pub mod explain;

@@ -6,18 +6,21 @@
 //! | `candidates.rs` | the schedule space: every plan that is legal for a problem on a machine |
 //! | `cost.rs` | the cost model: cycles of a plan, by cause |
 //! | `choose.rs` | the choice, with the candidates that it beat |
+//! | `text.rs` | the plan as one line of text, printed and parsed |
+//! | `tune.rs`, `tune/` | timing candidates, and the file that keeps the winners |
 
 mod candidates;
 mod choose;
 mod cost;
 mod machine;
+mod text;
+pub mod tune;
 
 pub use choose::{Choice, Rejected, choose, ranked};
 pub use cost::Cost;
 pub use machine::Machine;
 
 use crate::ir::Name;
-use std::fmt;
 
 /// Per output (gather) or per input pixel (scatter).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,25 +79,5 @@ impl Plan {
     /// How many iterations of a loop one tile holds.
     pub fn extent(&self, var: &str) -> usize {
         self.tile.iter().find(|t| t.var == var).map_or(1, |t| t.extent)
-    }
-}
-
-impl fmt::Display for Plan {
-    /// One line: `gather panel oc=6 rx=2 qx=32 along qx x16, block 4x0`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{}", self.form.name(), if self.aligned { " aligned" } else { "" }, if self.panel { " panel" } else { " in-place" })?;
-        for t in &self.tile {
-            write!(f, " {}={}", t.var, t.extent)?;
-        }
-        write!(f, " along {} x{}", self.vector, self.lanes)?;
-        if self.block.iter().any(|b| *b != 0) {
-            let blocks: Vec<String> = self.block.iter().map(usize::to_string).collect();
-            write!(f, " block {}", blocks.join("x"))?;
-        }
-        if self.channel_parts > 1 {
-            write!(f, " parts {}", self.channel_parts)?;
-        }
-        f.write_str(if self.fma { "" } else { " no-fma" })?;
-        f.write_str(if self.stream { " stream" } else { "" })
     }
 }

@@ -1,0 +1,114 @@
+/* The C ABI of polyphase, a compiler for transposed convolutions. */
+
+#ifndef POLYPHASE_H
+#define POLYPHASE_H
+
+/* Generated from src/capi/mod.rs: POLYPHASE_BLESS=1 cargo test --test capi writes it anew. */
+
+#include <stddef.h>
+
+// The call succeeded.
+#define POLYPHASE_OK 0
+
+// The problem is not a transposed convolution that can exist: a zero stride, an output extent below 1 and the like.
+#define POLYPHASE_ERROR_PROBLEM 1
+
+// A text could not be read: not UTF-8, not JSON, an unknown key of the problem, a plan that is none.
+#define POLYPHASE_ERROR_PARSE 2
+
+// Weight, bias, input or output have the wrong size, or input and output overlap.
+#define POLYPHASE_ERROR_TENSOR 3
+
+// An option is unknown, or neither this problem nor this machine can honour it.
+#define POLYPHASE_ERROR_OPTIONS 4
+
+// The intermediate representation breaks an invariant: a bug in the library.
+#define POLYPHASE_ERROR_IR 5
+
+// Code generation failed, or memory ran out.
+#define POLYPHASE_ERROR_CODEGEN 6
+
+// A file could not be read or written.
+#define POLYPHASE_ERROR_IO 7
+
+// A pointer is null where it must not be, or is not aligned to what it points to.
+#define POLYPHASE_ERROR_POINTER 8
+
+// The library panicked: a bug in it. The kernel may be used further.
+#define POLYPHASE_ERROR_INTERNAL 9
+
+// A compiled layer with its packed weights. It may be run from many threads at once.
+typedef struct PolyphaseKernel PolyphaseKernel;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// Compiles a layer.
+//
+// `problem_json` is one layer, such as
+// `{"n": 1, "cin": 512, "in": [4, 4], "cout": 256, "k": [4, 4], "s": [2, 2], "p": [1, 1]}`. Optional keys: `nd`, `p_end`, `op`, `d`, `g`,
+// `bias` (true), `activation`, `merge`, `layout`, `dtype` ("f64"), and `name`, `model`, `out`, which are checked. `"?"` leaves `n` or an
+// entry of `in` open until run time. An unknown key is an error.
+//
+// `options_json` is an object with any of `threads` (more than 1 shares each run out on a pool of the whole process), `isa`, `form`
+// ("gather", "scatter"), `plan` (a plan as the library prints it) and `stream` (whether stores bypass the caches); NULL and "" are the
+// defaults. An unknown key is an error.
+//
+// `weight` is `[cin, cout / g, k...]` and `bias` `[cout]`, both of the problem's dtype, dense, and aligned to it; both are copied. A layer
+// without a bias takes NULL and 0.
+//
+// On success `*out` is the kernel, to be freed by `polyphase_kernel_free`, and the result is 0. Otherwise `*out` is NULL.
+//
+// # Safety
+// Texts are NULL or end with a zero byte; `weight` and `bias` lead to as many bytes as is said; `out` may be written.
+int polyphase_compile(const char *problem_json,
+                      const char *options_json,
+                      const void *weight,
+                      size_t weight_bytes,
+                      const void *bias,
+                      size_t bias_bytes,
+                      struct PolyphaseKernel **out);
+
+// Computes a layer: reads `[n, cin, in...]` from `input` and writes `[n, cout, out...]` to `output` (channels last if the layer says so),
+// both dense, of the problem's dtype, aligned to it, and apart from each other. `input_bytes` and `output_bytes` must be exactly their
+// sizes. A layer with open extents needs `polyphase_run_sized`.
+//
+// Many threads may run one kernel at once, each into its own output. Nothing is allocated once there have been as many runs at a time.
+//
+// # Safety
+// `kernel` is NULL or a kernel that is not freed; `input` and `output` lead to as many bytes as is said; nobody writes the
+// input, and nobody reads or writes the output, until the call returns.
+int polyphase_run(const struct PolyphaseKernel *kernel, const void *input, size_t input_bytes, void *output, size_t output_bytes);
+
+// As `polyphase_run`, with the extents of the input given, for a layer that leaves some of them open: `sizes` has `count` entries, the
+// batch and then every spatial extent, outermost first. Those that the layer fixes must be as it fixes them.
+//
+// # Safety
+// As for `polyphase_run`; `sizes` leads to `count` values.
+int polyphase_run_sized(const struct PolyphaseKernel *kernel,
+                        const size_t *sizes,
+                        size_t count,
+                        const void *input,
+                        size_t input_bytes,
+                        void *output,
+                        size_t output_bytes);
+
+// Frees a kernel and its machine code. NULL is ignored.
+//
+// # Safety
+// `kernel` is NULL or a kernel that is not freed, and no run of it is under way.
+void polyphase_kernel_free(struct PolyphaseKernel *kernel);
+
+// What went wrong in the last call on this thread, as a sentence in UTF-8; empty if it succeeded. Valid until the next call on this
+// thread.
+const char *polyphase_last_error(void);
+
+// The version of the library, such as `0.1.0`.
+const char *polyphase_version(void);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* POLYPHASE_H */
