@@ -35,10 +35,9 @@ mod bench {
             (0..calls).for_each(|_| m.call(name, &args));
             best = best.min(t.elapsed().as_secs_f64() / calls as f64);
         }
-        if let Ok(dir) = std::env::var("WIDE_DUMP") {
-            std::fs::write(format!("{dir}/{name}-{}.bin", isa.name()), &m.tile(name).code).expect("dump");
-        }
-        (flops / best * 1e-9, format!("{:?} emitted in {emit:?}", m.tile(name).notes))
+        let n = m.tile(name).notes;
+        let notes = format!("{} of {} registers, {} bytes, emitted in {} us", n.peak, n.file, n.code_bytes, emit.as_micros());
+        (flops / best * 1e-9, notes)
     }
 
     /// Nothing but fmas: each register accumulates by itself.
@@ -66,18 +65,36 @@ mod bench {
             let l = isa.vector_bytes() as i64 / 4;
             let wide = isa == WideIsa::Avx512;
             for ic in [8, 32, 64, 256] {
-                let (oc, vectors) = if wide { (6, 2) } else { (6, 1) };
-                let x = XTile { elem: Elem::F32, oc, vectors, lanes: l, ic, blocks: 1, c_out: oc, crop: 0, stream: false, open: false };
-                let flops = (2 * oc * 2 * vectors * l * ic * 4) as f64;
-                let (g, notes) = rate(&x_tile(&x), "x", &[("W", 0), ("P", 0)], &["ob", "row", "col"], flops, isa);
-                println!("  x  {oc}x2x{vectors} ic {ic:3}: {g:6.1} GFLOP/s, {:5.1} %  {notes}", g / peak * 100.0);
+                for (oc, vectors, late) in if wide { [(6, 2, false), (6, 2, true)] } else { [(6, 1, false), (3, 2, true)] } {
+                    let x = XTile {
+                        elem: Elem::F32,
+                        oc,
+                        vectors,
+                        lanes: l,
+                        ic,
+                        blocks: 1,
+                        c_out: oc,
+                        crop: 0,
+                        stream: false,
+                        open: false,
+                        late,
+                    };
+                    let flops = (2 * oc * 2 * vectors * l * ic * 4) as f64;
+                    let (g, notes) = rate(&x_tile(&x), "x", &[("W", 0), ("P", 0)], &["ob", "row", "col"], flops, isa);
+                    let when = if late { "late" } else { "early" };
+                    println!("  x  {oc}x2x{vectors} windows {when:5} ic {ic:3}: {g:6.1} GFLOP/s, {:5.1} %  {notes}", g / peak * 100.0);
+                }
             }
             for ic in [32, 64, 256] {
                 let (q, vectors) = if wide { (12, 2) } else { (6, 2) };
-                let f = oc_tile(Elem::F32, q, vectors, l, ic, 2, vectors * l, true);
-                let flops = (2 * q * vectors * l * ic * 2) as f64;
-                let (g, notes) = rate(&f, "oc", &[("W", q)], &["ob", "q0"], flops, isa);
-                println!("  oc {q}x{vectors} ic {ic:3}: {g:6.1} GFLOP/s, {:5.1} %  {notes}", g / peak * 100.0);
+                for (shape, last) in [([q, vectors, l], true), ([q, 1, vectors * l], true), ([q, vectors, l], false)] {
+                    let f = oc_tile(Elem::F32, shape, ic, 2, vectors * l, last);
+                    let flops = (2 * q * vectors * l * ic * 2) as f64;
+                    let (g, notes) = rate(&f, "oc", &[("W", 4 * q)], &["ob", "q0"], flops, isa);
+                    let stores = if last { "contiguous" } else { "strided" };
+                    let [_, v, n] = shape;
+                    println!("  oc {q}x{v} of {n} lanes, {stores:10} ic {ic:3}: {g:6.1} GFLOP/s, {:5.1} %  {notes}", g / peak * 100.0);
+                }
             }
         }
     }

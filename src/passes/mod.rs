@@ -13,6 +13,7 @@ pub mod nest;
 mod pack;
 pub mod panel;
 pub mod phases;
+pub mod region;
 pub mod simplify;
 pub mod tile;
 pub mod vector;
@@ -41,6 +42,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "panel", summary: "input staged with a halo of zeros: no guard is left inside", run: panel::run },
     Pass { name: "tile", summary: "register tile; weights packed in the order they are read", run: tile::run },
     Pass { name: "vector", summary: "one tile axis becomes lanes; tails become clips", run: vector::run },
+    Pass { name: "region", summary: "tiles take in the loops around them; copies become tiles", run: region::run },
     Pass { name: "lower", summary: "only operations that the target has", run: lower::run },
 ];
 

@@ -13,7 +13,6 @@
 //!                                                   acc = fma(P[ic, qy - qy.b + 1 - ty, qx + 1 - tx], …
 //! ```
 //!
-//! The panel keeps the order of the input's dimensions in memory, so that both sides of the copy are contiguous.
 
 use super::block::{extreme, phases};
 use super::nest::{Nest, peel, wrap};
@@ -67,7 +66,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
         kind: BufferKind::Scratch,
         elem: func.elem,
         dims: std::iter::once(channels).chain(sides.iter().map(|s| s.extent)).map(Affine::from).collect(),
-        order: x.order.iter().filter(|d| **d > 0).map(|d| d - 1).collect(),
+        order: order(plan, &x.order),
     });
     out.regs.push(Reg { name: COPY.into(), lanes: 1, dims: Vec::new() });
 
@@ -77,6 +76,15 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     inside.splice(at..=at, wrap(&taps, body));
     out.run = wrap(blocks, [fill, wrap(inner, inside)].concat());
     Ok(out)
+}
+
+/// The panel's dimensions in memory, outermost first. Where pixels are broadcast to output channels along the lanes, a pixel's channels
+/// lie side by side, so that the few pixels of a tile take few cache lines; otherwise the panel keeps the input's order.
+fn order(plan: &Plan, input: &[usize]) -> Vec<usize> {
+    match plan.vector.as_str() {
+        "oc" => (1..input.len() - 1).chain([0]).collect(),
+        _ => input.iter().filter(|d| **d > 0).map(|d| d - 1).collect(),
+    }
 }
 
 /// Conditions that no side of the panel takes care of.
@@ -98,7 +106,8 @@ fn side(
     let q = on("q", axis);
     // An axis with a single position has no loop left.
     let l = loops.iter().find(|l| l.var == q).cloned().unwrap_or_else(|| Loop::new(q.clone(), 1, Vec::new()));
-    let at = if pixel.uses_var(q.as_str()) { Affine::var(&q) } else { Affine::from(0) };
+    let block = part(&q, "b");
+    let at = [&q, &block].into_iter().find(|v| pixel.uses_var(v.as_str())).map_or(Affine::from(0), Affine::var);
     let t = taps.iter().find(|t| t.var == on("t", axis));
     // The panel holds every pixel that a position of the block may read through any phase and tap.
     let last_tap = t.map_or(1, |t| extreme(&t.hi[0], func, phases(loops), true).as_const().unwrap_or(1)).max(1);
@@ -109,7 +118,7 @@ fn side(
     let (Some(first), Some(last)) = (reach(false), reach(true)) else {
         return Err(super::unexpected("panel", &format!("pixels on axis {axis} a constant distance from the position")));
     };
-    let blocked = loops.iter().find(|b| b.var == part(&q, "b"));
+    let blocked = loops.iter().find(|b| b.var == block);
     let base = match blocked {
         Some(b) => Affine::var(&b.var),
         None => extreme(&l.lo[0], func, phases(loops), false),

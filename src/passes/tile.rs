@@ -90,9 +90,16 @@ impl Tiler<'_> {
     fn for_loop(&mut self, l: &Loop) -> Result<Vec<Stmt>> {
         // Loops over outputs in a scatter nest clear or finish a plane: the tile's channels go around them.
         if l.var.as_str().starts_with('o') && l.var != "oc" && l.var != "oc.c" && !self.tile.is_empty() {
-            let loops: Vec<Loop> = self.tile.iter().map(|t| Loop::new(t.t.clone(), t.extent as i64, Vec::new())).collect();
+            // They are counted loops, not part of the register tile: they get names of their own.
+            let counter = |t: &TileVar| Name::from(format!("{}o", t.t));
+            let loops: Vec<Loop> = self.tile.iter().map(|t| Loop::new(counter(t), t.extent as i64, Vec::new())).collect();
             let conds = self.tile.iter().flat_map(|t| t.tails.clone()).collect();
-            return Ok(wrap(&loops, Stmt::when(conds, vec![l.clone().into()])));
+            let mut body = Stmt::when(conds, vec![l.clone().into()]);
+            for t in &self.tile {
+                let by = Affine::var(counter(t));
+                body.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst(t.t.as_str(), &by)));
+            }
+            return Ok(wrap(&loops, body));
         }
         let extent = self.plan.tile.iter().find(|t| t.var == l.var).map_or(1, |t| t.extent);
         if extent > 1 {
@@ -215,68 +222,67 @@ impl Tiler<'_> {
         Ok(vec![Stmt::For(Loop { body, ..head })])
     }
 
+    /// An assignment. For a multiply-add, the operand along the lanes is loaded into `v` once and used for every tile axis that it does not depend on;
+    /// axes on which both operands depend go around, so that `v` stays small.
     fn sink_set(&mut self, reg: Name, value: Value, guards: &[Cond]) -> Result<Vec<Stmt>> {
         let vector = part(&self.plan.vector, "t");
-        let mut out = Vec::new();
-        let mut staged: Vec<Name> = Vec::new();
-        let value = self.packer.redirect(
-            self.func,
-            value,
-            &self.loops,
-            &self.tile.iter().map(|t| (t.t.clone(), t.extent)).collect::<Vec<_>>(),
-            &vector,
-        )?;
-        let mut loads = Vec::new();
-        value.visit(&mut |v| {
-            if let Value::Load(a) = v {
-                loads.push(a.clone());
-            }
-        });
-        let value = match (&value, loads.iter().find(|a| a.index.iter().any(|i| i.uses_var(vector.as_str())))) {
-            (Value::Fma(_), Some(load)) => {
-                let used: Vec<TileVar> = self.ordered(|t| load.index.iter().any(|i| i.uses_var(t.as_str())));
-                staged = used.iter().map(|t| t.t.clone()).collect();
-                let operand = self.operand(&used, load, &mut out);
-                let load = load.clone();
-                value.map(&mut |v| if v == Value::Load(load.clone()) { operand.clone() } else { v })
-            }
-            _ => value,
-        };
-        for a in loads.iter().filter(|a| a.buffer == INPUT && !staged.iter().any(|t| a.index.iter().any(|i| i.uses_var(t.as_str())))) {
-            if self.tile.iter().any(|t| a.index[1..].iter().any(|i| i.uses_var(t.t.as_str()))) {
-                let message = format!("tile axis {} reads the input in place past its end; it needs a panel", self.tile_name());
-                return Err(Error::new(Kind::Options, message));
-            }
-        }
-        let index = self.expand(&reg);
-        let value = self.expand_value(value);
-        let set = Stmt::Set { reg, index, value };
+        let axes: Vec<(Name, usize)> = self.tile.iter().map(|t| (t.t.clone(), t.extent)).collect();
+        let value = self.packer.redirect(self.func, value, &self.loops, &axes, &vector)?;
+        let loads = loads(&value);
+        let uses = |a: &Access, t: &Name| a.index.iter().any(|i| i.uses_var(t.as_str()));
+        let lane_load = loads.iter().find(|a| uses(a, &vector)).filter(|_| matches!(value, Value::Fma(_)));
+        let reused = lane_load.filter(|a| a.buffer == INPUT || self.tile.iter().any(|t| !uses(a, &t.t)));
+        self.check_in_place(&loads, reused)?;
+
         // A register may hold anything where its output does not exist; only taps that a phase lacks must be left out.
         let real: Vec<Cond> = guards.iter().filter(|c| c.affines().iter().all(|a| self.is_static(a))).cloned().collect();
-        let mut order = self.ordered(|t| staged.contains(t));
-        let mut loops = self.ordered(|t| !staged.contains(t));
-        loops.append(&mut order);
-        out.extend(wrap(&unroll(&loops), Stmt::when(real, vec![set])));
-        Ok(out)
+        let index = self.expand(&reg);
+        let Some(load) = reused.cloned() else {
+            let set = Stmt::Set { reg, index, value: self.expand_value(value) };
+            return Ok(wrap(&unroll(&self.ordered(|_| true)), Stmt::when(real, vec![set])));
+        };
+        let other = |t: &Name| loads.iter().any(|a| *a != load && uses(a, t));
+        let around = self.ordered(|t| *t != vector && uses(&load, t) && other(t));
+        let held = self.ordered(|t| uses(&load, t) && !around.iter().any(|a| a.t == *t));
+        let rest = self.ordered(|t| !uses(&load, t));
+        let mut body = Vec::new();
+        let operand = self.operand(&held, &load, &mut body);
+        let value = value.map(&mut |v| if v == Value::Load(load.clone()) { operand.clone() } else { v });
+        let set = Stmt::Set { reg, index, value: self.expand_value(value) };
+        let (inner, outer): (Vec<Cond>, Vec<Cond>) =
+            real.into_iter().partition(|c| c.affines().iter().any(|a| rest.iter().chain(&held).any(|t| a.uses_var(t.t.as_str()))));
+        body.extend(wrap(&unroll(&[rest, held].concat()), Stmt::when(inner, vec![set])));
+        Ok(wrap(&unroll(&around), Stmt::when(outer, body)))
+    }
+
+    /// A tile may overhang the input only through the operand along the lanes, whose loads are clipped.
+    fn check_in_place(&self, loads: &[Access], clipped: Option<&Access>) -> Result<()> {
+        let overhangs = |a: &&Access| self.tile.iter().any(|t| a.index[1..].iter().any(|i| i.uses_var(t.t.as_str())));
+        match loads.iter().find(|a| a.buffer == INPUT && Some(*a) != clipped && overhangs(a)) {
+            Some(_) => {
+                let message = format!("tile {} would read the input in place past its end; it needs a panel", self.tile_name());
+                Err(Error::new(Kind::Options, message))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Loads the operand along the lanes into `v`, zero where the input ends.
-    fn operand(&mut self, used: &[TileVar], load: &Access, out: &mut Vec<Stmt>) -> Value {
-        let index: Vec<Affine> = used.iter().map(|t| Affine::var(&t.t)).collect();
-        let reg = Reg { name: OPERAND.into(), lanes: 1, dims: used.iter().map(|t| t.extent).collect() };
+    fn operand(&mut self, held: &[TileVar], load: &Access, out: &mut Vec<Stmt>) -> Value {
+        let index: Vec<Affine> = held.iter().map(|t| Affine::var(&t.t)).collect();
         if !self.regs.iter().any(|r| r.name == OPERAND) {
-            self.regs.push(reg);
+            self.regs.push(Reg { name: OPERAND.into(), lanes: 1, dims: held.iter().map(|t| t.extent).collect() });
         }
         let set = |value| Stmt::Set { reg: OPERAND.into(), index: index.clone(), value };
         let mut body = vec![set(Value::Load(load.clone()))];
         if load.buffer == INPUT {
             let dims = &self.func.buffer(INPUT).dims;
-            let inside = |a: &Affine| used.iter().any(|t| a.uses_var(t.t.as_str()));
+            let inside = |a: &Affine| held.iter().any(|t| a.uses_var(t.t.as_str()));
             let conds = load.index.iter().zip(dims).skip(2).filter(|(e, _)| inside(e));
             let conds = conds.map(|(e, hi)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() }).collect();
             body = [vec![set(Value::Const(0.0))], Stmt::when(conds, body)].concat();
         }
-        out.extend(wrap(&unroll(used), body));
+        out.extend(wrap(&unroll(held), body));
         Value::Reg(OPERAND.into(), index)
     }
 
@@ -330,6 +336,16 @@ impl Tiler<'_> {
         let known = |v: &Name| self.tile.iter().any(|t| t.t == *v) || self.loops.iter().any(|l| l.var == *v && l.kind == LoopKind::Unroll);
         a.vars().iter().all(known) && !a.terms.keys().any(|t| matches!(t, Atom::Sym(_)))
     }
+}
+
+fn loads(value: &Value) -> Vec<Access> {
+    let mut out = Vec::new();
+    value.visit(&mut |v| {
+        if let Value::Load(a) = v {
+            out.push(a.clone());
+        }
+    });
+    out
 }
 
 fn unroll(vars: &[TileVar]) -> Vec<Loop> {

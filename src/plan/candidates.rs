@@ -83,7 +83,7 @@ impl Space<'_> {
                 let rows: &[usize] = if p.rank() > 1 { &[1, 2, 4] } else { &[1] };
                 for &row in rows {
                     let one = phases * vectors * row;
-                    let most = (self.room(one) / one).min(self.per_group());
+                    let most = (self.room(vectors * row) / one).min(self.per_group());
                     for channels in self.divisors(most) {
                         let tile = [("oc", channels), ("rx", phases), ("qy", row), ("qx", vectors * lanes)];
                         self.blocked(self.plan(Form::Gather, true, &tile, "qx"), out);
@@ -145,7 +145,7 @@ impl Space<'_> {
         let lanes = self.machine.lanes;
         if p.merge == Merge::Sum {
             let vectors = p.kernel[x].div_ceil(lanes).min(4);
-            for channels in self.divisors((self.room(vectors) / vectors).min(self.per_group())) {
+            for channels in self.divisors((self.room(0) / vectors).max(1).min(self.per_group())) {
                 out.push(self.plan(Form::Scatter, false, &[("oc", channels), ("kx", vectors * lanes)], "kx"));
             }
         }

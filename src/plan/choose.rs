@@ -43,9 +43,7 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
     if let Some(plan) = &options.plan {
         return forced(problem, plan, machine, options, finite);
     }
-    let space = Space { problem, machine, options, finite };
-    let mut all: Vec<Rejected> = space.plans().into_iter().map(|plan| Rejected { cost: cost(problem, &plan, &machine), plan }).collect();
-    all.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
+    let all = ranked(problem, isa, options, finite);
     let candidates = all.len();
     let mut ranked = all.into_iter();
     let best = ranked.next().ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
@@ -58,6 +56,15 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
     }
     let reasons = reasons(problem, &best.plan, options, finite, &machine);
     Ok(Choice { plan: best.plan, cost: best.cost, machine, candidates, reasons, rejected })
+}
+
+/// Every candidate with its predicted cost, cheapest first.
+pub fn ranked(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Vec<Rejected> {
+    let machine = Machine::of(isa, problem.elem);
+    let space = Space { problem, machine, options, finite };
+    let mut all: Vec<Rejected> = space.plans().into_iter().map(|plan| Rejected { cost: cost(problem, &plan, &machine), plan }).collect();
+    all.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
+    all
 }
 
 fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, finite: bool) -> Result<Choice> {

@@ -12,7 +12,7 @@ mod choose;
 mod cost;
 mod machine;
 
-pub use choose::{Choice, Rejected, choose};
+pub use choose::{Choice, Rejected, choose, ranked};
 pub use cost::Cost;
 pub use machine::Machine;
 

@@ -127,11 +127,14 @@ pub enum Against {
     End,
 }
 
+/// The memory of a buffer: its pages, its first element, extents and strides in elements.
+type Held<T> = (Pages, *mut T, Vec<i64>, Vec<i64>);
+
 /// A function with memory for its buffers.
 pub struct Machine<'f, T> {
     func: &'f Func,
     pub syms: HashMap<String, i64>,
-    buffers: HashMap<String, (Pages, *mut T, Vec<i64>, Vec<i64>)>,
+    buffers: HashMap<String, Held<T>>,
     regs: HashMap<(String, Vec<i64>), Vec<T>>,
     vars: HashMap<String, i64>,
     /// Raw code of each tile, by the tile's name.

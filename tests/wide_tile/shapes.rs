@@ -66,6 +66,8 @@ pub struct XTile {
     pub stream: bool,
     /// Whether the panel's and the output's widths are symbols.
     pub open: bool,
+    /// Whether windows are loaded for one phase and tap at a time (few registers) or all at once (few loads).
+    pub late: bool,
 }
 
 pub fn x_tile(s: &XTile) -> Func {
@@ -97,9 +99,10 @@ pub fn x_tile(s: &XTile) -> Func {
     let guard = Cond::Range { lo: c(0), e: channel, hi: c(s.c_out) };
     let guarded = Stmt::When { conds: vec![guard], body: vec![unroll("v", vectors, vec![unroll("rx", 2, vec![relu]), store])] };
     let zero = set("acc", &["oc", "rx", "v"], Value::Const(0.0));
+    let reduce = if s.late { late_windows(s) } else { vec![loads, products] };
     let body = vec![
         unroll("oc", oc, vec![unroll("rx", 2, vec![unroll("v", vectors, vec![zero])])]),
-        seq("ic", ic, vec![unroll("ty", 2, vec![loads, products])]),
+        seq("ic", ic, vec![unroll("ty", 2, reduce)]),
         unroll("oc", oc, vec![guarded]),
     ];
     let col = Stmt::For(Loop { step: span, ..Loop::new("col", blocks * span, vec![tile("x", body)]) });
@@ -107,8 +110,21 @@ pub fn x_tile(s: &XTile) -> Func {
     func(elem, &["W", "P"], buffers, regs, run)
 }
 
-/// oc along the lanes: `acc[q][v]`, weights as vectors, inputs broadcast; `last` puts channels last in memory.
-pub fn oc_tile(elem: Elem, q: i64, vectors: i64, l: i64, ic: i64, taps: i64, c_out: i64, last: bool) -> Func {
+/// The products of one row of taps with the windows of one phase and tap in registers at a time.
+fn late_windows(s: &XTile) -> Vec<Stmt> {
+    let n = s.lanes as usize;
+    let column = v("col") + v("v") * s.lanes + v("rx") + v("tx");
+    let load = lanes("P", vec![v("ic"), v("row") + v("ty"), column], 2, n, 1, None);
+    let weight = Value::load("WP", vec![v("ob"), v("ic"), v("ty"), v("tx"), v("rx"), v("oc")]);
+    let window = Value::Reg("x".into(), vec![c(0), v("v")]);
+    let product = set("acc", &["oc", "rx", "v"], Value::fma(window, weight, at("acc", &["oc", "rx", "v"])));
+    let keep = Stmt::Set { reg: "x".into(), index: vec![c(0), v("v")], value: Value::Load(load) };
+    let body = vec![unroll("v", s.vectors, vec![keep]), unroll("oc", s.oc, vec![unroll("v", s.vectors, vec![product])])];
+    vec![unroll("rx", 2, vec![unroll("tx", 2, body)])]
+}
+
+/// oc along the lanes: `acc[q][v]` of `l` lanes, weights as vectors, inputs broadcast; `last` puts channels last in memory.
+pub fn oc_tile(elem: Elem, [q, vectors, l]: [i64; 3], ic: i64, taps: i64, c_out: i64, last: bool) -> Func {
     let span = vectors * l;
     let obs = (c_out + span - 1) / span;
     let mut y = buffer("y", BufferKind::Output, elem, &[c(c_out), sym("W")]);

@@ -379,7 +379,7 @@ impl Encoder<'_> {
         let per = from.len();
         let steps = parts.len() - 1;
         let mut have = parts[0];
-        for step in 1..=steps {
+        for (step, &b) in parts.iter().enumerate().skip(1) {
             let index = from.iter().enumerate().map(|(e, &(part, lane))| match part {
                 p if p == step => per + lane,
                 0 if step == 1 => lane,
@@ -387,10 +387,10 @@ impl Encoder<'_> {
                 _ => e,
             });
             // The last step must land in the destination.
-            let into = if (steps - step) % 2 == 0 { d } else { tmp.expect("three parts need a temporary") };
+            let into = if (steps - step).is_multiple_of(2) { d } else { tmp.expect("three parts need a temporary") };
             let table = self.index_table(index);
             self.load_whole(into, w, table)?;
-            let (a, b) = (have, parts[step]);
+            let a = have;
             match (self.elem, w) {
                 (Elem::F32, Width::X) => self.asm.vpermi2ps(XMM[into], XMM[a], XMM[b])?,
                 (Elem::F32, Width::Y) => self.asm.vpermi2ps(YMM[into], YMM[a], YMM[b])?,

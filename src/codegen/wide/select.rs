@@ -4,10 +4,10 @@
 //! each counted loop gets a counter and one moving pointer per group it advances. A scalar load feeds an embedded broadcast
 //! (AVX-512) when its next use is far away, and a register that is shared by neighbouring statements otherwise.
 
+use super::WideIsa;
 use super::inst::*;
-use super::tree::{Group, Inc, Lin, Node, Place, Spread, Stride, Term, Tree, Val, intern};
-use super::{TileArg, WideIsa};
-use crate::ir::{Affine, BinOp, Elem, Func, UnOp};
+use super::tree::{Clips, Node, Place, Spread, Stride, Tree, Val};
+use crate::ir::{BinOp, Elem, Func, UnOp};
 use crate::{Error, Kind, Result};
 use std::collections::HashMap;
 
@@ -23,13 +23,13 @@ pub(super) struct Program {
 
 /// A vector's worth of lanes of a value.
 #[derive(Debug, Clone, Copy)]
-struct Chunk {
-    index: usize,
+pub(super) struct Chunk {
+    pub(super) index: usize,
     /// The first lane.
-    lane: usize,
+    pub(super) lane: usize,
     /// Lanes that mean something; fewer than the register holds for odd lane counts.
-    active: usize,
-    w: Width,
+    pub(super) active: usize,
+    pub(super) w: Width,
 }
 
 /// Writes the program. Scalar loads whose uses lie within `reach` statements of each other share a register.
@@ -56,6 +56,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize) -
         shared: Vec::new(),
         uses: HashMap::new(),
         at: 0,
+        copies: 1,
         bounds: None,
         regions: 0,
         tree,
@@ -68,7 +69,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize) -
 }
 
 /// The chunks of a number of lanes; a scalar is one chunk of the given width.
-fn chunks(lanes: usize, size: usize, isa: WideIsa, scalar: Width) -> Vec<Chunk> {
+pub(super) fn chunks(lanes: usize, size: usize, isa: WideIsa, scalar: Width) -> Vec<Chunk> {
     if lanes == 1 {
         return vec![Chunk { index: 0, lane: 0, active: scalar.bytes() / size, w: scalar }];
     }
@@ -97,54 +98,56 @@ fn widest(body: &[Node], tree: &Tree, size: usize, isa: WideIsa) -> Width {
     })
 }
 
-struct Selector<'a> {
-    elem: Elem,
-    isa: WideIsa,
-    tree: &'a mut Tree,
+pub(super) struct Selector<'a> {
+    pub(super) elem: Elem,
+    pub(super) isa: WideIsa,
+    pub(super) tree: &'a mut Tree,
     /// First virtual register of each entry.
-    first: Vec<V>,
-    widest: Width,
-    reach: usize,
+    pub(super) first: Vec<V>,
+    pub(super) widest: Width,
+    pub(super) reach: usize,
     /// The pointer register of each group that is valid here.
-    ptr: Vec<Option<G>>,
+    pub(super) ptr: Vec<Option<G>>,
     /// The variable of each open loop, where it is needed.
-    vars: Vec<Option<G>>,
+    pub(super) vars: Vec<Option<G>>,
     /// Registers that hold multiples of run-time strides, valid inside the outermost open loop.
-    strides: HashMap<(usize, i64), G>,
-    depth: usize,
+    pub(super) strides: HashMap<(usize, i64), G>,
+    pub(super) depth: usize,
     /// Scalar loads that are in a register: place, register, statement of the last use.
-    shared: Vec<(Key, usize, V, usize)>,
+    pub(super) shared: Vec<(Key, usize, V, usize)>,
     /// Statements of the present block that use a scalar load, last first.
-    uses: HashMap<Key, Vec<usize>>,
+    pub(super) uses: HashMap<Key, Vec<usize>>,
     /// The present statement of the block.
-    at: usize,
+    pub(super) at: usize,
+    /// Chunks into which the present statement falls: how often it uses each scalar.
+    pub(super) copies: usize,
     /// The clip whose bounds are in registers.
-    bounds: Option<((Vec<Lin>, Vec<Lin>), Window)>,
-    regions: usize,
-    out: Program,
+    pub(super) bounds: Option<(Clips, Window)>,
+    pub(super) regions: usize,
+    pub(super) out: Program,
 }
 
 /// A scalar in memory: group and displacement.
-type Key = (usize, i32);
+pub(super) type Key = (usize, i32);
 
 impl Selector<'_> {
-    fn push(&mut self, i: Inst) {
+    pub(super) fn push(&mut self, i: Inst) {
         self.out.code.push(i)
     }
-    fn vec(&mut self) -> V {
+    pub(super) fn vec(&mut self) -> V {
         self.out.vectors += 1;
         self.out.vectors - 1
     }
-    fn int(&mut self) -> G {
+    pub(super) fn int(&mut self) -> G {
         self.out.ints += 1;
         self.out.ints - 1
     }
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.elem.bytes()
     }
 
     /// Statements in order; runs of sets and stores form blocks.
-    fn nodes(&mut self, nodes: &[Node]) -> Result<()> {
+    pub(super) fn nodes(&mut self, nodes: &[Node]) -> Result<()> {
         let mut i = 0;
         while i < nodes.len() {
             let straight = |n: &Node| matches!(n, Node::Set { .. } | Node::Store { .. });
@@ -168,7 +171,7 @@ impl Selector<'_> {
         Ok(())
     }
 
-    fn block(&mut self, nodes: &[Node]) -> Result<()> {
+    pub(super) fn block(&mut self, nodes: &[Node]) -> Result<()> {
         let outer = self.ptr.clone();
         self.uses.clear();
         for (i, n) in nodes.iter().enumerate().rev() {
@@ -192,244 +195,7 @@ impl Selector<'_> {
         Ok(())
     }
 
-    // Integers
-
-    /// An expression whose loop variables are in registers.
-    fn expr(&mut self, l: &Lin) -> IntExpr {
-        let mut out = IntExpr { terms: Vec::new(), add: l.inv.offset };
-        let mut inv = l.inv.clone();
-        inv.offset = 0;
-        if !inv.terms.is_empty() {
-            out.terms.push((IntTerm::Arg(intern(&mut self.tree.args, TileArg::Int(inv))), 1));
-        }
-        for &(t, c) in &l.terms {
-            let (Term::Loop(id) | Term::Table(_, id)) = t;
-            let var = self.vars[id].expect("the variable of a loop is kept where it is needed");
-            out.terms.push(match t {
-                Term::Loop(_) => (IntTerm::Reg(var), c),
-                Term::Table(at, _) => (IntTerm::Table(at, var), c),
-            });
-        }
-        out
-    }
-
-    /// The largest or least of several expressions.
-    fn extreme(&mut self, all: &[Lin], max: bool) -> Bound {
-        let pick = |v: Vec<i64>| if max { v.into_iter().max() } else { v.into_iter().min() };
-        if let Some(c) = all.iter().map(Lin::as_const).collect::<Option<Vec<_>>>().and_then(pick) {
-            return Bound::Const(c);
-        }
-        if all.iter().all(|l| l.terms.is_empty()) {
-            let add = all[0].inv.offset;
-            let shifted: Vec<Affine> = all.iter().map(|l| l.inv.clone() - add).collect();
-            let arg = match (&shifted[..], max) {
-                ([one], _) => TileArg::Int(one.clone()),
-                (_, true) => TileArg::IntMax(shifted),
-                (_, false) => TileArg::IntMin(shifted),
-            };
-            return Bound::Arg(intern(&mut self.tree.args, arg), add);
-        }
-        let exprs = all.iter().map(|l| self.expr(l)).collect();
-        let dst = self.int();
-        self.push(Inst::Extreme { dst, exprs, max });
-        Bound::Reg(dst, 0)
-    }
-
-    /// Bounds of a clip relative to lane 0, which stay in registers for the rest of the block.
-    fn window(&mut self, clip: &Option<(Vec<Lin>, Vec<Lin>)>) -> Option<Window> {
-        let clip = clip.as_ref()?;
-        match &self.bounds {
-            Some((key, w)) if key == clip => return Some(*w),
-            _ => {}
-        }
-        let w = Window { lo: self.extreme(&clip.0, true), hi: self.extreme(&clip.1, false) };
-        self.bounds = Some((clip.clone(), w));
-        Some(w)
-    }
-
-    fn stride_reg(&mut self, arg: usize, by: i64) -> G {
-        if let Some(&g) = self.strides.get(&(arg, by)) {
-            return g;
-        }
-        let dst = self.int();
-        self.push(Inst::Int { dst, expr: IntExpr::of(IntTerm::Arg(arg), by) });
-        // Inside loops the register would be set in the body: it is not shared there.
-        if self.depth == 0 {
-            self.strides.insert((arg, by), dst);
-        }
-        dst
-    }
-
-    // Loops and pointers
-
-    fn counted(&mut self, id: usize, body: &[Node]) -> Result<()> {
-        let info = self.tree.loops[id].clone();
-        let groups: Vec<usize> = info.groups.iter().copied().collect();
-        let outer = self.ptr.clone();
-        if self.depth == 0 {
-            self.prepare(body, &groups);
-        }
-        let lo = (!info.from_zero).then(|| {
-            let lo = self.extreme(&info.lo, true);
-            self.bound_reg(lo)
-        });
-        let (count, check) = self.count(&info.lo, &info.hi, lo);
-        self.vars[id] = info.var_needed.then(|| {
-            let dst = self.int();
-            let expr = lo.map_or(IntExpr::default(), |g| IntExpr::of(IntTerm::Reg(g), 1));
-            self.push(Inst::Int { dst, expr });
-            dst
-        });
-        let mut moves = Vec::new();
-        for &g in &groups {
-            let group = self.tree.groups[g].clone();
-            if let Some((_, inc)) = group.incs.iter().find(|(t, _)| *t == Term::Loop(id)) {
-                let mut expr = self.pointer(g, &group);
-                if let Some(lo) = lo {
-                    self.scaled(&mut expr, IntTerm::Reg(lo), inc);
-                }
-                let dst = self.int();
-                self.push(Inst::Int { dst, expr });
-                self.ptr[g] = Some(dst);
-                moves.push((dst, inc.clone()));
-            }
-        }
-        let region = self.regions;
-        self.regions += 1;
-        self.push(Inst::LoopBegin { id: region, count, check });
-        self.depth += 1;
-        self.table_pointers(id, &groups);
-        self.nodes(body)?;
-        self.advance(&moves, info.step);
-        if let Some(dst) = self.vars[id].take() {
-            self.push(Inst::AddImm { dst, by: info.step });
-        }
-        self.depth -= 1;
-        self.push(Inst::LoopEnd { id: region, count, step: info.step });
-        self.ptr = outer;
-        if self.depth == 0 {
-            self.strides.clear();
-        }
-        Ok(())
-    }
-
-    /// Before an outermost loop: loads pointers that no loop moves, and the run-time strides by which others move.
-    fn prepare(&mut self, body: &[Node], groups: &[usize]) {
-        for &g in groups {
-            let group = self.tree.groups[g].clone();
-            if group.incs.is_empty() {
-                let dst = self.int();
-                self.push(Inst::Int { dst, expr: IntExpr::of(IntTerm::Arg(group.arg), 1) });
-                self.ptr[g] = Some(dst);
-            }
-            for (t, inc) in &group.incs {
-                let step = match t {
-                    Term::Loop(id) => self.tree.loops[*id].step,
-                    Term::Table(..) => 1,
-                };
-                for &(arg, coef) in &inc.strides {
-                    self.stride_reg(arg, coef * step);
-                    self.stride_reg(arg, coef);
-                }
-            }
-        }
-        for (arg, by) in pitches(body) {
-            self.stride_reg(arg, by);
-        }
-    }
-
-    fn bound_reg(&mut self, b: Bound) -> G {
-        let expr = match b {
-            Bound::Reg(g, 0) => return g,
-            Bound::Reg(g, add) => IntExpr { terms: vec![(IntTerm::Reg(g), 1)], add },
-            Bound::Arg(a, add) => IntExpr { terms: vec![(IntTerm::Arg(a), 1)], add },
-            Bound::Const(add) => IntExpr { terms: Vec::new(), add },
-        };
-        let dst = self.int();
-        self.push(Inst::Int { dst, expr });
-        dst
-    }
-
-    /// The register that counts down from the distance between the bounds, and whether it may start at 0 or below.
-    fn count(&mut self, lo: &[Lin], hi: &[Lin], first: Option<G>) -> (G, bool) {
-        let dst = self.int();
-        if let ([lo], [hi]) = (lo, hi) {
-            let n = hi.minus(lo);
-            let check = n.as_const().is_none_or(|n| n <= 0);
-            let expr = self.expr(&n);
-            self.push(Inst::Int { dst, expr });
-            return (dst, check);
-        }
-        let lo = match first {
-            Some(g) => g,
-            None => {
-                let lo = self.extreme(lo, true);
-                self.bound_reg(lo)
-            }
-        };
-        let hi = self.extreme(hi, false);
-        let hi = self.bound_reg(hi);
-        let expr = IntExpr { terms: vec![(IntTerm::Reg(hi), 1), (IntTerm::Reg(lo), -1)], add: 0 };
-        self.push(Inst::Int { dst, expr });
-        (dst, true)
-    }
-
-    /// The pointer of a group as it is outside the loop being entered.
-    fn pointer(&mut self, g: usize, group: &Group) -> IntExpr {
-        match self.ptr[g] {
-            Some(p) => IntExpr::of(IntTerm::Reg(p), 1),
-            None => IntExpr::of(IntTerm::Arg(group.arg), 1),
-        }
-    }
-
-    /// Adds `term * inc` to an expression.
-    fn scaled(&mut self, expr: &mut IntExpr, term: IntTerm, inc: &Inc) {
-        if inc.bytes != 0 {
-            expr.terms.push((term, inc.bytes));
-        }
-        for &(arg, coef) in &inc.strides {
-            let s = self.stride_reg(arg, coef);
-            let product = match term {
-                IntTerm::Table(t, v) => IntTerm::TableProduct(t, v, s),
-                IntTerm::Reg(g) => IntTerm::Product(g, s),
-                _ => unreachable!("only variables and table entries are scaled"),
-            };
-            expr.terms.push((product, 1));
-        }
-    }
-
-    /// At the top of a loop's body: pointers that depend on tables indexed by its variable.
-    fn table_pointers(&mut self, id: usize, groups: &[usize]) {
-        for &g in groups {
-            let group = self.tree.groups[g].clone();
-            let tables = group.incs.iter().filter_map(|(t, inc)| match t {
-                Term::Table(at, l) if *l == id => Some((*at, inc)),
-                _ => None,
-            });
-            for (table, inc) in tables {
-                let mut expr = self.pointer(g, &group);
-                let var = self.vars[id].expect("a loop that indexes tables keeps its variable");
-                self.scaled(&mut expr, IntTerm::Table(table, var), inc);
-                let dst = self.int();
-                self.push(Inst::Int { dst, expr });
-                self.ptr[g] = Some(dst);
-            }
-        }
-    }
-
-    fn advance(&mut self, moves: &[(G, Inc)], step: i64) {
-        for (dst, inc) in moves {
-            if inc.bytes != 0 {
-                self.push(Inst::AddImm { dst: *dst, by: inc.bytes * step });
-            }
-            for &(arg, coef) in &inc.strides {
-                let by = self.stride_reg(arg, coef * step);
-                self.push(Inst::AddReg { dst: *dst, by });
-            }
-        }
-    }
-
-    fn mem(&mut self, p: &Place, more: i64) -> Result<Mem> {
+    pub(super) fn mem(&mut self, p: &Place, more: i64) -> Result<Mem> {
         let base = match self.ptr[p.group] {
             Some(g) => g,
             None => {
@@ -447,9 +213,11 @@ impl Selector<'_> {
 
     // Values
 
-    fn set(&mut self, entry: usize, value: &Val) -> Result<()> {
+    pub(super) fn set(&mut self, entry: usize, value: &Val) -> Result<()> {
         let lanes = self.tree.entries[entry];
-        for c in chunks(lanes, self.size(), self.isa, self.widest) {
+        let all = chunks(lanes, self.size(), self.isa, self.widest);
+        self.copies = all.len();
+        for c in all {
             let dst = self.first[entry] + c.index;
             let v = self.value(value, lanes, c, Some(dst))?;
             if v != dst {
@@ -460,7 +228,7 @@ impl Selector<'_> {
     }
 
     /// Brings a chunk of a value into a register, `want` if that is of use.
-    fn value(&mut self, v: &Val, lanes: usize, c: Chunk, want: Option<V>) -> Result<V> {
+    pub(super) fn value(&mut self, v: &Val, lanes: usize, c: Chunk, want: Option<V>) -> Result<V> {
         let w = c.w;
         Ok(match v {
             Val::Reg(e) => self.register(*e, lanes, c)?,
@@ -509,7 +277,7 @@ impl Selector<'_> {
         })
     }
 
-    fn fma(&mut self, v: &[Val; 3], lanes: usize, ch: Chunk, want: Option<V>) -> Result<V> {
+    pub(super) fn fma(&mut self, v: &[Val; 3], lanes: usize, ch: Chunk, want: Option<V>) -> Result<V> {
         let [a, b, c] = v;
         // The factor that is not a direct operand, or else the first, goes to a register.
         let (a, b) = if a.is_direct() && !b.is_direct() { (b, a) } else { (a, b) };
@@ -530,7 +298,7 @@ impl Selector<'_> {
     }
 
     /// A value as the last operand of an instruction: in memory where that is direct.
-    fn operand(&mut self, v: &Val, lanes: usize, c: Chunk) -> Result<Src> {
+    pub(super) fn operand(&mut self, v: &Val, lanes: usize, c: Chunk) -> Result<Src> {
         match v {
             Val::Const(x) => Ok(Src::Const(self.bits(*x))),
             Val::Load(p) if p.spread.is_none() => {
@@ -551,7 +319,7 @@ impl Selector<'_> {
         }
     }
 
-    fn splat(&mut self, p: &Place) -> Result<V> {
+    pub(super) fn splat(&mut self, p: &Place) -> Result<V> {
         let mem = self.mem(p, 0)?;
         let (dst, w) = (self.vec(), self.widest);
         self.push(Inst::Splat { dst, w, mem });
@@ -559,16 +327,16 @@ impl Selector<'_> {
     }
 
     /// The register that holds a scalar load for several uses, if there are any near by.
-    fn share(&mut self, p: &Place) -> Result<Option<V>> {
+    pub(super) fn share(&mut self, p: &Place) -> Result<Option<V>> {
         let (key, at) = ((p.group, p.disp), self.at);
-        if let Some(hit) = self.shared.iter_mut().find(|s| s.0 == key) {
-            if at - hit.3 <= self.reach {
-                hit.3 = at;
-                return Ok(Some(hit.2));
-            }
+        let reach = self.reach;
+        if let Some(hit) = self.shared.iter_mut().find(|s| s.0 == key && at - s.3 <= reach) {
+            hit.3 = at;
+            return Ok(Some(hit.2));
         }
         self.shared.retain(|s| s.0 != key);
-        let later = self.uses.get(&key).is_some_and(|u| u.iter().any(|&i| i > at && i - at <= self.reach));
+        let near = |u: &Vec<usize>| u.iter().any(|&i| i > at && i - at <= reach);
+        let later = self.copies > 1 || self.uses.get(&key).is_some_and(near);
         if !later {
             return Ok(None);
         }
@@ -577,14 +345,14 @@ impl Selector<'_> {
         Ok(Some(v))
     }
 
-    fn check_lanes(&self, has: usize, wants: usize) -> Result<()> {
+    pub(super) fn check_lanes(&self, has: usize, wants: usize) -> Result<()> {
         if has == wants {
             return Ok(());
         }
         Err(Error::new(Kind::Ir, format!("an operand of {has} lanes meets {wants} lanes; only 1 or {wants} are legal")))
     }
 
-    fn register(&self, e: usize, lanes: usize, c: Chunk) -> Result<V> {
+    pub(super) fn register(&self, e: usize, lanes: usize, c: Chunk) -> Result<V> {
         if self.tree.entries[e] == 1 {
             return Ok(self.first[e]);
         }
@@ -592,7 +360,7 @@ impl Selector<'_> {
         Ok(self.first[e] + c.index)
     }
 
-    fn reads(&self, v: &Val, c: Chunk, d: V) -> bool {
+    pub(super) fn reads(&self, v: &Val, c: Chunk, d: V) -> bool {
         match v {
             Val::Const(_) | Val::Load(_) => false,
             Val::Reg(e) => {
@@ -606,14 +374,14 @@ impl Selector<'_> {
         }
     }
 
-    fn bits(&self, x: f64) -> u64 {
+    pub(super) fn bits(&self, x: f64) -> u64 {
         match self.elem {
             Elem::F32 => (x as f32).to_bits() as u64,
             Elem::F64 => x.to_bits(),
         }
     }
 
-    fn load(&mut self, p: &Place, lanes: usize, c: Chunk, want: Option<V>) -> Result<V> {
+    pub(super) fn load(&mut self, p: &Place, lanes: usize, c: Chunk, want: Option<V>) -> Result<V> {
         let Some(s) = &p.spread else {
             if let Some(r) = self.share(p)? {
                 return Ok(r);
@@ -646,7 +414,7 @@ impl Selector<'_> {
     }
 
     /// Lanes that are not neighbours, of the part at offset `part`; its window is left to the caller.
-    fn scattered(&mut self, p: &Place, s: &Spread, c: Chunk, part: i64) -> Result<Scattered> {
+    pub(super) fn scattered(&mut self, p: &Place, s: &Spread, c: Chunk, part: i64) -> Result<Scattered> {
         let from = s.step * c.lane as i64 + part;
         let (mem, pitch) = match s.stride {
             Stride::Const(bytes) => (self.mem(p, from * bytes)?, Pitch::Const(bytes * s.step)),
@@ -664,110 +432,32 @@ impl Selector<'_> {
         };
         Ok(Scattered { mem, lanes: c.active, step: s.step, pitch, window: None })
     }
-
-    // Stores
-
-    fn store(&mut self, to: &Place, parts: &[Val], stream: bool) -> Result<()> {
-        match &to.spread {
-            None => {
-                let [value] = parts else {
-                    return Err(Error::new(Kind::Ir, format!("a scalar store has {} parts; one is legal", parts.len())));
-                };
-                let c = chunks(1, self.size(), self.isa, self.widest)[0];
-                let src = self.value(value, 1, c, None)?;
-                let mem = self.mem(to, 0)?;
-                self.push(Inst::StoreScalar { src, mem });
-            }
-            Some(s) => self.store_lanes(to, s, parts, stream)?,
-        }
-        self.shared.retain(|x| x.1 != to.buffer);
-        Ok(())
-    }
-
-    fn store_lanes(&mut self, to: &Place, s: &Spread, parts: &[Val], stream: bool) -> Result<()> {
-        let n = parts.len();
-        if n == 0 || (n > 1 && n as i64 > s.step) {
-            let m = format!("a store interleaves {n} parts at step {}; 1..={} are legal", s.step, s.step);
-            return Err(Error::new(Kind::Ir, m));
-        }
-        let all = chunks(s.count, self.size(), self.isa, self.widest);
-        let dense = n as i64 == s.step && s.stride == Stride::Const(self.size() as i64);
-        let whole = all.iter().all(|c| c.active * self.size() == c.w.bytes());
-        // A value that reads the buffer is complete before the first lane is written, unless each lane reads itself only.
-        let reads_back = parts.iter().any(|p| p.loads_from(to.buffer, if n == 1 { Some(to) } else { None }));
-        let mut ready = Vec::new();
-        if reads_back {
-            for c in &all {
-                ready.push(self.parts(parts, s.count, *c)?);
-            }
-        }
-        for c in all {
-            let values = if reads_back { ready[c.index].clone() } else { self.parts(parts, s.count, c)? };
-            if dense && (n == 1 || whole) {
-                self.store_dense(to, s, &values, c, stream)?;
-            } else {
-                for (i, src) in values.into_iter().enumerate() {
-                    let window = self.window(&s.clip).map(|b| b.shifted(s.step * c.lane as i64 + i as i64));
-                    let at = self.scattered(to, s, c, i as i64)?;
-                    self.push(Inst::StoreScattered { src, w: c.w, to: Scattered { window, ..at } });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn parts(&mut self, parts: &[Val], lanes: usize, c: Chunk) -> Result<Vec<V>> {
-        parts.iter().map(|p| self.value(p, lanes, c, None)).collect()
-    }
-
-    /// Parts that fill memory without gaps: each vector is put together and stored.
-    fn store_dense(&mut self, to: &Place, s: &Spread, parts: &[V], c: Chunk, stream: bool) -> Result<()> {
-        let (n, w, per) = (parts.len(), c.w, c.w.bytes() / self.size());
-        for k in 0..n {
-            let src = if n == 1 {
-                parts[0]
-            } else {
-                let tmp = (n > 2 || self.isa == WideIsa::Avx2).then(|| self.vec());
-                let dst = self.vec();
-                self.push(Inst::Interleave { dst, w, parts: parts.to_vec(), k, tmp });
-                dst
-            };
-            let first = (c.lane * n + k * per) as i64;
-            let window = self.window(&s.clip).map(|b| b.shifted(first));
-            let mem = self.mem(to, first * self.size() as i64)?;
-            let masked = window.is_some() || c.active < per;
-            let mask = (masked && self.isa == WideIsa::Avx2).then(|| self.vec());
-            self.out.streams |= stream;
-            self.push(Inst::StorePacked { src, w, to: Packed { mem, active: c.active, window, mask }, stream });
-        }
-        Ok(())
-    }
 }
 
 impl Window {
     /// The same range, relative to a coordinate `by` further on.
-    fn shifted(self, by: i64) -> Window {
+    pub(super) fn shifted(self, by: i64) -> Window {
         Window { lo: self.lo.plus(-by), hi: self.hi.plus(-by) }
     }
 }
 
 impl Spread {
     /// Whether the lanes lie side by side and are all there.
-    fn is_dense(&self, size: usize) -> bool {
+    pub(super) fn is_dense(&self, size: usize) -> bool {
         self.step == 1 && self.clip.is_none() && self.stride == Stride::Const(size as i64)
     }
 }
 
 impl Val {
     /// Whether it can be the last operand of an instruction as it is.
-    fn is_direct(&self) -> bool {
+    pub(super) fn is_direct(&self) -> bool {
         match self {
             Val::Const(_) => true,
             Val::Load(p) => p.spread.as_ref().is_none_or(|s| s.clip.is_none() && s.step == 1),
             _ => false,
         }
     }
-    fn visit_loads(&self, f: &mut impl FnMut(&Place)) {
+    pub(super) fn visit_loads(&self, f: &mut impl FnMut(&Place)) {
         match self {
             Val::Const(_) | Val::Reg(_) => {}
             Val::Load(p) => f(p),
@@ -778,7 +468,7 @@ impl Val {
         }
     }
     /// Whether it loads from the buffer at another place than `same`.
-    fn loads_from(&self, buffer: usize, same: Option<&Place>) -> bool {
+    pub(super) fn loads_from(&self, buffer: usize, same: Option<&Place>) -> bool {
         let mut found = false;
         self.visit_loads(&mut |p| found |= p.buffer == buffer && same != Some(p));
         found
@@ -786,7 +476,7 @@ impl Val {
 }
 
 impl Node {
-    fn scalar_loads(&self, f: &mut impl FnMut(Key)) {
+    pub(super) fn scalar_loads(&self, f: &mut impl FnMut(Key)) {
         let mut visit = |v: &Val| {
             v.visit_loads(&mut |p| {
                 if p.spread.is_none() {
@@ -800,25 +490,4 @@ impl Node {
             Node::Loop { .. } | Node::When { .. } => {}
         }
     }
-}
-
-/// The run-time strides, times the step, along which lanes lie anywhere in the statements.
-fn pitches(body: &[Node]) -> Vec<(usize, i64)> {
-    let mut out = Vec::new();
-    for n in body {
-        let mut add = |p: &Place| {
-            if let Some(Spread { stride: Stride::Arg(a), step, .. }) = p.spread {
-                out.push((a, step))
-            }
-        };
-        match n {
-            Node::Set { value, .. } => value.visit_loads(&mut add),
-            Node::Store { to, parts, .. } => {
-                add(to);
-                parts.iter().for_each(|v| v.visit_loads(&mut add));
-            }
-            Node::Loop { body, .. } | Node::When { body, .. } => out.extend(pitches(body)),
-        }
-    }
-    out
 }

@@ -82,6 +82,9 @@ pub(super) struct Place {
     pub spread: Option<Spread>,
 }
 
+/// Lower bounds and upper bounds of a clip, minus the coordinate of lane 0.
+pub(super) type Clips = (Vec<Lin>, Vec<Lin>);
+
 /// The lanes of a resolved access.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Spread {
@@ -89,8 +92,7 @@ pub(super) struct Spread {
     pub step: i64,
     /// Between neighbouring coordinates.
     pub stride: Stride,
-    /// Lower and upper bounds minus the coordinate of lane 0.
-    pub clip: Option<(Vec<Lin>, Vec<Lin>)>,
+    pub clip: Option<Clips>,
 }
 
 /// A resolved value.
@@ -178,6 +180,9 @@ pub(super) fn resolve(func: &Func, tile: &Stmt) -> Result<Tree> {
         tree: Tree { body: Vec::new(), args: Vec::new(), groups: Vec::new(), loops: Vec::new(), entries: Vec::new() },
     };
     for reg in &func.regs {
+        if reg.lanes == 0 {
+            return Err(ir(format!("register {} has 0 lanes; it must have at least 1", reg.name)));
+        }
         r.regs.insert(reg.name.as_str(), (r.tree.entries.len(), reg));
         r.tree.entries.extend(std::iter::repeat_n(reg.lanes, reg.dims.iter().product()));
     }
@@ -197,7 +202,7 @@ struct Resolver<'a> {
     /// First entry of each register.
     regs: HashMap<&'a str, (usize, &'a Reg)>,
     env: HashMap<Name, Bind>,
-    strides: HashMap<usize, Vec<Stride>>,
+    strides: HashMap<usize, Vec<Option<i64>>>,
     /// Invariant index of each group, beside `tree.groups`.
     keys: Vec<(usize, Vec<Affine>)>,
     open: Vec<usize>,
@@ -411,9 +416,9 @@ impl<'a> Resolver<'a> {
         let strides = self.strides_of(at);
         let index = a.index.iter().map(|i| self.lin(i)).collect::<Result<Vec<_>>>()?;
         let (mut disp, mut incs, mut key) = (0i64, Vec::<(Term, Inc)>::new(), Vec::new());
-        for (lin, &stride) in index.iter().zip(&strides) {
+        for (dim, (lin, &stride)) in index.iter().zip(&strides).enumerate() {
             let mut inv = lin.inv.clone();
-            if let Stride::Const(bytes) = stride {
+            if let Some(bytes) = stride {
                 let moved = inv.offset.checked_mul(bytes).and_then(|b| disp.checked_add(b));
                 if let Some(d) = moved.filter(|d| d.abs() < 1 << 30) {
                     disp = d;
@@ -422,12 +427,21 @@ impl<'a> Resolver<'a> {
             }
             key.push(inv);
             for &(term, c) in &lin.terms {
-                add_inc(&mut incs, term, stride, c);
+                add_inc(&mut incs, term, self.stride(at, dim, stride), c);
             }
         }
         incs.retain(|(_, i)| *i != Inc::default());
         let group = self.group(at, key, incs);
-        let spread = a.lanes.as_ref().map(|l| self.spread(l, &index[l.dim], strides[l.dim])).transpose()?;
+        let spread = match &a.lanes {
+            None => None,
+            Some(l) if l.dim >= index.len() => {
+                return Err(ir(format!("lanes lie along dimension {} of {}, which has {}", l.dim, a.buffer, index.len())));
+            }
+            Some(l) => {
+                let stride = self.stride(at, l.dim, strides[l.dim]);
+                Some(self.spread(l, &index[l.dim], stride)?)
+            }
+        };
         Ok(Place { group, disp: disp as i32, buffer: at, spread })
     }
 
@@ -447,23 +461,31 @@ impl<'a> Resolver<'a> {
         Ok(Spread { count: l.count, step: l.step, stride, clip })
     }
 
-    /// Byte strides of a buffer's dimensions: products of the extents inside them, arguments where a symbol is among these.
-    fn strides_of(&mut self, at: usize) -> Vec<Stride> {
+    /// Byte strides of a buffer's dimensions: products of the extents inside them, `None` where a symbol is among these.
+    fn strides_of(&mut self, at: usize) -> Vec<Option<i64>> {
         if let Some(s) = self.strides.get(&at) {
             return s.clone();
         }
         let b = &self.func.buffers[at];
-        let mut out = vec![Stride::Const(0); b.dims.len()];
+        let mut out = vec![None; b.dims.len()];
         let mut inner = Some(b.elem.bytes() as i64);
         for &dim in b.order.iter().rev() {
-            out[dim] = match inner {
-                Some(bytes) => Stride::Const(bytes),
-                None => Stride::Arg(intern(&mut self.tree.args, TileArg::Stride { buffer: b.name.clone(), dim })),
-            };
+            out[dim] = inner;
             inner = inner.and_then(|i| i.checked_mul(b.dims[dim].as_const()?));
         }
         self.strides.insert(at, out.clone());
         out
+    }
+
+    /// A stride that the tile's code uses: an argument if it is not known now.
+    fn stride(&mut self, buffer: usize, dim: usize, known: Option<i64>) -> Stride {
+        match known {
+            Some(bytes) => Stride::Const(bytes),
+            None => {
+                let buffer = self.func.buffers[buffer].name.clone();
+                Stride::Arg(intern(&mut self.tree.args, TileArg::Stride { buffer, dim }))
+            }
+        }
     }
 
     fn group(&mut self, buffer: usize, index: Vec<Affine>, incs: Vec<(Term, Inc)>) -> usize {

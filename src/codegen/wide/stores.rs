@@ -1,0 +1,89 @@
+//! Second step, stores: values leave their registers whole, interleaved, or lane by lane.
+
+use super::WideIsa;
+use super::inst::*;
+use super::select::{Chunk, Selector, chunks};
+use super::tree::{Place, Spread, Stride, Val};
+use crate::{Error, Kind, Result};
+
+impl Selector<'_> {
+    // Stores
+
+    pub(super) fn store(&mut self, to: &Place, parts: &[Val], stream: bool) -> Result<()> {
+        match &to.spread {
+            None => {
+                let [value] = parts else {
+                    return Err(Error::new(Kind::Ir, format!("a scalar store has {} parts; one is legal", parts.len())));
+                };
+                self.copies = 1;
+                let c = chunks(1, self.size(), self.isa, self.widest)[0];
+                let src = self.value(value, 1, c, None)?;
+                let mem = self.mem(to, 0)?;
+                self.push(Inst::StoreScalar { src, mem });
+            }
+            Some(s) => self.store_lanes(to, s, parts, stream)?,
+        }
+        self.shared.retain(|x| x.1 != to.buffer);
+        Ok(())
+    }
+
+    pub(super) fn store_lanes(&mut self, to: &Place, s: &Spread, parts: &[Val], stream: bool) -> Result<()> {
+        let n = parts.len();
+        if n == 0 || (n > 1 && n as i64 > s.step) {
+            let m = format!("a store interleaves {n} parts at step {}; 1..={} are legal", s.step, s.step);
+            return Err(Error::new(Kind::Ir, m));
+        }
+        let all = chunks(s.count, self.size(), self.isa, self.widest);
+        self.copies = all.len();
+        let dense = n as i64 == s.step && s.stride == Stride::Const(self.size() as i64);
+        let whole = all.iter().all(|c| c.active * self.size() == c.w.bytes());
+        // A value that reads the buffer is complete before the first lane is written, unless each lane reads itself only.
+        let reads_back = parts.iter().any(|p| p.loads_from(to.buffer, if n == 1 { Some(to) } else { None }));
+        let mut ready = Vec::new();
+        if reads_back {
+            for c in &all {
+                ready.push(self.parts(parts, s.count, *c)?);
+            }
+        }
+        for c in all {
+            let values = if reads_back { ready[c.index].clone() } else { self.parts(parts, s.count, c)? };
+            if dense && (n == 1 || whole) {
+                self.store_dense(to, s, &values, c, stream)?;
+            } else {
+                for (i, src) in values.into_iter().enumerate() {
+                    let window = self.window(&s.clip).map(|b| b.shifted(s.step * c.lane as i64 + i as i64));
+                    let at = self.scattered(to, s, c, i as i64)?;
+                    self.push(Inst::StoreScattered { src, w: c.w, to: Scattered { window, ..at } });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn parts(&mut self, parts: &[Val], lanes: usize, c: Chunk) -> Result<Vec<V>> {
+        parts.iter().map(|p| self.value(p, lanes, c, None)).collect()
+    }
+
+    /// Parts that fill memory without gaps: each vector is put together and stored.
+    pub(super) fn store_dense(&mut self, to: &Place, s: &Spread, parts: &[V], c: Chunk, stream: bool) -> Result<()> {
+        let (n, w, per) = (parts.len(), c.w, c.w.bytes() / self.size());
+        for k in 0..n {
+            let src = if n == 1 {
+                parts[0]
+            } else {
+                let tmp = (n > 2 || self.isa == WideIsa::Avx2).then(|| self.vec());
+                let dst = self.vec();
+                self.push(Inst::Interleave { dst, w, parts: parts.to_vec(), k, tmp });
+                dst
+            };
+            let first = (c.lane * n + k * per) as i64;
+            let window = self.window(&s.clip).map(|b| b.shifted(first));
+            let mem = self.mem(to, first * self.size() as i64)?;
+            let masked = window.is_some() || c.active < per;
+            let mask = (masked && self.isa == WideIsa::Avx2).then(|| self.vec());
+            self.out.streams |= stream;
+            self.push(Inst::StorePacked { src, w, to: Packed { mem, active: c.active, window, mask }, stream });
+        }
+        Ok(())
+    }
+}
