@@ -221,7 +221,8 @@ fn check(path: &Path) {
 #[test]
 fn every_file_holds() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/filetests");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "ir")).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "ir")).collect();
     paths.sort();
     assert!(paths.len() >= 15, "only {} files in {}", paths.len(), dir.display());
     let mut failed = Vec::new();
