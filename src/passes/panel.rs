@@ -61,12 +61,14 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     }
     let channels = channel_extent(&nest.body[at])?;
     let x = func.buffer(INPUT);
+    let order = order(plan, &x.order);
+    let pitch = if order.last() == Some(&0) { odd_lines(channels, func.elem.bytes() as i64) } else { channels };
     out.buffers.push(Buffer {
         name: PANEL.into(),
         kind: BufferKind::Scratch,
         elem: func.elem,
-        dims: std::iter::once(channels).chain(sides.iter().map(|s| s.extent)).map(Affine::from).collect(),
-        order: order(plan, &x.order),
+        dims: std::iter::once(pitch).chain(sides.iter().map(|s| s.extent)).map(Affine::from).collect(),
+        order,
     });
     out.regs.push(Reg { name: COPY.into(), lanes: 1, dims: Vec::new() });
 
@@ -85,6 +87,11 @@ fn order(plan: &Plan, input: &[usize]) -> Vec<usize> {
         "oc" => (1..input.len() - 1).chain([0]).collect(),
         _ => input.iter().filter(|d| **d > 0).map(|d| d - 1).collect(),
     }
+}
+
+/// An extent that takes an odd number of 64-byte cache lines: pixels of one tile then lie in different sets of the first-level cache.
+fn odd_lines(elements: i64, bytes: i64) -> i64 {
+    ((elements * bytes + 63) / 64 | 1) * 64 / bytes
 }
 
 /// Conditions that no side of the panel takes care of.

@@ -145,7 +145,8 @@ impl Tiler<'_> {
         if l.var.as_str().starts_with('q') {
             // Tiles start where the block (and with it the panel) does, whatever the phase.
             let block = self.loops.iter().find(|o| o.var == part(&l.var, "b"));
-            head.lo = vec![block.map_or_else(|| extreme(&l.lo[0], self.func, phases(&self.loops), false), |b| Affine::var(&b.var))];
+            let first = extreme(&head.lo[0], self.func, phases(&self.loops), false);
+            head.lo = vec![block.map_or(first, |b| Affine::var(&b.var))];
         }
         let whole = head.const_range() == Some((0, m));
         let mut body = l.body.clone();

@@ -2,7 +2,7 @@
 //!
 //! | vector axis | tile | when |
 //! |---|---|---|
-//! | `qx` columns | channels × column phases × (rows) × vectors | a row fills vectors |
+//! | `qx` columns | channels × phases of the innermost axes × (rows) × vectors | a row fills vectors |
 //! | `oc` output channels | columns × (rows) × vectors | several output channels |
 //! | `rx` phases | columns × vectors | stride of a vector or more, the same taps in every phase, no dilation on x |
 //! | `kx` taps | channels × vectors, scatter | |
@@ -12,8 +12,11 @@
 use super::machine::Machine;
 use super::{Form, Plan, TileAxis};
 use crate::ir::names::axes;
-use crate::problem::{Deconv, Extent, Merge};
+use crate::problem::{Deconv, Extent, Layout, Merge};
 use crate::runtime::Options;
+
+/// Most bytes of a panel.
+const SCRATCH: usize = 3 << 19;
 
 /// Facts about a problem that the space depends on.
 pub struct Space<'a> {
@@ -71,26 +74,62 @@ impl Space<'_> {
         self.machine.registers.saturating_sub(operands + 2)
     }
 
+    /// Columns along the lanes. The tile may hold the phases of the innermost axes; aligned, they all share the vectors that they read.
     fn columns(&self, out: &mut Vec<Plan>) {
-        let (p, x) = (self.problem, self.x());
-        let stride = p.stride[x];
-        let lanes = self.machine.lanes;
-        for vectors in 1..=3 {
-            for phases in [1, stride] {
-                if phases > 8 || phases == 1 && stride == 1 && out.iter().any(|o| o.vector == "qx" && o.extent("qx") == vectors * lanes) {
+        let (p, lanes) = (self.problem, self.machine.lanes);
+        let rank = p.rank();
+        let rows: &[usize] = if rank > 1 { &[1, 2, 4] } else { &[1] };
+        for held in 0..=rank {
+            let phases: usize = p.stride[rank - held..].iter().product();
+            if phases > 16 || held > 0 && phases == p.stride[rank - held + 1..].iter().product::<usize>() {
+                continue;
+            }
+            for aligned in [false, true] {
+                // Without padding the windows agree anyway; without phases in the tile nothing shares them.
+                if aligned && (phases == 1 || self.windows_agree()) {
                     continue;
                 }
-                let rows: &[usize] = if p.rank() > 1 { &[1, 2, 4] } else { &[1] };
-                for &row in rows {
+                for (vectors, &row) in (1..=3).flat_map(|v| rows.iter().map(move |r| (v, r))) {
                     let one = phases * vectors * row;
-                    let most = (self.room(vectors * row) / one).min(self.per_group());
-                    for channels in self.divisors(most) {
-                        let tile = [("oc", channels), ("rx", phases), ("qy", row), ("qx", vectors * lanes)];
-                        self.blocked(self.plan(Form::Gather, true, &tile, "qx"), out);
+                    let room = self.room(vectors * row);
+                    if room < one {
+                        continue;
+                    }
+                    for channels in self.divisors((room / one).min(self.per_group())) {
+                        self.columns_tile(held, aligned, channels, row, vectors * lanes, out);
                     }
                 }
             }
         }
+    }
+
+    fn columns_tile(&self, held: usize, aligned: bool, channels: usize, row: usize, columns: usize, out: &mut Vec<Plan>) {
+        let p = self.problem;
+        let rank = p.rank();
+        let phases: Vec<(String, usize)> = (rank - held..rank).map(|a| (format!("r{}", axes(rank)[a]), p.stride[a])).collect();
+        let mut tile = vec![("oc", channels)];
+        tile.extend(phases.iter().map(|(n, s)| (n.as_str(), *s)));
+        tile.extend([("qy", row), ("qx", columns)]);
+        let plan = Plan { aligned, ..self.plan(Form::Gather, true, &tile, "qx") };
+        if p.layout == Layout::ChannelsFirst && self.no_halo() {
+            out.push(self.blocked_by(Plan { panel: false, ..plan.clone() }, self.machine.l2 / 2));
+        }
+        self.blocked(plan, out);
+    }
+
+    /// Whether every phase reads the same window without being aligned.
+    fn windows_agree(&self) -> bool {
+        let p = self.problem;
+        (0..p.rank()).all(|a| p.pad_begin[a] % p.stride[a] as i64 == 0 && p.dilation[a] == 1)
+    }
+
+    /// Whether every position reads one pixel that exists, so that the input can be read in place.
+    fn no_halo(&self) -> bool {
+        let p = self.problem;
+        let exact = |a: usize| {
+            p.pad_begin[a] == 0 && p.pad_end[a] >= 0 && p.output_padding[a] == 0 && p.kernel[a] <= p.stride[a] && p.dilation[a] == 1
+        };
+        (0..p.rank()).all(exact)
     }
 
     fn channels(&self, out: &mut Vec<Plan>) {
@@ -159,12 +198,24 @@ impl Space<'_> {
         std::iter::once(most).chain(smaller).collect()
     }
 
-    /// Blocks positions so that the panel takes at most half of the second-level cache, and each thread gets several blocks.
-    fn blocked(&self, mut plan: Plan, out: &mut Vec<Plan>) {
+    /// Blocks positions so that the panel takes at most half of the second-level cache; where that makes several blocks, also with a panel
+    /// as large as scratch memory may be, for weights that are dearer to read again than the panel.
+    fn blocked(&self, plan: Plan, out: &mut Vec<Plan>) {
+        let small = self.blocked_by(plan.clone(), self.machine.l2 / 2);
+        let large = self.blocked_by(plan, SCRATCH);
+        let same = small.block == large.block;
+        out.push(small);
+        if !same {
+            out.push(large);
+        }
+    }
+
+    /// Blocks positions so that the panel takes at most so many bytes, and each thread gets several blocks.
+    fn blocked_by(&self, mut plan: Plan, bytes: usize) -> Plan {
         let p = self.problem;
         let rank = p.rank();
         let names = axes(rank);
-        let limit = (self.machine.l2 / 2).min(1 << 20) / p.elem.bytes();
+        let limit = bytes.min(SCRATCH) / p.elem.bytes();
         let channels = p.c_in / p.groups;
         let reach = |a: usize| (p.kernel[a] - 1) * p.dilation[a] / p.stride[a] + 1;
         let tiles: Vec<usize> = names.iter().map(|n| plan.extent(&format!("q{n}"))).collect();
@@ -201,6 +252,6 @@ impl Space<'_> {
             }
         }
         plan.block = (0..rank).map(|a| if fits(a, size[a]) { 0 } else { size[a] }).collect();
-        out.push(plan);
+        plan
     }
 }

@@ -31,10 +31,22 @@ impl Cost {
 
 /// What an open extent is taken to be.
 const OPEN: usize = 64;
-/// Calling a tile: arguments, call, loops around it.
-const CALL: f64 = 40.0;
+/// Starting and ending a tile: clearing accumulators, pointers, loops around it.
+const CALL: f64 = 20.0;
 /// Loop control of one reduction step.
-const STEP: f64 = 1.0;
+const STEP: f64 = 0.5;
+/// Reading from another page.
+const PAGE: f64 = 8.0;
+/// Bytes per cycle that keep coming from the second-level cache while a tile computes.
+const SECOND_LEVEL: f64 = 20.0;
+/// Testing one tap.
+const GUARD: f64 = 6.0;
+/// Cycles to store one element of a vector whose lanes are apart in memory.
+const STRIDED: f64 = 1.4;
+/// Cycles to copy one element into a panel whose order differs from the input's.
+const TURNED: f64 = 2.5;
+/// How much longer a step takes when Cranelift's allocator has to spill accumulators.
+const SPILL: f64 = 1.5;
 
 /// The cost of a plan.
 pub fn cost(p: &Deconv, plan: &Plan, m: &Machine) -> Cost {
@@ -87,111 +99,194 @@ impl<'a> Model<'a> {
         }
     }
 
-    fn gather(&self) -> Cost {
+    /// What one reduction step costs: every accumulator gets one multiply-add.
+    fn step(&self, vectors: f64, operands: f64, scalars: f64) -> f64 {
+        let m = self.m;
+        let fmas = vectors / m.fma_per_cycle;
+        let loads = (operands + scalars) / m.loads_per_cycle;
+        // Fewer accumulators than the units can keep in flight: each waits for itself.
+        let chain = if vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
+        let spill = if !m.isa.wide() && vectors + operands > m.registers as f64 * 0.7 { SPILL } else { 1.0 };
+        fmas.max(loads).max(chain) * spill + STEP
+    }
+
+    /// Cycles that one reduction step waits for the second-level cache: the operands along the lanes, of which each line is fetched once per
+    /// channel and then serves every tap, and the broadcasts if those of a whole tile exceed the first level.
+    fn second_level(&self, mq: f64, mrow: f64, moc: f64, scalars: f64) -> f64 {
         let (plan, m) = (self.plan, self.m);
         let x = self.rank - 1;
-        let lanes = plan.lanes as f64;
-        let (moc, mq, mrow, mr) =
-            (plan.extent("oc") as f64, self.extent("q", x), if self.rank > 1 { self.extent("q", x - 1) } else { 1.0 }, self.extent("r", x));
-        let vectors = moc * mq * mrow * mr / lanes;
+        let bytes = self.p.elem.bytes() as f64;
+        let taps: f64 = (0..self.rank).map(|a| self.taps(a).max(1.0)).product();
+        let pixels = |columns: f64| {
+            let rows = if self.rank > 1 { mrow + self.taps(x - 1).max(1.0) - 1.0 } else { 1.0 };
+            (columns + self.taps(x).max(1.0) - 1.0) * rows * bytes / taps
+        };
+        let (operand, broadcast) = match plan.vector.as_str() {
+            "qx" => (pixels(mq), scalars * bytes),
+            "oc" => (moc * bytes, pixels(mq)),
+            _ => (self.extent("r", x) * bytes, pixels(mq)),
+        };
+        let fetched = |per_step: f64| if per_step * self.ic * taps > m.l1 as f64 * 0.6 { per_step } else { 0.0 };
+        (fetched(operand) + fetched(broadcast)) / SECOND_LEVEL
+    }
 
-        // How many tiles: positions of each phase, rounded up to tiles, times phases and channels.
+    fn gather(&self) -> Cost {
+        let plan = self.plan;
+        let x = self.rank - 1;
+        let lanes = plan.lanes as f64;
+        let row = |role| if self.rank > 1 { self.extent(role, x - 1) } else { 1.0 };
+        let (moc, mq, mrow) = (plan.extent("oc") as f64, self.extent("q", x), row("q"));
+        let mr: f64 = (0..self.rank).map(|a| self.extent("r", a)).product();
+        let vectors = moc * mq * mrow * mr / lanes;
+        let tiles = self.tiles(moc);
+        let steps = self.ic * (0..self.rank).map(|a| self.taps(a)).product::<f64>();
+        // Phases whose windows differ read vectors of their own; shifted vectors straddle cache lines.
+        let shared = plan.aligned || (0..self.rank).all(|a| self.p.pad_begin[a] % self.p.stride[a] as i64 == 0 && self.p.dilation[a] == 1);
+        let straddle = 1.0 + if self.taps(x) > 1.0 || !shared { plan.lanes as f64 * self.p.elem.bytes() as f64 / 64.0 } else { 0.0 };
+        let (operands, scalars) = match plan.vector.as_str() {
+            "qx" => (mq / lanes * mrow * straddle * if shared { 1.0 } else { mr }, moc * mr),
+            "oc" => (moc / lanes, mq * mrow),
+            _ => (mr / lanes, mq * mrow),
+        };
+        let step = self.step(vectors, operands, scalars).max(self.second_level(mq, mrow, moc, scalars));
+        // Guarded taps outside the input are skipped; with a panel they are multiplied by the halo.
+        let (steps, tests) = if plan.panel { (steps, 0.0) } else { (steps * self.landing(), steps / self.ic * GUARD) };
+        // In place, every channel of every tile is another page.
+        let pages = if !plan.panel && plan.vector == "qx" && self.plane(&self.input) >= 4096.0 { self.ic * PAGE } else { 0.0 };
+        let compute = tiles * (steps * step + tests + pages + CALL);
+
+        let side_by_side = match (plan.vector.as_str(), self.p.layout) {
+            ("qx", Layout::ChannelsFirst) => self.p.stride[x] as f64 == self.extent("r", x),
+            ("oc", Layout::ChannelsLast) | ("rx", Layout::ChannelsFirst) => true,
+            _ => false,
+        };
+        let interleave = if self.extent("r", x) > 4.0 && plan.vector == "qx" { 4.0 } else { 1.5 };
+        let store = tiles * vectors * if side_by_side { interleave } else { lanes * self.strided(moc) };
+        let panel = if plan.panel { self.fill() } else { 0.0 };
+        let blocks = self.blocks();
+        Cost { compute, store, panel, traffic: self.traffic(blocks, if plan.panel { (self.oc / moc).ceil() } else { 0.0 }) }
+    }
+
+    /// Bytes of one channel.
+    fn plane(&self, spatial: &[f64]) -> f64 {
+        spatial.iter().product::<f64>() * self.p.elem.bytes() as f64
+    }
+
+    /// Storing one element of a vector whose lanes are planes apart. Planes a multiple of a page apart fall into the same cache sets, and lines
+    /// leave the cache between one element and the next.
+    fn strided(&self, moc: f64) -> f64 {
+        let plane = self.plane(&self.output);
+        let collides = self.plan.vector == "oc" && plane % 2048.0 == 0.0 && plane >= 8192.0;
+        STRIDED
+            * if !collides {
+                1.0
+            } else if moc > 16.0 {
+                12.0
+            } else {
+                3.0
+            }
+    }
+
+    /// How many tiles: positions of each phase, rounded up to tiles, times phases and channels.
+    fn tiles(&self, moc: f64) -> f64 {
+        let plan = self.plan;
         let mut tiles = self.batch * self.p.groups as f64 * (self.oc / moc).ceil();
         for a in 0..self.rank {
             let phases = self.p.stride[a] as f64 / self.extent("r", a);
-            let span = self.output[a] / self.p.stride[a] as f64
-                + if plan.aligned && self.p.pad_begin[a] % self.p.stride[a] as i64 != 0 { 1.0 } else { 0.0 };
+            let shifted = plan.aligned && self.p.pad_begin[a] % self.p.stride[a] as i64 != 0;
+            let span = self.output[a] / self.p.stride[a] as f64 + if shifted { 1.0 } else { 0.0 };
             let tile = self.extent("q", a);
             let block = if plan.block[a] > 0 { plan.block[a] as f64 } else { span };
             let whole = (span / block).floor();
             let rest = span - whole * block;
             tiles *= phases * (whole * (block / tile).ceil() + (rest / tile).ceil());
         }
+        tiles
+    }
 
-        // One reduction step is one channel and one combination of taps.
-        let steps: f64 = self.ic * (0..self.rank).map(|a| self.taps(a)).product::<f64>();
-        let (operand, scalars) = match plan.vector.as_str() {
-            // Column phases read shifted windows: each has vectors of its own.
-            "qx" => (mq / lanes * mrow * mr, moc * mr),
-            "oc" => (moc / lanes, mq * mrow),
-            _ => (mr / lanes, mq * mrow),
+    /// The share of taps that land on a pixel.
+    fn landing(&self) -> f64 {
+        (0..self.rank)
+            .map(|a| self.p.useful_pairs(a, self.input[a] as usize) as f64 / (self.output[a] * self.taps(a)).max(1.0))
+            .product::<f64>()
+            .min(1.0)
+    }
+
+    /// Blocks of positions, over the whole batch.
+    fn blocks(&self) -> f64 {
+        let along = |a: usize| match self.plan.block[a] {
+            0 => 1.0,
+            b => (self.output[a] / self.p.stride[a] as f64 / b as f64).ceil(),
         };
-        let per_scalar = vectors / scalars;
-        let broadcasts = if m.isa.wide() && per_scalar <= 1.5 { vectors } else { scalars };
-        let fmas = vectors / m.fma_per_cycle;
-        let loads = (operand + broadcasts) / m.loads_per_cycle;
-        let chain = m.latency * (vectors / vectors.max(1.0)) / 1.0;
-        let guard = if plan.panel { 0.0 } else { 2.0 };
-        let body = fmas.max(loads).max(chain / (vectors * m.fma_per_cycle).max(1.0) * fmas.max(0.5));
-        let latency_bound = if vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
-        let step = body.max(latency_bound) + STEP / (mr * 2.0).max(1.0) + guard / self.ic.max(1.0);
-        // Cranelift's allocator spills accumulators and loads them back.
-        let spill = if m.isa.wide() { 1.0 } else { 2.0 };
-        let compute = tiles * (steps * step * spill + CALL);
+        self.batch * (0..self.rank).map(along).product::<f64>()
+    }
 
-        let contiguous = match (plan.vector.as_str(), self.p.layout) {
-            ("qx", Layout::ChannelsFirst) => self.p.stride[x] == plan.extent("rx") && plan.extent("rx") <= 4,
-            ("oc", Layout::ChannelsLast) | ("rx", Layout::ChannelsFirst) => true,
-            _ => false,
-        };
-        let store = tiles * vectors * if contiguous { 2.0 } else { lanes * 1.5 };
+    /// Elements of one panel.
+    fn panel(&self) -> f64 {
+        let halo = |a: usize| (self.taps(a).ceil() - 1.0).max(0.0) * self.p.dilation[a] as f64 + 1.0;
+        let along = |a: usize| halo(a) + if self.plan.block[a] > 0 { self.plan.block[a] as f64 } else { self.input[a] };
+        self.ic * (0..self.rank).map(along).product::<f64>()
+    }
 
-        let halo = |a: usize| (self.taps(a).ceil() - 1.0) * self.p.dilation[a] as f64;
-        let mut filled = self.batch * self.p.c_in as f64 * plan.channel_parts as f64;
-        for a in 0..self.rank {
-            let block = if plan.block[a] > 0 { plan.block[a] as f64 } else { self.input[a] + 1.0 };
-            filled *= (self.input[a] / block).ceil() * (block + halo(a));
-        }
-        let panel = if plan.panel { filled / lanes.min(4.0) * 1.5 } else { 0.0 };
-
-        Cost { compute, store, panel, traffic: self.traffic(tiles) }
+    fn fill(&self) -> f64 {
+        let elements = self.panel() * self.blocks() * self.p.groups as f64 * self.plan.channel_parts as f64;
+        let turned = (self.plan.vector == "oc") != (self.p.layout == Layout::ChannelsLast);
+        elements * if turned { TURNED } else { 1.5 / self.plan.lanes as f64 }
     }
 
     fn scatter(&self) -> Cost {
-        let (plan, m) = (self.plan, self.m);
+        let plan = self.plan;
         let x = self.rank - 1;
         let lanes = plan.lanes as f64;
-        let (moc, mk) = (plan.extent("oc") as f64, plan.extent("kx") as f64);
+        let (moc, mk) = (plan.extent("oc") as f64, self.extent("k", x));
         let vectors = moc * mk / lanes;
         let patches: f64 = self.batch * self.input.iter().product::<f64>() * self.p.groups as f64 * (self.oc / moc).ceil();
         let kernel: f64 = self.p.kernel[..x].iter().map(|k| *k as f64).product::<f64>() * (self.p.kernel[x] as f64 / mk).ceil();
-        let step = (vectors / m.fma_per_cycle).max(vectors / m.loads_per_cycle).max(m.latency.min(4.0)) + STEP;
+        // Every weight vector is loaded for one multiply-add.
+        let step = self.step(vectors, vectors, 1.0);
         let compute = patches * kernel * (self.ic * step + CALL);
-        let contiguous =
-            plan.vector == "kx" && self.p.layout == Layout::ChannelsFirst || plan.vector == "oc" && self.p.layout == Layout::ChannelsLast;
-        let store = patches * kernel * vectors * if contiguous { 4.0 } else { lanes * 3.0 };
+        let side_by_side =
+            plan.vector == "oc" && self.p.layout == Layout::ChannelsLast || plan.vector != "oc" && self.p.layout == Layout::ChannelsFirst;
+        let store = patches * kernel * vectors * if side_by_side { 4.0 } else { lanes * 2.0 * STRIDED };
         let outputs = self.batch * self.p.c_out as f64 * self.output.iter().product::<f64>();
-        Cost { compute, store, panel: outputs / lanes * 4.0, traffic: self.traffic(patches * kernel) }
+        // The weights of a tile's channels are read again for every pixel.
+        let slice = self.ic * kernel * moc * mk * self.p.elem.bytes() as f64;
+        let again = patches * slice * 0.5 / self.rate(slice);
+        Cost { compute: compute.max(again), store, panel: outputs / lanes * 4.0, traffic: self.traffic(1.0, 0.0) }
     }
 
-    /// Weights are read again for every block of positions, outputs are written once.
-    fn traffic(&self, _tiles: f64) -> f64 {
+    /// Bytes per cycle from the cache that holds so many bytes.
+    fn rate(&self, bytes: f64) -> f64 {
         let m = self.m;
+        match bytes {
+            b if b <= m.l1 as f64 => 64.0,
+            b if b <= m.l2 as f64 => m.l2_bytes,
+            b if b <= m.l3 as f64 * 0.6 => m.l3_bytes,
+            _ => m.memory_bytes,
+        }
+    }
+
+    /// Weights are read again for every block of positions, the panel for every tile of channels and phase, outputs are written once.
+    fn traffic(&self, blocks: f64, channel_tiles: f64) -> f64 {
         let bytes = self.p.elem.bytes() as f64;
         let weights = self.p.weight_shape().iter().map(|d| *d as f64).product::<f64>() * bytes;
         let outputs = self.batch * self.p.c_out as f64 * self.output.iter().product::<f64>() * bytes;
-        let blocks: f64 = self.batch
-            * (0..self.rank)
-                .map(|a| match self.plan.block[a] {
-                    0 => 1.0,
-                    b => (self.input[a] / b as f64).ceil(),
-                })
-                .product::<f64>();
-        let rate = if weights > m.l3 as f64 {
-            m.memory_bytes
-        } else if weights > m.l2 as f64 {
-            m.l3_bytes
-        } else {
-            m.l2_bytes
+        let inputs = self.batch * self.p.c_in as f64 * self.input.iter().product::<f64>() * bytes;
+        // How much of the time the reads run ahead of the tile, by where they come from.
+        let exposed = |b: f64| {
+            if b > self.m.l3 as f64 * 0.6 {
+                1.0
+            } else if b > self.m.l2 as f64 {
+                0.5
+            } else {
+                0.1
+            }
         };
-        let out_rate = if outputs > m.l3 as f64 / 2.0 {
-            m.memory_bytes
-        } else if outputs > m.l2 as f64 {
-            m.l3_bytes
-        } else {
-            m.l2_bytes
-        };
-        // The reads run ahead of the tile for the most part.
-        0.3 * blocks * weights / rate + outputs / out_rate
+        let streamed = blocks * weights * exposed(weights) / self.rate(weights);
+        let panel = self.panel() * bytes;
+        let phases: f64 = (0..self.rank).map(|a| self.p.stride[a] as f64 / self.extent("r", a)).product();
+        let passes = blocks * self.p.groups as f64 * channel_tiles * phases;
+        let reread = if channel_tiles > 0.0 && panel > self.m.l2 as f64 * 0.7 { passes * panel * 0.5 / self.m.l3_bytes } else { 0.0 };
+        streamed + reread + (outputs + inputs) * exposed(outputs).max(0.3) / self.rate(outputs)
     }
 }

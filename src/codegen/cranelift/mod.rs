@@ -174,6 +174,8 @@ struct Emit<'u, 'f, 'b> {
     tables: HashMap<Name, clif::Value>,
     /// Inside a tile: the buffers that it stores to. Scalars loaded from others may be used again.
     stored: Option<Vec<Name>>,
+    /// Whether a tile stores past the caches: then a fence ends the function.
+    streams: bool,
 }
 
 impl<'u, 'f, 'b> Emit<'u, 'f, 'b> {
@@ -189,6 +191,7 @@ impl<'u, 'f, 'b> Emit<'u, 'f, 'b> {
             scopes: vec![address::Scope::default()],
             tables: HashMap::new(),
             stored: None,
+            streams: false,
         }
     }
 
@@ -224,6 +227,9 @@ impl<'u, 'f, 'b> Emit<'u, 'f, 'b> {
             e.hoist(inner);
             e.list(inner)
         })?;
+        if self.streams {
+            self.b.ins().fence();
+        }
         self.b.ins().return_(&[]);
         Ok(())
     }

@@ -17,6 +17,7 @@ impl Emit<'_, '_, '_> {
     pub(super) fn call_tile(&mut self, tile: &Stmt) -> Result<()> {
         let isa = if self.unit.isa == Isa::Avx512 { WideIsa::Avx512 } else { WideIsa::Avx2 };
         let emitted = wide::emit(self.unit.func, tile, isa)?;
+        self.streams |= emitted.notes.streams;
         let mut signature = self.unit.module.make_signature();
         signature.params.push(AbiParam::new(types::I64));
         let name = match tile {
