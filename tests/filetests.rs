@@ -244,3 +244,43 @@ fn every_pass_has_a_file() {
         assert!(tests.iter().any(|t| *t == format!("pass {}", p.name)), "pass {} has no file", p.name);
     }
 }
+
+/// Fragments of `docs/passes.md` with the file and the part that they are said to come from.
+fn fragments(page: &str) -> Vec<(&str, &str, Vec<&str>)> {
+    let said = page.split("\nFrom `").skip(1).map(|rest| {
+        let (file, rest) = rest.split_once("`, ").expect("a file name in backquotes");
+        let (part, rest) = rest.split_once(":\n\n```text\n").expect("a part, then a block");
+        let block = rest.split("```").next().unwrap();
+        (file, part, block.lines().map(str::trim).collect())
+    });
+    said.collect()
+}
+
+#[test]
+fn fragments_in_the_docs_stand_in_these_files() {
+    let fragments = fragments(include_str!("../docs/passes.md"));
+    assert!(fragments.len() > PASSES.len(), "only {} fragments", fragments.len());
+    for (file, part, want) in fragments {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/filetests").join(file);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let text = text.split(&format!("// {part}\n")).nth(1).unwrap_or_else(|| panic!("{file} has no part {part}"));
+        let text: Vec<&str> = text.split("// after\n").next().unwrap().lines().map(str::trim).collect();
+        assert!(
+            text.windows(want.len()).any(|w| w == want),
+            "{file}, {part}, does not have the fragment of docs/passes.md\n{}",
+            want.join("\n")
+        );
+    }
+}
+
+#[test]
+fn the_page_on_passes_names_every_pass() {
+    let page = include_str!("../docs/passes.md");
+    for p in PASSES {
+        assert!(
+            page.contains(&format!("\n## {}\n", p.name)) && page.contains(&format!("| `{}` |", p.name)),
+            "docs/passes.md lacks {}",
+            p.name
+        );
+    }
+}
