@@ -2,8 +2,11 @@
 
 pub mod codegen;
 mod error;
+pub mod explain;
+pub mod fuzz;
 pub mod interp;
 pub mod ir;
+pub mod measure;
 pub mod passes;
 pub mod plan;
 pub mod problem;

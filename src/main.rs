@@ -1,2 +1,7 @@
-//! tmp
-fn main() {}
+//! The command `polyphase`; see `src/cli/`.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

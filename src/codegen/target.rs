@@ -81,14 +81,9 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         return match self {
             Isa::Sse2 => true,
-            Isa::Fma | Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-            Isa::Avx512 => {
-                is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                    && Isa::Avx2.available()
-            }
+            Isa::Fma => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx2 => super::wide::WideIsa::avx2().is_some(),
+            Isa::Avx512 => super::wide::WideIsa::avx512().is_some(),
             Isa::Neon => false,
         };
         #[cfg(target_arch = "aarch64")]

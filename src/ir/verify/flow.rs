@@ -63,6 +63,11 @@ impl<'a> Flow<'a> {
 
     /// A body that may not run: what it sets does not count afterwards.
     fn perhaps(&mut self, body: &'a [Stmt], report: &mut Report) {
+        let mut assigns = false;
+        body.iter().for_each(|s| s.visit(&mut |s| assigns |= matches!(s, Stmt::Set { .. })));
+        if !assigns {
+            return self.all(body, report);
+        }
         let before = self.set.clone();
         self.all(body, report);
         self.set = before;
