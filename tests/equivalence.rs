@@ -1,0 +1,281 @@
+//! One behavioural suite for every evaluator: the interpreter at every stage, and native code at every level, form and plan.
+//!
+//! On integer fills all of them equal the reference. On real fills native code equals the interpreter on the same IR to the bit, both
+//! lie within the bound, and thread counts change nothing. `PROPTEST_CASES` sets how many random problems there are.
+
+mod support;
+
+use polyphase::codegen::target::Isa;
+use polyphase::passes::lower_problem;
+use polyphase::plan::{Form, Plan};
+use polyphase::{Activation, Deconv, DeconvBuilder, Elem, Kernel, Layout, Merge, Options};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use support::*;
+
+/// Multiplications that a random problem may have: interpreters are slow.
+const MOST_MACS: u128 = 6_000;
+
+fn config(cases: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(cases);
+    ProptestConfig { cases, max_shrink_iters: 60, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// One axis of a random problem.
+#[derive(Debug, Clone)]
+struct Axis {
+    input: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    pads: (i64, i64),
+    output_padding: usize,
+    open: bool,
+}
+
+fn axis(longest: usize) -> impl Strategy<Value = Axis> {
+    let kernel = prop_oneof![4 => 1..=5usize, 1 => 6..=longest.max(6)];
+    let stride = prop_oneof![5 => 1..=4usize, 1 => Just(longest.min(16))];
+    (1..=longest, kernel, stride, prop_oneof![3 => Just(1usize), 1 => 2..=3usize], any::<bool>(), 0..100usize).prop_flat_map(
+        |(input, kernel, stride, dilation, open, op)| {
+            // Crops and extensions, of different signs at the two ends; a crop may exceed the kernel.
+            let reach = (dilation * (kernel - 1)) as i64;
+            let pad = prop_oneof![2 => 0..=reach.min(stride as i64 * 2), 1 => -2..=reach + 2];
+            let output_padding = if op % 3 == 0 { op % stride.max(dilation) } else { 0 };
+            (pad.clone(), pad).prop_map(move |pads| Axis { input, kernel, stride, dilation, pads, output_padding, open })
+        },
+    )
+}
+
+fn activation() -> impl Strategy<Value = Activation> {
+    prop_oneof![
+        3 => Just(Activation::None),
+        1 => Just(Activation::Relu),
+        1 => Just(Activation::LeakyRelu(0.25)),
+        1 => Just(Activation::Clamp(-2.0, 6.0)),
+        1 => Just(Activation::Tanh),
+        1 => Just(Activation::Sigmoid),
+    ]
+}
+
+prop_compose! {
+    fn words()(
+        groups in prop_oneof![4 => Just(1usize), 1 => 2..=3usize],
+        depthwise in prop::bool::weighted(0.15),
+        batch in prop_oneof![3 => Just(Some(1usize)), 1 => Just(Some(2)), 1 => Just(None)],
+        bias in any::<bool>(),
+        activation in activation(),
+        merge in prop_oneof![4 => Just(Merge::Sum), 1 => Just(Merge::Mean), 1 => Just(Merge::Max)],
+        last in prop::bool::weighted(0.3),
+        double in prop::bool::weighted(0.3),
+        channels in (1..=4usize, prop_oneof![3 => 1..=5usize, 1 => 6..=20usize]),
+    ) -> (usize, bool, Option<usize>, bool, Activation, Merge, bool, bool, (usize, usize)) {
+        (groups, depthwise, batch, bias, activation, merge, last, double, channels)
+    }
+}
+
+/// Problems of every kind that are small enough to interpret; `open` allows extents that come at run time.
+fn problems(open: bool) -> impl Strategy<Value = Deconv> {
+    let axes = prop_oneof![prop::collection::vec(axis(24), 1), prop::collection::vec(axis(9), 2), prop::collection::vec(axis(4), 3)];
+    (axes, words()).prop_filter_map("no such layer, or too large", move |(axes, words)| {
+        let (groups, depthwise, batch, bias, activation, merge, last, double, (icg, ocg)) = words;
+        let (groups, icg, ocg) = if depthwise { (groups * 3, 1, 1 + ocg % 2) } else { (groups, icg, ocg) };
+        let each = |f: fn(&Axis) -> i64| axes.iter().map(f).collect::<Vec<_>>();
+        let input = axes.iter().map(|a| if open && a.open { None } else { Some(a.input) });
+        let b = DeconvBuilder::new(axes.len(), icg * groups, ocg * groups, each(|a| a.kernel as i64))
+            .stride(each(|a| a.stride as i64))
+            .dilation(each(|a| a.dilation as i64))
+            .padding_begin_end(each(|a| a.pads.0), each(|a| a.pads.1))
+            .output_padding(each(|a| a.output_padding as i64))
+            .input_extents(input)
+            .groups(groups)
+            .bias(bias)
+            .activation(activation)
+            .merge(merge)
+            .layout(if last { Layout::ChannelsLast } else { Layout::ChannelsFirst })
+            .elem(if double { Elem::F64 } else { Elem::F32 });
+        let b = match batch {
+            None if open => b.open_batch(),
+            n => b.batch(n.unwrap_or(3)),
+        };
+        let p = b.build().ok()?;
+        let spatial: Vec<usize> = axes.iter().map(|a| a.input).collect();
+        let size = batch.unwrap_or(3);
+        let outputs: usize = p.output_shape(size, &spatial).ok()?.iter().product();
+        (p.useful_macs(size, &spatial) <= MOST_MACS && outputs <= 4_000).then_some(p)
+    })
+}
+
+/// The kinds of plans, as tests count them.
+fn kind(p: &Plan) -> String {
+    format!("{} {} {}", p.form.name(), if p.panel { "panel" } else { "in-place" }, p.vector)
+}
+
+/// The suite for one kernel: integers exactly, reals to the bit and within the bound.
+fn holds<T: Num>(ints: &Case<T>, reals: &Case<T>, options: &Options) -> Kernel<T> {
+    for (case, exact) in [(ints, ints.exact()), (reals, false)] {
+        let kernel = case.kernel(options);
+        let what = label(&kernel);
+        let native = case.run(&kernel);
+        like_reference(&what, case, exact, &native);
+        same_bits(&format!("{what}: native and interpreted"), &case.interpret(kernel.func()), &native);
+    }
+    ints.kernel(options)
+}
+
+/// Every stage of one plan computes the same.
+fn stages_agree<T: Num>(case: &Case<T>, plan: &Plan) {
+    for s in lower_problem(&case.problem, plan).unwrap_or_else(|e| panic!("{} with {plan}: {e}", case.problem)) {
+        like_reference(&format!("{} after {} of {plan}", case.problem, s.pass), case, case.exact(), &case.interpret(&s.func));
+    }
+}
+
+/// The suite for every level, form and plan of one problem at one size.
+fn all_agree<T: Num>(p: &Deconv, batch: usize, spatial: &[usize], pick: usize) {
+    let (ints, reals) = (Case::<T>::sized(p, batch, spatial, Fill::Ints, 1), Case::<T>::sized(p, batch, spatial, Fill::Reals, 7));
+    let levels = levels();
+    let chosen: Vec<_> = levels.iter().map(|isa| holds(&ints, &reals, &at(*isa))).collect();
+    let one = &chosen[pick % chosen.len()];
+    stages_agree(&ints, one.plan());
+    for r in &one.choice().rejected {
+        holds(&ints, &reals, &Options { plan: Some(r.plan.clone()), ..at(one.isa()) });
+        stages_agree(&ints, &r.plan);
+    }
+    for form in [Form::Gather, Form::Scatter] {
+        let k = holds(&ints, &reals, &Options { form: Some(form), ..at(levels[pick % levels.len()]) });
+        assert_eq!(k.plan().form, form, "{p}: the form was forced");
+    }
+}
+
+fn all_agree_for(p: &Deconv, batch: usize, spatial: &[usize], pick: usize) {
+    match p.elem {
+        Elem::F32 => all_agree::<f32>(p, batch, spatial, pick),
+        Elem::F64 => all_agree::<f64>(p, batch, spatial, pick),
+    }
+}
+
+proptest! {
+    #![proptest_config(config(24))]
+    #[test]
+    fn random_problems_agree_everywhere(p in problems(false), pick in 0..60usize) {
+        let (batch, spatial) = p.fixed_shape().unwrap();
+        all_agree_for(&p, batch, &spatial, pick);
+    }
+}
+
+/// One kernel with open extents at several sizes.
+fn any_size<T: Num>(p: &Deconv, isa: Isa, sizes: &[(usize, [usize; 3])]) {
+    let mut kernels: Option<[Kernel<T>; 2]> = None;
+    for (batch, extents) in sizes {
+        let fixed = |e: &polyphase::Extent, v: usize| if let polyphase::Extent::Fixed(f) = e { *f } else { v };
+        let spatial: Vec<usize> = p.input.iter().zip(extents).map(|(e, v)| fixed(e, *v)).collect();
+        let batch = fixed(&p.batch, *batch);
+        if p.output_shape(batch, &spatial).is_err() || p.useful_macs(batch, &spatial) > 4 * MOST_MACS {
+            continue;
+        }
+        let (ints, reals) = (Case::<T>::sized(p, batch, &spatial, Fill::Ints, 1), Case::<T>::sized(p, batch, &spatial, Fill::Reals, 1));
+        let [exact, rounded] = kernels.get_or_insert_with(|| [ints.kernel(&at(isa)), reals.kernel(&at(isa))]);
+        let what = format!("{} at {batch}, {spatial:?}", label(exact));
+        // Weights come from the same seed whatever the size, so the kernels made at the first size serve all.
+        like_reference(&what, &ints, ints.exact(), &ints.run(exact));
+        let native = reals.run(rounded);
+        like_reference(&what, &reals, false, &native);
+        same_bits(&what, &reals.interpret(rounded.func()), &native);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(16))]
+    #[test]
+    fn one_kernel_serves_every_size(p in problems(true), pick in 0..60usize) {
+        let levels = levels();
+        let sizes = [(1, [1, 1, 1]), (1, [2, 3, 17]), (2, [3, 5, 4]), (1, [1, 9, 33]), (3, [4, 1, 2])];
+        match p.elem {
+            Elem::F32 => any_size::<f32>(&p, levels[pick % levels.len()], &sizes),
+            Elem::F64 => any_size::<f64>(&p, levels[pick % levels.len()], &sizes),
+        }
+    }
+}
+
+/// Layers that between them have a plan of every kind, with what they add.
+const LAYERS: &[(&str, &str)] = &[
+    ("a row of several vectors", "2d n1 3x3x40 -> 5 k4 s2 p1 bias relu"),
+    ("one pixel", "2d n1 9x1x1 -> 17 k4 s1"),
+    ("kernel equals stride", "2d n2 3x3x9 -> 4 k2 s2"),
+    ("stride exceeds kernel", "2d n1 3x3x5 -> 2 k2 s3 bias tanh"),
+    ("long strides: phases along the lanes", "1d n1 3x7 -> 2 k32 s16 p8"),
+    ("dilation that shares a factor with the stride", "2d n1 2x4x6 -> 3 k3 s4 p1 d2"),
+    ("depthwise", "2d n1 6x4x9 -> 6 k4 s2 p1 g6"),
+    ("groups, channels last", "2d n1 4x5x6 -> 6 k3 s2 p1 op1 g2 nhwc bias"),
+    ("a crop beyond the kernel, an extension", "2d n1 2x6x6 -> 3 k3 s2 p4x-1 pe-2x3"),
+    ("output padding above the stride", "1d n1 3x9 -> 4 k3 s1 d3 op2"),
+    ("volume", "3d n1 2x3x3x5 -> 3 k4 s2 p1"),
+    ("volume, channels last, double", "3d n1 2x2x3x4 -> 3 k2 s2 ndhwc f64 sigmoid"),
+    ("mean", "2d n1 2x4x5 -> 3 k3 s2 p1 mean"),
+    ("max", "2d n1 2x4x5 -> 17 k3 s2 p1 max bias leaky_relu(0.25)"),
+    ("double", "1d n1 4x20 -> 3 k10 s5 p2 op1 f64"),
+];
+
+#[test]
+fn every_kind_of_plan_agrees_at_every_level() {
+    all_hold(LAYERS.iter().flat_map(|(what, text)| {
+        let p: Deconv = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+        (0..levels().len()).map(move |pick| {
+            let p = p.clone();
+            let check = move || {
+                let (batch, spatial) = p.fixed_shape().unwrap();
+                all_agree_for(&p, batch, &spatial, pick);
+            };
+            (what.to_string(), Box::new(check) as Box<dyn FnOnce()>)
+        })
+    }));
+}
+
+#[test]
+fn layers_offer_every_kind_of_plan() {
+    let mut seen = BTreeSet::new();
+    for (_, text) in LAYERS {
+        let p: Deconv = text.parse().unwrap();
+        if p.elem == Elem::F32 {
+            let case = Case::<f32>::new(&p, Fill::Ints, 1);
+            let Ok(k) = case.compile(&Options::default()) else { continue };
+            seen.insert(kind(k.plan()));
+            seen.extend(k.choice().rejected.iter().map(|r| kind(&r.plan)));
+        }
+    }
+    let all = ["gather in-place oc", "gather panel oc", "gather panel qx", "gather panel rx", "scatter in-place kx", "scatter in-place oc"];
+    let missing: Vec<_> = all.iter().filter(|k| !seen.contains(**k)).collect();
+    assert!(missing.is_empty(), "no layer has a plan of kind {missing:?}; seen: {seen:?}");
+}
+
+#[test]
+fn thread_counts_change_no_bit() {
+    // Large enough to be shared out.
+    let layers = [
+        "2d n1 16x12x20 -> 24 k4 s2 p1",
+        "2d n3 16x14x14 -> 16 k3 s2 p1 op1 g2 bias relu",
+        "1d n1 32x60 -> 16 k16 s8 p4",
+        "2d n1 64x4x4 -> 48 k4 s2 p1 nhwc",
+    ];
+    let forms = [None, Some(Form::Gather), Some(Form::Scatter)];
+    let each = levels().into_iter().flat_map(|isa| forms.map(|form| (isa, form)));
+    all_hold(each.flat_map(|(isa, form)| {
+        layers.map(|text| {
+            let check = move || threads_agree(&text.parse().unwrap(), isa, form);
+            (format!("{text} @ {isa} {form:?}"), Box::new(check) as Box<dyn FnOnce()>)
+        })
+    }));
+}
+
+fn threads_agree(p: &Deconv, isa: Isa, form: Option<Form>) {
+    let case = Case::<f32>::new(p, Fill::Reals, 3);
+    assert!(p.useful_macs(case.batch, &case.spatial) > 200_000, "{p} is not shared out");
+    let options = |threads| Options { threads, form, ..at(isa) };
+    let kernel = case.kernel(&options(1));
+    let one = case.run(&kernel);
+    like_reference(&label(&kernel), &case, false, &one);
+    for threads in [2, 3] {
+        let kernel = case.kernel(&options(threads));
+        same_bits(&format!("{threads} threads: {}", label(&kernel)), &one, &case.run(&kernel));
+    }
+}

@@ -1,0 +1,166 @@
+//! Kernels as callers see them: making, cloning, running in their own or in the caller's memory, open extents, options that cannot be honoured.
+
+mod support;
+
+use ndarray::{Array3, Array4};
+use polyphase::codegen::target::Isa;
+use polyphase::plan::Form;
+use polyphase::{Deconv, Kernel, Kind, Options};
+use support::*;
+
+fn layer() -> Deconv {
+    "2d n1 5x6x7 -> 4 k4 s2 p1 bias relu".parse().unwrap()
+}
+
+fn shared<T: Send + Sync + Clone>(_: &T) {}
+
+#[test]
+fn a_kernel_is_shared_and_cloned() {
+    let case = Case::<f32>::new(&layer(), Fill::Reals, 1);
+    let kernel = case.kernel(&Options::default());
+    shared(&kernel);
+    let y = case.run(&kernel);
+    let clone = kernel.clone();
+    drop(kernel);
+    same_bits("a clone outlives the kernel it came from", &y, &case.run(&clone));
+}
+
+#[test]
+fn a_kernel_keeps_copies_of_weights_and_bias() {
+    let case = Case::<f32>::new(&layer(), Fill::Reals, 2);
+    for isa in levels() {
+        for form in [Form::Gather, Form::Scatter] {
+            let mut w = case.w.clone();
+            let mut bias = case.bias.clone().unwrap();
+            let kernel = case.problem.compile(&w, Some(&bias), &Options { form: Some(form), ..at(isa) }).unwrap();
+            let before = case.run(&kernel);
+            w.fill(f32::NAN);
+            bias.fill(f32::NAN);
+            same_bits(&label(&kernel), &before, &case.run(&kernel));
+        }
+    }
+}
+
+#[test]
+fn runs_leave_no_trace_in_the_next() {
+    let case = Case::<f32>::new(&layer(), Fill::Reals, 3);
+    let mut poison = case.clone();
+    poison.x.fill(f32::NAN);
+    for isa in levels() {
+        let kernel = case.kernel(&at(isa));
+        let first = case.run(&kernel);
+        case_is_nan(&poison.run(&kernel));
+        same_bits(&label(&kernel), &first, &case.run(&kernel));
+    }
+}
+
+fn case_is_nan(y: &[f32]) {
+    assert!(y.iter().any(|v| v.is_nan()), "NaN inputs reach the output");
+}
+
+#[test]
+fn a_workspace_of_the_caller_serves_several_kernels() {
+    let (small, large) =
+        (Case::<f32>::new(&layer(), Fill::Reals, 4), Case::<f32>::new(&"2d n1 9x20x30 -> 4 k3 s2 p1".parse().unwrap(), Fill::Reals, 5));
+    let (a, b) = (small.kernel(&Options::default()), large.kernel(&Options::default()));
+    let mut workspace = a.workspace().unwrap();
+    for (case, kernel) in [(&small, &a), (&large, &b), (&small, &a)] {
+        let mut y = vec![f32::NAN; case.output_len()];
+        kernel.run_in(&mut workspace, &case.x, &mut y).unwrap();
+        same_bits(&label(kernel), &case.run(kernel), &y);
+    }
+    assert!(workspace.size() >= b.scratch_bytes(), "{} bytes", workspace.size());
+}
+
+#[test]
+fn arrays_give_open_extents() {
+    let p: Deconv = "2d n? 3x?x? -> 2 k4 s2 p1".parse().unwrap();
+    let w = filled::<f32>(3 * 2 * 16, Fill::Ints, 1);
+    let kernel = p.compile(&w, None, &Options::default()).unwrap();
+    for (n, h, v) in [(1, 1, 1), (2, 3, 5), (1, 8, 33)] {
+        let x = Array4::from_shape_vec((n, 3, h, v), filled::<f32>(n * 3 * h * v, Fill::Ints, 2)).unwrap();
+        let mut y = Array4::<f32>::from_elem((n, 2, 2 * h, 2 * v), f32::NAN);
+        kernel.run(&x, &mut y).unwrap();
+        let want = polyphase::reference::deconv(&p, n, &[h, v], x.as_slice().unwrap(), &w, None).unwrap();
+        assert!(y.iter().zip(&want).all(|(a, b)| f64::from(*a) == *b), "{n}x{h}x{v}");
+    }
+    let e = kernel.run(&vec![0.0f32; 3], &mut vec![0.0f32; 8]).unwrap_err();
+    assert!(e.kind == Kind::Tensor && e.message.contains("run_sized"), "{e}");
+}
+
+#[test]
+fn weights_may_be_an_array_and_data_channels_last() {
+    let p: Deconv = "1d n1 3x4 -> 2 k4 s2 p1 nwc".parse().unwrap();
+    let w = Array3::from_shape_vec((3, 2, 4), filled::<f32>(24, Fill::Ints, 1)).unwrap();
+    let kernel = p.compile(&w, None, &Options::default()).unwrap();
+    let x = Array3::from_shape_vec((1, 4, 3), filled::<f32>(12, Fill::Ints, 2)).unwrap();
+    let mut y = Array3::<f32>::zeros((1, 8, 2));
+    kernel.run(&x, &mut y).unwrap();
+    let want = polyphase::reference::deconv(&p, 1, &[4], x.as_slice().unwrap(), w.as_slice().unwrap(), None).unwrap();
+    assert!(y.iter().zip(&want).all(|(a, b)| f64::from(*a) == *b));
+}
+
+#[test]
+fn a_report_says_what_making_it_cost() {
+    let kernel = Case::<f32>::new(&layer(), Fill::Reals, 1).kernel(&Options { form: Some(Form::Gather), ..Options::default() });
+    let r = kernel.report();
+    assert!(r.compile.as_nanos() > 0 && r.code_bytes > 0, "{r:?}");
+    assert!(r.code_bytes <= 64 << 10, "{} bytes of code", r.code_bytes);
+    assert!(r.packed_bytes >= 5 * 4 * 16 * 4, "{} bytes of packed weights", r.packed_bytes);
+}
+
+#[test]
+fn code_does_not_grow_with_stride_and_kernel() {
+    let code = |text: &str| {
+        let p: Deconv = text.parse().unwrap();
+        Case::<f32>::new(&p, Fill::Ints, 1).kernel(&Options::default()).report().code_bytes
+    };
+    for text in
+        ["1d n1 8x20 -> 1 k1024 s256", "2d n1 21x8x8 -> 21 k64 s32 p16 g21", "3d n1 8x3x4x5 -> 8 k9 s8", "1d n1 64x30 -> 32 k16 s8 p4"]
+    {
+        let bytes = code(text);
+        assert!(bytes <= 64 << 10, "{text}: {bytes} bytes of code");
+    }
+}
+
+/// The sentence with which a layer cannot be compiled.
+fn refused(options: &Options) -> String {
+    let Err(e) = Case::<f32>::new(&layer(), Fill::Reals, 1).compile(options) else { panic!("{options:?} is refused") };
+    assert_eq!(e.kind, Kind::Options, "{e}");
+    e.message
+}
+
+#[test]
+fn levels_are_forced_by_name() {
+    for isa in levels() {
+        assert_eq!(Isa::forced(isa.name()).unwrap(), isa);
+        assert_eq!(Case::<f32>::new(&layer(), Fill::Reals, 1).kernel(&at(isa)).isa(), isa);
+    }
+    let e = Isa::forced("altivec").unwrap_err();
+    assert!(e.message.contains("'altivec'") && e.message.contains(levels()[0].name()), "{e}");
+    let foreign = Isa::ALL.into_iter().find(|i| !i.available()).expect("no machine has them all");
+    assert!(refused(&at(foreign)).contains(foreign.name()));
+}
+
+#[test]
+fn a_plan_that_does_not_fit_is_refused() {
+    let force = |text: &str| refused(&Options { plan: Some(plan(text, 2)), ..Options::default() });
+    let mut short = plan("gather panel oc=2 qx=16 along qx x16", 1);
+    short.lanes = 1;
+    assert!(refused(&Options { plan: Some(short), ..Options::default() }).contains("block sizes"));
+    let form = Options { form: Some(Form::Scatter), plan: Some(plan("gather panel along qx x1", 2)), ..Options::default() };
+    assert!(refused(&form).contains("gather"));
+    assert!(force("gather panel oc=2 qx=6 along qx x4").contains('6'), "a tile that is no whole number of vectors");
+    assert!(force("gather panel oc=2 qx=4 along qx x4 block 0x6").contains('6'), "a block that is no whole number of tiles");
+}
+
+#[test]
+fn a_mean_cannot_be_staged_in_a_panel() {
+    let p: Deconv = "1d n1 2x5 -> 2 k3 s2 mean".parse().unwrap();
+    let case = Case::<f32>::new(&p, Fill::Ints, 1);
+    let e = case
+        .compile(&Options { plan: Some(plan("gather panel along qx x1", 1)), ..Options::default() })
+        .map(|_: Kernel<f32>| ())
+        .unwrap_err();
+    assert!(e.kind == Kind::Options && e.message.contains("in-place"), "{e}");
+}

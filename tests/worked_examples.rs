@@ -1,0 +1,141 @@
+//! The examples that people learn transposed convolution from, through the constructors of the frameworks they come from, on every level
+//! of this machine, in both forms, and by the interpreter at every stage.
+
+mod support;
+
+use polyphase::passes::lower_problem;
+use polyphase::plan::Form;
+use polyphase::problem::conventions::tensorflow::{Keras, Padding, TensorFlow};
+use polyphase::weights::{WeightLayout, to_torch};
+use polyphase::{Deconv, Options, reference};
+use support::*;
+
+/// Every way to compute the layer gives exactly this.
+fn gives(p: &Deconv, x: &[f32], w: &[f32], want: &[f32]) {
+    let (batch, spatial) = p.fixed_shape().unwrap();
+    let case = Case { problem: p.clone(), batch, spatial, x: x.to_vec(), w: w.to_vec(), bias: None };
+    let exact: Vec<f64> = want.iter().map(|v| f64::from(*v)).collect();
+    assert_eq!(reference::deconv(p, batch, &case.spatial, x, w, None).unwrap(), exact, "{p}: the reference");
+    for isa in levels() {
+        for form in [None, Some(Form::Gather), Some(Form::Scatter)] {
+            let kernel = case.kernel(&Options { form, ..at(isa) });
+            assert_eq!(case.run(&kernel), want, "{}", label(&kernel));
+            for s in lower_problem(p, kernel.plan()).unwrap() {
+                assert_eq!(case.interpret(&s.func), want, "{} after {}", label(&kernel), s.pass);
+            }
+        }
+    }
+}
+
+/// `ConvTranspose2d(1, 1, 4, stride=2, padding=1)` on a 4×4 input of ones, with the kernel 1..16.
+fn ones_by_sixteen() -> (Deconv, Vec<f32>, Vec<f32>) {
+    let p = Deconv::torch2d(1, 1, [4, 4]).stride([2, 2]).padding([1, 1]).input([4, 4]).build().unwrap();
+    (p, vec![1.0; 16], (1..=16).map(|v| v as f32).collect())
+}
+
+#[rustfmt::skip]
+const SIXTEEN: [f32; 64] = [
+     6.0, 12.0, 14.0, 12.0, 14.0, 12.0, 14.0,  7.0,
+    12.0, 24.0, 28.0, 24.0, 28.0, 24.0, 28.0, 14.0,
+    20.0, 40.0, 44.0, 40.0, 44.0, 40.0, 44.0, 22.0,
+    12.0, 24.0, 28.0, 24.0, 28.0, 24.0, 28.0, 14.0,
+    20.0, 40.0, 44.0, 40.0, 44.0, 40.0, 44.0, 22.0,
+    12.0, 24.0, 28.0, 24.0, 28.0, 24.0, 28.0, 14.0,
+    20.0, 40.0, 44.0, 40.0, 44.0, 40.0, 44.0, 22.0,
+    10.0, 20.0, 22.0, 20.0, 22.0, 20.0, 22.0, 11.0,
+];
+
+#[test]
+fn ones_by_the_kernel_one_to_sixteen() {
+    let (p, x, w) = ones_by_sixteen();
+    assert_eq!(p.output_shape(1, &[4, 4]).unwrap(), [1, 1, 8, 8]);
+    gives(&p, &x, &w, &SIXTEEN);
+}
+
+#[test]
+fn the_same_layer_by_its_repr() {
+    let (p, x, w) = ones_by_sixteen();
+    let repr = "ConvTranspose2d(1, 1, kernel_size=(4, 4), stride=(2, 2), padding=(1, 1), bias=False)";
+    let read = polyphase::problem::text::read(repr, Some("1,1,4,4")).unwrap();
+    assert_eq!(read, p);
+    gives(&read, &x, &w, &SIXTEEN);
+}
+
+/// Which pixels and taps land on an output: those with `2*i - 1 + k = o` on both axes.
+fn landing(oy: usize, ox: usize) -> Vec<([usize; 2], [usize; 2])> {
+    let axis = |o: usize| (0..4).flat_map(move |i| (0..4).filter(move |k| 2 * i + k == o + 1).map(move |k| (i, k)));
+    axis(oy).flat_map(|(iy, ky)| axis(ox).map(move |(ix, kx)| ([iy, ix], [ky, kx]))).collect()
+}
+
+/// What the sum over [`landing`] is, checked by taking each of its products away from the kernel's result.
+fn explained(oy: usize, ox: usize) -> Vec<f32> {
+    let (p, x, w) = ones_by_sixteen();
+    let run = |w: &[f32]| {
+        let mut y = vec![0.0; 64];
+        p.compile(w, None, &Options::default()).unwrap().run(&x, &mut y).unwrap();
+        y[8 * oy + ox]
+    };
+    let all = run(&w);
+    let landing = landing(oy, ox);
+    let products: Vec<f32> = landing.iter().map(|(i, k)| x[4 * i[0] + i[1]] * w[4 * k[0] + k[1]]).collect();
+    assert_eq!(products.iter().sum::<f32>(), all, "nothing else lands on {oy},{ox}");
+    for ((_, k), product) in landing.iter().zip(&products) {
+        let mut without = w.clone();
+        without[4 * k[0] + k[1]] = 0.0;
+        assert_eq!(run(&without), all - product, "tap {k:?} gives {product}");
+    }
+    products
+}
+
+#[test]
+fn why_entry_0_0_is_6_and_entry_0_1_is_12() {
+    // A corner gets one product: pixel (0,0) through tap (1,1), the sixth of the kernel. Taps of an even row or column would put the
+    // pixel half-way between outputs, tap 3 would need a pixel at -1.
+    assert_eq!(landing(0, 0), [([0, 0], [1, 1])]);
+    assert_eq!(explained(0, 0), [6.0]);
+    // One column on there are two: pixel (0,0) through tap (1,2), and its neighbour (0,1) through tap (1,0).
+    assert_eq!(landing(0, 1), [([0, 0], [1, 2]), ([0, 1], [1, 0])]);
+    assert_eq!(explained(0, 1), [7.0, 5.0]);
+    // Inside, four patches overlap everywhere: this layer has no checkerboard.
+    assert_eq!(explained(2, 2), [16.0, 14.0, 8.0, 6.0]);
+}
+
+#[rustfmt::skip]
+const SAME: [f32; 16] = [
+    1.0, 1.0,  3.0, 2.0,
+    1.0, 1.0,  3.0, 2.0,
+    4.0, 4.0, 10.0, 6.0,
+    3.0, 3.0,  7.0, 4.0,
+];
+
+#[test]
+fn tensorflow_same_to_4_by_4() {
+    let op = TensorFlow { strides: vec![2, 2], padding: Padding::Same, dilations: vec![1, 1] };
+    let p = Deconv::from_tensorflow(&op, &[1, 2, 2, 1], &[3, 3, 1, 1], &[1, 4, 4, 1]).unwrap();
+    let w = to_torch(&p, WeightLayout::Hwoi, &[1.0f32; 9]).unwrap();
+    gives(&p, &[1.0, 2.0, 3.0, 4.0], &w, &SAME);
+}
+
+#[test]
+fn keras_and_tflite_say_the_same() {
+    let op = TensorFlow { strides: vec![2, 2], padding: Padding::Same, dilations: vec![1, 1] };
+    let lite = Deconv::from_tflite(&op, &[1, 2, 2, 1], &[1, 3, 3, 1], &[1, 4, 4, 1], false).unwrap();
+    gives(&lite, &[1.0, 2.0, 3.0, 4.0], &[1.0; 9], &SAME);
+    let layer = Keras {
+        filters: 1,
+        kernel_size: vec![3, 3],
+        strides: vec![2, 2],
+        padding: Padding::Same,
+        output_padding: None,
+        dilation_rate: vec![1, 1],
+        use_bias: false,
+    };
+    let keras = Deconv::from_keras(&layer, &[Some(1), Some(2), Some(2), Some(1)]).unwrap();
+    gives(&keras, &[1.0, 2.0, 3.0, 4.0], &[1.0; 9], &SAME);
+}
+
+#[test]
+fn two_by_two_with_stride_one() {
+    let p = Deconv::torch2d(1, 1, [2, 2]).input([2, 2]).build().unwrap();
+    gives(&p, &[2.0, 4.0, 0.0, 1.0], &[3.0, 1.0, 1.0, 5.0], &[6.0, 14.0, 4.0, 2.0, 17.0, 21.0, 0.0, 1.0, 5.0]);
+}
