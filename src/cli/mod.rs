@@ -16,6 +16,7 @@ mod explain_tensors;
 mod explain_text;
 mod run;
 mod source;
+mod tune;
 mod verify;
 
 use clap::Parser;
@@ -51,6 +52,8 @@ enum Command {
     Verify(verify::Args),
     /// Check and time layers, and state their share of the FMA peak measured in the same run
     Bench(bench::Args),
+    /// Time the most promising plans of a layer and keep the best one in a plan file
+    Tune(tune::Args),
 }
 
 /// Reads the arguments, runs the verb, and gives the exit status.
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Tune(args) => tune::run(args),
     };
     report(done)
 }

@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     let given = args.source.given()?;
     let elem = match &given {
-        Given::Layers(_) => args.source.problem()?.1.elem,
+        Given::Layers(layers) => source::one(layers.clone())?.1.elem,
         Given::Ir(_, func) => func.elem,
     };
     let shape = match elem {

@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
 }
 
 /// Checks cases on every thread; the number that passed, and what failed.
-fn check_all(args: &Args, cases: u64, case: impl Fn(u64) -> Case + Sync) -> (u64, Vec<Box<Failure>>) {
+fn check_all(args: &Args, cases: u64, case: impl Fn(u64) -> Case + Sync) -> (u64, Vec<Failure>) {
     let bar = ProgressBar::new(cases);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} cases, {eta} left").expect("the template is constant"));
     let failures: Vec<_> = (0..cases)
@@ -150,7 +150,7 @@ struct Group {
 }
 
 /// Prints one failure of each kind, and the totals.
-fn report(args: &Args, (passed, failures): (u64, Vec<Box<Failure>>)) -> Result<Outcome> {
+fn report(args: &Args, (passed, failures): (u64, Vec<Failure>)) -> Result<Outcome> {
     let failed = failures.len();
     let mut groups: Vec<Group> = Vec::new();
     for first in failures {

@@ -91,7 +91,7 @@ fn order(plan: &Plan, input: &[usize]) -> Vec<usize> {
 
 /// An extent that takes an odd number of 64-byte cache lines: pixels of one tile then lie in different sets of the first-level cache.
 fn odd_lines(elements: i64, bytes: i64) -> i64 {
-    ((elements * bytes + 63) / 64 | 1) * 64 / bytes
+    (((elements * bytes + 63) / 64) | 1) * 64 / bytes
 }
 
 /// Conditions that no side of the panel takes care of.

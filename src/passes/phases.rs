@@ -96,11 +96,16 @@ impl AxisPhases {
             Error::new(Kind::Ir, format!("the output extent on axis {axis} is not the stride {s} times the input extent plus a constant"))
         })?;
         let ceil = |a: i64| (a + s - 1).div_euclid(s);
+        // The first tap that hits each phase: `d*k = r - c + p` modulo the stride.
+        let mut first = vec![None; usize::try_from(s).unwrap_or(0)];
+        for k in (0..kernel.min(s / g)).rev() {
+            first[(d * k + origin - c.pad).rem_euclid(s) as usize] = Some(k);
+        }
         let mut t = [const { Vec::new() }; 5];
         for r in 0..s {
             let at = r - origin + c.pad;
-            let first = (0..kernel.min(s / g)).find(|k| (at - d * k).rem_euclid(s) == 0);
-            let (k0, i0) = first.map_or((0, 0), |k| (k, (at - d * k).div_euclid(s)));
+            let first = first[r as usize];
+            let (k0, i0) = first.map_or((0, 0), |k: i64| (k, (at - d * k).div_euclid(s)));
             let taps = first.map_or(0, |k| (kernel - k + s / g - 1) / (s / g));
             let row = [k0, i0, taps, ceil(origin - r), ceil(rest + origin - r)];
             t.iter_mut().zip(row).for_each(|(t, v)| t.push(v));

@@ -105,8 +105,8 @@ impl Env<'_> {
 /// The expression with a loop variable fixed to a constant, table entries included.
 pub fn fix(e: &Affine, var: &str, value: i64, tables: &[Table]) -> Affine {
     e.map_atoms(&mut |a| match a {
-        Atom::Var(v) if v == &var => Some(value.into()),
-        Atom::Table(t, v) if v == &var => {
+        Atom::Var(v) if *v == *var => Some(value.into()),
+        Atom::Table(t, v) if *v == *var => {
             let t = tables.iter().find(|x| x.name == *t)?;
             t.values.get(usize::try_from(value).ok()?).map(|v| Affine::from(*v))
         }

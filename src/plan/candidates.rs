@@ -202,7 +202,7 @@ impl Space<'_> {
     /// The largest extent and a few smaller ones that divide the channels better.
     fn divisors(&self, most: usize) -> Vec<usize> {
         let most = most.max(1);
-        let smaller = (1..most).rev().take(5).filter(|m| self.per_group() % m == 0 || *m >= most / 2);
+        let smaller = (1..most).rev().take(5).filter(|m| self.per_group().is_multiple_of(*m) || *m >= most / 2);
         std::iter::once(most).chain(smaller).collect()
     }
 

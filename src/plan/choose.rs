@@ -80,7 +80,7 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     if plan.lanes > 1 && !["qx", "oc", "rx", "kx"].contains(&plan.vector.as_str()) {
         return illegal(format!("{} cannot lie along the lanes; legal: qx, oc, rx, kx", plan.vector));
     }
-    if plan.lanes > 1 && plan.extent(plan.vector.as_str()) % plan.lanes != 0 {
+    if plan.lanes > 1 && !plan.extent(plan.vector.as_str()).is_multiple_of(plan.lanes) {
         let (extent, lanes) = (plan.extent(plan.vector.as_str()), plan.lanes);
         return illegal(format!("a tile of {extent} along {} is not a multiple of {lanes} lanes", plan.vector));
     }

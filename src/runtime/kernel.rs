@@ -24,7 +24,7 @@ const MAX_SYMBOLS: usize = 4;
 /// Scratch buffers start at multiples of this.
 const LINE: usize = 64;
 /// A layer with fewer multiplications than this is not worth a second thread.
-const SMALL: u128 = 200_000;
+const SMALL: f64 = 200_000.0;
 
 /// What making a kernel cost.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -220,7 +220,7 @@ impl<T: Element> Kernel<T> {
         if overlap(&from, &to) {
             return Err(Error::new(Kind::Tensor, "x and y overlap in memory; the output needs memory of its own"));
         }
-        if x.at as usize % bytes != 0 || y.at as usize % bytes != 0 {
+        if !(x.at as usize).is_multiple_of(bytes) || !(y.at as usize).is_multiple_of(bytes) {
             return Err(Error::new(Kind::Tensor, format!("x or y is not aligned to its {bytes}-byte elements")));
         }
         if y.len == 0 {
@@ -232,8 +232,7 @@ impl<T: Element> Kernel<T> {
             *slot = v as i64;
         }
         let symbols = Symbols { names: &inner.func.symbols, values: &values };
-        let small = p.useful_macs(sizes.batch, &sizes.spatial[..p.rank()]) < SMALL;
-        let parts = if small { 1 } else { inner.options.threads.max(1) };
+        let parts = if work(p, sizes) < SMALL { 1 } else { inner.options.threads.max(1) };
         let call = Call { inner, symbols, parts, x: x.at.cast::<u8>().cast_mut(), y: y.at.cast::<u8>() };
         match workspace {
             Some(w) => call.run(w),
@@ -245,6 +244,12 @@ impl<T: Element> Kernel<T> {
             }
         }
     }
+}
+
+/// About how many multiplications a run takes: every tap of every pixel.
+fn work(p: &Deconv, sizes: Sizes) -> f64 {
+    let taps = p.kernel.iter().zip(sizes.spatial).map(|(k, i)| (k * i) as f64).product::<f64>();
+    sizes.batch as f64 * p.c_in as f64 * (p.c_out / p.groups) as f64 * taps
 }
 
 /// The values of symbols.
@@ -396,7 +401,8 @@ fn extents(p: &Deconv, sizes: Sizes) -> Result<(Dims, Dims)> {
             let message = format!("input extent {axis} is {i}; legal: 1 to {}", crate::problem::MAX_EXTENT);
             return Err(Error::new(Kind::Tensor, message));
         }
-        let o = p.output_extent(a).eval(&mut |_| i as i64);
+        let (s, d, k) = (p.stride[a] as i64, p.dilation[a] as i64, p.kernel[a] as i64);
+        let o = s * (i as i64 - 1) + d * (k - 1) + 1 + p.output_padding[a] as i64 - p.pad_begin[a] - p.pad_end[a];
         if o < 1 {
             let message = format!("with input extent {axis} = {i} the output extent is {o}; it must be at least 1");
             return Err(Error::new(Kind::Tensor, message));
