@@ -3,7 +3,7 @@
 //! *Needs* a layer, its input and weight and, if it has one, its bias, in the layer's element type and layout; *leaves* the output in a new
 //! `.npy` file. Open extents are those of the input. A function in the IR is run by the interpreter.
 
-use super::source::{Given, Source};
+use super::source::{Given, Source, one};
 use super::{Outcome, print};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement, WritableElement};
@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     }
     let given = args.source.given()?;
     let elem = match &given {
-        Given::Layers(layers) => source::one(layers.clone())?.1.elem,
+        Given::Layers(layers) => one(layers.clone())?.1.elem,
         Given::Ir(_, func) => func.elem,
     };
     let shape = match elem {
@@ -59,8 +59,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
 fn typed<T: Element + ReadableElement + WritableElement>(args: &Args, given: Given) -> Result<Vec<usize>> {
     let files = Files::<T> { input: read(&args.input)?, weight: read(&args.weight)?, bias: args.bias.as_deref().map(read).transpose()? };
     let (shape, y) = match given {
-        Given::Layers(_) => {
-            let (_, problem) = args.source.problem()?;
+        Given::Layers(layers) => {
+            let (_, problem) = one(layers)?;
             files.layer(args, &problem)?
         }
         Given::Ir(_, func) => files.ir(args, &func)?,

@@ -81,14 +81,6 @@ impl Source {
         Ok(Given::Layers(pairs(self.picked(layers)?)))
     }
 
-    /// The one problem that was given, with its name.
-    ///
-    /// # Errors
-    /// As [`Source::given`]; several layers, or IR.
-    pub fn problem(&self) -> Result<(String, Deconv)> {
-        one(self.all()?)
-    }
-
     /// Every problem that was given, with its name.
     ///
     /// # Errors

@@ -82,7 +82,7 @@ fn check_all(args: &Args, cases: u64, case: impl Fn(u64) -> Case + Sync) -> (u64
             if args.trace {
                 bar.suspend(|| eprintln!("{case}"));
             }
-            let failure = check(&case).err();
+            let failure = check(&case).err().map(|f| *f);
             bar.inc(1);
             failure
         })
@@ -145,7 +145,7 @@ fn open_extents(problem: &Deconv) -> Vec<usize> {
 /// Failures of one kind.
 struct Group {
     kind: (What, String),
-    first: Box<Failure>,
+    first: Failure,
     count: usize,
 }
 
