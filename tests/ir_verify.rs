@@ -22,10 +22,10 @@ func naive f32 stage naive {
         }
         y[n, oc, ox] = tanh(acc)
       }
-    }
-    for r in 0..2 {
-      acc = w[0, T[r], r]
-      y[0, T[r], 0] = acc
+      for r in 0..2 {
+        acc = w[0, T[r], r]
+        y[0, T[r], 0] = acc
+      }
     }
   }
 }
@@ -48,10 +48,10 @@ func vector f32 stage vector {
     }
   }
   run {
-    for ic in 0..8, px.b in 0..40 step 4 {
-      P[ic, px.b : 4] = x[ic, px.b : 4 clip 0..32]
-    }
     par for n in 0..1 {
+      for ic in 0..8, px.b in 0..40 step 4 {
+        P[ic, px.b : 4] = x[ic, px.b : 4 clip 0..32]
+      }
       tile x-4x2x1 {
         unroll for oc in 0..4, r in 0..2 {
           acc[oc, r] = 0.0
@@ -146,7 +146,7 @@ fn loops_and_scopes() {
             ("for ic in", "par for ic in", "for ic: a par loop further in"),
             ("bias[oc]", "bias[kx]", "acc = …: kx is neither a loop variable in scope nor a declared symbol"),
             ("w[0, T[r], r]", "w[0, U[r], r]", "U is not a declared table"),
-            ("w[0, T[r], r]", "w[0, T[n], r]", "n is neither a loop variable in scope"),
+            ("w[0, T[r], r]", "w[0, T[q], r]", "q is neither a loop variable in scope"),
             ("for r in 0..2", "for r in 0..3", "T[r] with r from 0 to 2; the table has 2 entries"),
             ("% 2 ==", "% 0 ==", "modulus 0 in (ox - kx + 1) % 0 == 0; it must be at least 1"),
         ],
@@ -216,7 +216,7 @@ fn flow_of_registers() {
             ("acc = bias[oc]", "when 0 <= ox < 1 { acc = bias[oc] }", unset),
             ("acc = bias[oc]", "for j in 0..L { acc = bias[oc] }", unset),
             ("acc = bias[oc]", "for j in 1..1 { acc = bias[oc] }", unset),
-            ("      acc = w[0, T[r], r]\n", "", "run/for r/y[…] = …: acc is read before it is set on every path"),
+            ("      acc = w[0, T[r], r]\n", "", "run/for n/for oc/for r/y[…] = …: acc is read before it is set on every path"),
         ],
     );
     each(
@@ -316,6 +316,7 @@ fn what_no_text_can_say() {
     );
     let lanes = |dim, clip| Access { lanes: Some(Lanes { dim, count: 4, step: 1, clip }), ..Access::at("y", vec![0.into(), 0.into()]) };
     let mut f = parse(VECTOR).unwrap();
+    f.run.clear();
     f.run.push(Stmt::Store { to: lanes(7, None), parts: vec![Value::Const(0.0)], stream: false });
     f.run.push(Stmt::Store { to: lanes(1, Some(Clip { lo: vec![], hi: vec![] })), parts: vec![Value::Const(0.0)], stream: true });
     assert_eq!(

@@ -74,8 +74,9 @@ fn shared_runs_allocate_nothing() {
     let mut y = vec![0.0; case.output_len()];
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let seen = pool.install(|| {
-        (0..50).for_each(|_| k.run(&case.x, &mut y).unwrap());
-        calls(|| (0..50).for_each(|_| k.run(&case.x, &mut y).unwrap()))
+        let mut round = || calls(|| (0..50).for_each(|_| k.run(&case.x, &mut y).unwrap()));
+        (0..20).map(|_| round()).min()
     });
-    assert_eq!(seen, 0, "on a pool of two");
+    // A worker that steals for the first time registers itself, in whichever round that happens; an allocation of ours would be in all of them.
+    assert_eq!(seen, Some(0), "on a pool of two");
 }

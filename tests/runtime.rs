@@ -150,7 +150,10 @@ fn a_plan_that_does_not_fit_is_refused() {
     assert!(refused(&Options { plan: Some(short), ..Options::default() }).contains("block sizes"));
     let form = Options { form: Some(Form::Scatter), plan: Some(plan("gather panel along qx x1", 2)), ..Options::default() };
     assert!(refused(&form).contains("gather"));
-    assert!(force("gather panel oc=2 qx=6 along qx x4").contains('6'), "a tile that is no whole number of vectors");
+    let mut uneven = plan("gather panel oc=2 qx=8 along qx x4", 2);
+    uneven.tile[1].extent = 6;
+    let uneven = Options { plan: Some(uneven), ..Options::default() };
+    assert!(refused(&uneven).contains('6'), "a tile that is no whole number of vectors");
     assert!(force("gather panel oc=2 qx=4 along qx x4 block 0x6").contains('6'), "a block that is no whole number of tiles");
 }
 

@@ -59,7 +59,7 @@ const PROBLEMS: &[&str] = &[
     "2d n1 3x5x9 -> 2 k3 s2 p1 nhwc",
 ];
 
-/// The plan texts for a problem: `R` stands for the stride on x.
+/// The plans for every problem: `R` stands for the stride on x, `B` for the block.
 fn each(plans: &[&str]) {
     for text in PROBLEMS {
         let p: Deconv = text.parse().expect("legal");
@@ -69,7 +69,7 @@ fn each(plans: &[&str]) {
         small[rank - 1] = "8";
         for block in [whole, small.join("x")] {
             for plan in plans {
-                check(text, &format!("{} block {block}", plan.replace('R', &p.stride[rank - 1].to_string())));
+                check(text, &plan.replace('R', &p.stride[rank - 1].to_string()).replace('B', &block));
             }
         }
     }
@@ -78,9 +78,9 @@ fn each(plans: &[&str]) {
 #[test]
 fn gather_with_columns_along_the_lanes() {
     each(&[
-        "gather panel oc=3 qx=8 along qx x4",
-        "gather panel oc=2 rx=R qx=4 along qx x4",
-        "gather aligned panel oc=2 rx=R qx=4 along qx x4",
+        "gather panel oc=3 qx=8 along qx x4 block B",
+        "gather panel oc=2 rx=R qx=4 along qx x4 block B",
+        "gather aligned panel oc=2 rx=R qx=4 along qx x4 block B",
     ]);
 }
 
@@ -97,17 +97,21 @@ fn gather_with_phases_of_two_axes_in_the_tile() {
 
 #[test]
 fn gather_with_channels_along_the_lanes() {
-    each(&["gather panel qx=4 oc=4 along oc x4", "gather in-place oc=4 along oc x4", "gather in-place oc=8 along oc x4 parts 2"]);
+    each(&[
+        "gather panel qx=4 oc=4 along oc x4 block B",
+        "gather in-place oc=4 along oc x4 block B",
+        "gather in-place oc=8 along oc x4 block B parts 2",
+    ]);
 }
 
 #[test]
 fn without_lanes() {
-    each(&["gather panel along qx x1", "gather in-place along qx x1", "scatter in-place along kx x1"]);
+    each(&["gather panel along qx x1 block B", "gather in-place along qx x1 block B", "scatter in-place along kx x1 block B"]);
 }
 
 #[test]
 fn scatter_with_lanes() {
-    each(&["scatter in-place oc=2 kx=4 along kx x4", "scatter in-place oc=4 along oc x4"]);
+    each(&["scatter in-place oc=2 kx=4 along kx x4 block B", "scatter in-place oc=4 along oc x4 block B"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! product is rounded, then the sum. The interpreter runs the result, so that native code is compared with what the target really computes.
 //!
 //! ```text
-//! acc = fma(v, W[…], acc)        ⇒        acc = v * W[…] + acc           without FMA
+//! acc = fma(v, wp[…], acc)        ⇒        acc = v * wp[…] + acc           without FMA
 //! ```
 
 use crate::Result;

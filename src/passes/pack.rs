@@ -1,6 +1,6 @@
 //! Packing of weights, the part of pass `tile` that fills `prepare`.
 //!
-//! The packed buffer `W` has one dimension per loop that the weight's index depends on, in the order in which the tile reads:
+//! The packed buffer `wp` has one dimension per loop that the weight's index depends on, in the order in which the tile reads:
 //! loops around the tile, reduction loops, then the tile's own axes with the one along the lanes last. Entries whose channel or kernel position
 //! does not exist are 0.
 //!
@@ -8,7 +8,7 @@
 //! for oc.b in 0..11, ic in 0..256, tx in 0..2, oc.t in 0..6:
 //!   pack = 0
 //!   when 0 <= 6*oc.b + oc.t < 64 and …: pack = w[ic, 6*oc.b + oc.t, rx + 2*tx]
-//!   W[oc.b, ic, tx, oc.t] = pack
+//!   wp[oc.b, ic, tx, oc.t] = pack
 //! ```
 
 use super::block::extreme;
@@ -18,7 +18,7 @@ use crate::ir::{Access, Affine, Buffer, BufferKind, Cond, Func, Loop, Name, Reg,
 use crate::{Error, Kind, Result};
 
 /// The packed weights.
-pub const PACKED: &str = "packed";
+pub const PACKED: &str = "wp";
 /// The register through which they are copied.
 const COPY: &str = "pack";
 

@@ -2,14 +2,14 @@
 //!
 //! *Needs* a blocked nest. *Leaves* each loop that the plan tiles cut into a counted loop over tiles (`.b`) and an `unroll` loop within
 //! the tile (`.t`), which moves inside to every single statement; registers become arrays over the tile; the operand that will lie along
-//! the lanes is loaded once into `v`; stores that a tile might write outside the output are guarded; `prepare` fills the packed weights `W`.
+//! the lanes is loaded once into `v`; stores that a tile might write outside the output are guarded; `prepare` fills the packed weights `wp`.
 //!
 //! ```text
 //! for oc in 0..64:                               for oc.b in 0..11:
 //!   acc = 0                                        tile oc6:
 //!   for tx, ic:                              ⇒       unroll oc.t in 0..6: acc[oc.t] = 0
 //!     acc = fma(P[ic, …], w[ic, oc, …], acc)         for ic: unroll tx: v = P[ic, …]
-//!   y[oc, …] = acc                                     unroll oc.t: acc[oc.t] = fma(v, W[oc.b, ic, tx, oc.t], acc[oc.t])
+//!   y[oc, …] = acc                                     unroll oc.t: acc[oc.t] = fma(v, wp[oc.b, ic, tx, oc.t], acc[oc.t])
 //!                                                    unroll oc.t: when oc.t + 6*oc.b < 64: y[oc.t + 6*oc.b, …] = acc[oc.t]
 //! ```
 //!

@@ -185,6 +185,10 @@ fn check(plan: &Plan) -> Result<()> {
             legal.join(", ")
         )));
     }
+    if plan.tile.is_empty() && plan.lanes == 1 {
+        // Without a tile there are no lanes for a loop to lie along.
+        return Ok(());
+    }
     let Some(along) = plan.tile.iter().find(|t| t.var == plan.vector) else {
         let vars: Vec<&str> = plan.tile.iter().map(|t| t.var.as_str()).collect();
         let vars = if vars.is_empty() { "none, as the tile is empty".into() } else { vars.join(", ") };

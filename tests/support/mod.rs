@@ -8,7 +8,7 @@
 use polyphase::codegen::target::Isa;
 use polyphase::interp::{self, Tensors};
 use polyphase::ir::Func;
-use polyphase::plan::{Form, Plan, TileAxis};
+use polyphase::plan::Plan;
 use polyphase::{Activation, Deconv, Element, Extent, Kernel, Merge, Options, Result, reference};
 use std::fmt::Display;
 
@@ -174,45 +174,12 @@ pub fn like_reference<T: Num>(what: &str, case: &Case<T>, exact: bool, got: &[T]
     }
 }
 
-/// A plan from the line that it prints as, for a problem of that many axes.
+/// A plan from the line that it prints as, for a problem of that many axes; without blocks, each axis is one block.
 pub fn plan(text: &str, rank: usize) -> Plan {
-    let mut p = Plan {
-        form: Form::Gather,
-        aligned: false,
-        panel: false,
-        block: vec![0; rank],
-        channel_parts: 1,
-        tile: Vec::new(),
-        vector: "qx".into(),
-        lanes: 1,
-        fma: true,
-        stream: false,
-    };
-    let mut words = text.split_whitespace();
-    while let Some(w) = words.next() {
-        let mut value = || words.next().unwrap_or_else(|| panic!("{w} in the plan '{text}' needs a value"));
-        match w {
-            "gather" => p.form = Form::Gather,
-            "scatter" => p.form = Form::Scatter,
-            "aligned" => p.aligned = true,
-            "panel" => p.panel = true,
-            "in-place" => p.panel = false,
-            "along" => {
-                p.vector = value().into();
-                p.lanes = value().trim_start_matches('x').parse().unwrap();
-            }
-            "block" => p.block = value().split('x').map(|b| b.parse().unwrap()).collect(),
-            "parts" => p.channel_parts = value().parse().unwrap(),
-            "no-fma" => p.fma = false,
-            "stream" => p.stream = true,
-            tile => {
-                let (var, extent) = tile.split_once('=').unwrap_or_else(|| panic!("'{tile}' in the plan '{text}' is unknown"));
-                p.tile.push(TileAxis { var: var.into(), extent: extent.parse().unwrap() });
-            }
-        }
-    }
-    assert_eq!(p.to_string(), text, "a plan is written as it prints");
-    p
+    let text = if text.contains("block") { text.to_string() } else { format!("{text} block {}", vec!["0"; rank].join("x")) };
+    let plan: Plan = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+    assert_eq!(plan.to_string(), text, "a plan is written as it prints");
+    plan
 }
 
 /// The levels of this machine.

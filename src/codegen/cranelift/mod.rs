@@ -11,7 +11,7 @@
 //! with the innermost running fastest, that this call carries out (without `par` loops there is one).
 //!
 //! Loops are counted, rotated (tested at the end); `unroll` loops are written out. What an address owes to outer loops is computed before the
-//! inner loop starts ([`address`]). Vectors wider than 128 bits are several values ([`value`]).
+//! inner loop starts (`address.rs`). Vectors wider than 128 bits are several values (`value.rs`).
 
 mod address;
 mod memory;
