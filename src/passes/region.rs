@@ -2,7 +2,8 @@
 //!
 //! *Needs* a vectorised nest. *Leaves* the same statements in the same order; what changes is how much of the nest one call of a tile covers:
 //! - a sequential loop (or condition) that holds nothing but one tile moves inside it, so that a call covers a whole row block rather than one register tile;
-//! - a nest without a tile, such as the copy that fills a panel, becomes a tile of its own, and runs at the full width of the machine.
+//! - a nest without a tile whose registers nothing else uses, such as the copy that fills a panel, becomes a tile of its own, and runs at the full
+//!   width of the machine.
 //!
 //! ```text
 //! for ry in 0..2, qy in 0..8, qx.b in 0..64 step 32:        tile qx-6x2x32:
@@ -12,33 +13,40 @@
 //! Parallel loops stay outside: they are what threads share out.
 
 use crate::Result;
-use crate::ir::{Func, Loop, LoopKind, Name, Stmt};
+use crate::ir::{Func, Loop, LoopKind, Name, Stmt, Value};
 use crate::plan::Plan;
+use std::collections::HashMap;
 
 /// Grows every tile outwards.
 pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let mut out = func.clone();
     if plan.lanes > 1 {
-        out.run = list(&func.run);
+        let all = mentions(&func.run);
+        out.run = list(&func.run, &all);
     }
     Ok(out)
 }
 
-fn list(list: &[Stmt]) -> Vec<Stmt> {
-    list.iter().map(stmt).collect()
+type Mentions = HashMap<Name, usize>;
+
+fn list(stmts: &[Stmt], all: &Mentions) -> Vec<Stmt> {
+    stmts.iter().map(|s| stmt(s, all)).collect()
 }
 
-fn stmt(s: &Stmt) -> Stmt {
+fn stmt(s: &Stmt, all: &Mentions) -> Stmt {
     match s {
-        Stmt::For(l) if l.kind == LoopKind::Par => Stmt::For(Loop { body: list(&l.body), ..l.clone() }),
-        Stmt::For(l) if !holds_tile(s) => Stmt::Tile { name: copy_name(&l.var), body: vec![s.clone()] },
-        Stmt::For(l) => match &list(&l.body)[..] {
+        Stmt::For(l) if l.kind == LoopKind::Par => Stmt::For(Loop { body: list(&l.body, all), ..l.clone() }),
+        Stmt::For(l) if !holds_tile(s) => match private(s, all) {
+            true => Stmt::Tile { name: format!("copy-{}", l.var).into(), body: vec![s.clone()] },
+            false => s.clone(),
+        },
+        Stmt::For(l) => match &list(&l.body, all)[..] {
             [Stmt::Tile { name, body }] => {
                 Stmt::Tile { name: name.clone(), body: vec![Stmt::For(Loop { body: body.clone(), ..l.clone() })] }
             }
             body => Stmt::For(Loop { body: body.to_vec(), ..l.clone() }),
         },
-        Stmt::When { conds, body } => match &list(body)[..] {
+        Stmt::When { conds, body } => match &list(body, all)[..] {
             [Stmt::Tile { name, body }] => {
                 Stmt::Tile { name: name.clone(), body: vec![Stmt::When { conds: conds.clone(), body: body.clone() }] }
             }
@@ -48,12 +56,39 @@ fn stmt(s: &Stmt) -> Stmt {
     }
 }
 
-fn copy_name(var: &Name) -> Name {
-    format!("copy-{var}").into()
-}
-
 fn holds_tile(s: &Stmt) -> bool {
     let mut found = false;
     s.visit(&mut |s| found |= matches!(s, Stmt::Tile { .. }));
     found
+}
+
+/// Whether every register of the statement is mentioned nowhere else.
+fn private(s: &Stmt, all: &Mentions) -> bool {
+    mentions(std::slice::from_ref(s)).iter().all(|(reg, count)| all.get(reg) == Some(count))
+}
+
+/// How often each register is mentioned.
+fn mentions(stmts: &[Stmt]) -> Mentions {
+    let mut out = Mentions::new();
+    let mut mention = |reg: &Name| *out.entry(reg.clone()).or_default() += 1;
+    for s in stmts {
+        s.visit(&mut |s| {
+            let values = match s {
+                Stmt::Set { reg, value, .. } => {
+                    mention(reg);
+                    std::slice::from_ref(value)
+                }
+                Stmt::Store { parts, .. } => &parts[..],
+                _ => &[],
+            };
+            for v in values {
+                v.visit(&mut |v| {
+                    if let Value::Reg(reg, _) = v {
+                        mention(reg);
+                    }
+                });
+            }
+        });
+    }
+    out
 }

@@ -75,7 +75,9 @@ impl Space<'_> {
             Activation::Tanh | Activation::Sigmoid => 4 + self.problem.stride[self.x()].min(4),
             _ => 0,
         };
-        self.machine.registers.saturating_sub(operands + 2 + polynomial)
+        // With one channel there may be no loop left: operands of several taps are then in flight at once.
+        let straight = if self.problem.c_in == self.problem.groups { operands + 1 } else { 0 };
+        self.machine.registers.saturating_sub(operands + 2 + polynomial + straight)
     }
 
     /// Columns along the lanes. The tile may hold the phases of the innermost axes; aligned, they all share the vectors that they read.
@@ -85,7 +87,9 @@ impl Space<'_> {
         let rows: &[usize] = if rank > 1 { &[1, 2, 4] } else { &[1] };
         for held in 0..=rank {
             let phases: usize = p.stride[rank - held..].iter().product();
-            if phases > 16 || held > 0 && phases == p.stride[rank - held + 1..].iter().product::<usize>() {
+            // Phases without a tap would hold registers for nothing.
+            let idle = (rank - held..rank).any(|a| idle_phases(p, a));
+            if phases > 16 || idle || held > 0 && phases == p.stride[rank - held + 1..].iter().product::<usize>() {
                 continue;
             }
             for aligned in [false, true] {
@@ -277,4 +281,10 @@ impl Space<'_> {
         }
         plan
     }
+}
+
+/// Whether some phases of an axis have no tap: the stride exceeds the kernel, or shares a divisor with the dilation.
+pub fn idle_phases(p: &Deconv, axis: usize) -> bool {
+    let (s, d) = (p.stride[axis], p.dilation[axis]);
+    s > p.kernel[axis] || (2..=s.min(d)).any(|f| s.is_multiple_of(f) && d.is_multiple_of(f))
 }

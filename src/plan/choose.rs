@@ -1,12 +1,12 @@
 //! The choice: the cheapest candidate, and why.
 
-use super::candidates::Space;
+use super::candidates::{self, Space};
 use super::cost::{Cost, cost};
 use super::{Form, Machine, Plan};
 use crate::codegen::target::Isa;
-use crate::problem::{Deconv, Merge};
+use crate::problem::{Activation, Deconv, Merge};
 use crate::runtime::Options;
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, passes};
 
 /// A plan with its cost, the reasons for it, and what it beat.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +47,8 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
     let space = Space { problem, machine, options, finite };
     let candidates = all.len();
     let mut ranked = all.into_iter();
-    let best = ranked.next().ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
+    let best = ranked.find(|r| !unusual(problem) || fits(problem, &r.plan, isa));
+    let best = best.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
     let mut rejected: Vec<Rejected> = Vec::new();
     for r in ranked {
         let kind = |p: &Plan| (p.form, p.panel, p.vector.clone());
@@ -58,6 +59,21 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
     let plan = space.shared_out(best.plan.clone());
     let reasons = reasons(problem, &plan, options, finite, &machine);
     Ok(Choice { plan, cost: best.cost, machine, candidates, reasons, rejected })
+}
+
+/// Whether the candidates' own count of registers may be off: activations, several registers per output, taps that are written out whole.
+fn unusual(p: &Deconv) -> bool {
+    let idle = (0..p.rank()).any(|a| candidates::idle_phases(p, a));
+    p.activation != Activation::None || idle || p.merge != Merge::Sum || p.c_in / p.groups <= 4
+}
+
+/// Whether every tile of the lowered plan fits the level's registers. Lowering takes about a millisecond, so it is asked only where there is doubt.
+fn fits(problem: &Deconv, plan: &Plan, isa: Isa) -> bool {
+    if !isa.wide() {
+        return true;
+    }
+    let lowered = passes::lower_problem(problem, plan).ok().and_then(|mut s| s.pop());
+    lowered.is_some_and(|s| crate::codegen::tiles_fit(&s.func, isa))
 }
 
 /// Every candidate with its predicted cost, cheapest first.
