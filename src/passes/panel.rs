@@ -55,11 +55,12 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     };
 
     let access = find_load(&reduction, INPUT).ok_or_else(|| super::unexpected("panel", "a load of the input in the reduction"))?;
+    let around = Around { func, plan, loops: &nest.loops, taps: &taps, conds: &conds };
     let mut sides = Vec::new();
     for (a, axis) in super::nest::axes(func).iter().enumerate() {
-        sides.push(side(func, plan, &nest.loops, &taps, &conds, axis, &access.index[a + 2], a)?);
+        sides.push(around.side(axis, a, &access.index[a + 2])?);
     }
-    let channels = channel_extent(&nest.body[at])?;
+    let channels = channel_extent(&nest.body[at]);
     let x = func.buffer(INPUT);
     let order = order(plan, &x.order);
     let pitch = if order.last() == Some(&0) { odd_lines(channels, func.elem.bytes() as i64) } else { channels };
@@ -99,56 +100,60 @@ fn leftover(conds: &[Cond], sides: &[Side]) -> Vec<Cond> {
     conds.iter().filter(|c| !sides.iter().any(|s| s.guard == **c)).cloned().collect()
 }
 
-#[allow(clippy::too_many_arguments)]
-fn side(
-    func: &Func,
-    plan: &Plan,
-    loops: &[Loop],
-    taps: &[Loop],
-    conds: &[Cond],
-    axis: &'static str,
-    pixel: &Affine,
-    a: usize,
-) -> Result<Side> {
-    let q = on("q", axis);
-    // An axis with a single position has no loop left.
-    let l = loops.iter().find(|l| l.var == q).cloned().unwrap_or_else(|| Loop::new(q.clone(), 1, Vec::new()));
-    let block = part(&q, "b");
-    let at = [&q, &block].into_iter().find(|v| pixel.uses_var(v.as_str())).map_or(Affine::from(0), Affine::var);
-    let t = taps.iter().find(|t| t.var == on("t", axis));
-    // The panel holds every pixel that a position of the block may read through any phase and tap.
-    let last_tap = t.map_or(1, |t| extreme(&t.hi[0], func, phases(loops), true).as_const().unwrap_or(1)).max(1);
-    let reach = |largest| {
-        let range = |v: &str| if v.starts_with('t') { Some((0, last_tap)) } else { phases(loops)(v) };
-        (extreme(pixel, func, range, largest) - at.clone()).as_const()
-    };
-    let (Some(first), Some(last)) = (reach(false), reach(true)) else {
-        return Err(super::unexpected("panel", &format!("pixels on axis {axis} a constant distance from the position")));
-    };
-    let blocked = loops.iter().find(|b| b.var == block);
-    let base = match blocked {
-        Some(b) => Affine::var(&b.var),
-        None => extreme(&l.lo[0], func, phases(loops), false),
-    };
-    let positions = match blocked {
-        Some(b) => b.step,
-        None => (extreme(&l.hi[0], func, phases(loops), true) - base.clone()).as_const().ok_or_else(|| {
-            Error::new(
-                Kind::Options,
-                format!("axis {axis} has a run-time extent: a panel needs a block size there, {} is the whole axis", plan.block[a]),
-            )
-        })?,
-    };
-    let tile = plan.tile.iter().find(|t| t.var == q).map_or(1, |t| t.extent as i64);
-    let extent = (positions + tile - 1) / tile * tile + last - first;
-    let guard = conds.iter().find(|c| matches!(c, Cond::Range { e, .. } if e.uses_var(q.as_str()))).cloned();
-    let x = func.buffer(INPUT);
-    let guard = guard.unwrap_or(Cond::Range { lo: 0.into(), e: pixel.clone(), hi: x.dims[a + 2].clone() });
-    Ok(Side { axis, origin: base + first, extent, guard })
+/// What surrounds the load of the input.
+struct Around<'a> {
+    func: &'a Func,
+    plan: &'a Plan,
+    loops: &'a [Loop],
+    taps: &'a [Loop],
+    conds: &'a [Cond],
+}
+
+impl Around<'_> {
+    /// The panel along one axis, whose input index is `pixel`.
+    fn side(&self, axis: &'static str, a: usize, pixel: &Affine) -> Result<Side> {
+        let Around { func, plan, loops, taps, conds } = *self;
+        let q = on("q", axis);
+        // An axis with a single position has no loop left.
+        let l = loops.iter().find(|l| l.var == q).cloned().unwrap_or_else(|| Loop::new(q.clone(), 1, Vec::new()));
+        let block = part(&q, "b");
+        let at = [&q, &block].into_iter().find(|v| pixel.uses_var(v.as_str())).map_or(Affine::from(0), Affine::var);
+        let t = taps.iter().find(|t| t.var == on("t", axis));
+        // The panel holds every pixel that a position of the block may read through any phase and tap.
+        let last_tap = t.map_or(1, |t| extreme(&t.hi[0], func, phases(loops), true).as_const().unwrap_or(1)).max(1);
+        let reach = |largest| {
+            let range = |v: &str| if v.starts_with('t') { Some((0, last_tap)) } else { phases(loops)(v) };
+            (extreme(pixel, func, range, largest) - at.clone()).as_const()
+        };
+        let (Some(first), Some(last)) = (reach(false), reach(true)) else {
+            return Err(super::unexpected("panel", &format!("pixels on axis {axis} a constant distance from the position")));
+        };
+        let blocked = loops.iter().find(|b| b.var == block);
+        let base = match blocked {
+            Some(b) => Affine::var(&b.var),
+            None => extreme(&l.lo[0], func, phases(loops), false),
+        };
+        let positions = match blocked {
+            Some(b) => b.step,
+            None => (extreme(&l.hi[0], func, phases(loops), true) - base.clone()).as_const().ok_or_else(|| {
+                Error::new(
+                    Kind::Options,
+                    format!("axis {axis} has a run-time extent: a panel needs a block size there, {} is the whole axis", plan.block[a]),
+                )
+            })?,
+        };
+        let tile = plan.tile.iter().find(|t| t.var == q).map_or(1, |t| t.extent as i64);
+        let extent = (positions + tile - 1) / tile * tile + last - first;
+        let on_axis = |e: &Affine| e.uses_var(q.as_str()) || e.uses_var(block.as_str());
+        let guard = conds.iter().find(|c| matches!(c, Cond::Range { e, .. } if on_axis(e))).cloned();
+        let x = func.buffer(INPUT);
+        let guard = guard.unwrap_or(Cond::Range { lo: 0.into(), e: pixel.clone(), hi: x.dims[a + 2].clone() });
+        Ok(Side { axis, origin: base + first, extent, guard })
+    }
 }
 
 /// The number of channels that one group reads.
-fn channel_extent(s: &Stmt) -> Result<i64> {
+fn channel_extent(s: &Stmt) -> i64 {
     let mut found = None;
     s.visit(&mut |s| {
         if let Stmt::For(l) = s
@@ -158,7 +163,7 @@ fn channel_extent(s: &Stmt) -> Result<i64> {
         }
     });
     // A loop over one channel has been simplified away.
-    Ok(found.map_or(1, |(_, hi)| hi))
+    found.map_or(1, |(_, hi)| hi)
 }
 
 fn find_load(body: &[Stmt], buffer: &str) -> Option<Access> {
@@ -190,9 +195,6 @@ fn fill(access: &Access, sides: &[Side], channels: i64, order: &[usize]) -> Vec<
     let mut from = access.clone();
     for (s, index) in sides.iter().zip(&mut from.index[2..]) {
         *index = s.origin.clone() + Affine::var(var(s));
-    }
-    if channels == 1 {
-        // `ic` is 0 everywhere already.
     }
     let panel_index: Vec<Affine> = std::iter::once(Affine::var("ic")).chain(sides.iter().map(|s| Affine::var(var(s)))).collect();
     let conds = sides.iter().zip(&from.index[2..]).map(|(s, e)| match &s.guard {
