@@ -34,6 +34,17 @@ impl Loop {
         self.kind = kind;
         self
     }
+    /// Whether a table is indexed by its variable anywhere in its body.
+    pub fn indexes_table(&self) -> bool {
+        let mut found = false;
+        for s in &self.body {
+            s.clone().map_affine(&mut |a| {
+                found |= a.terms.keys().any(|t| matches!(t, Atom::Table(_, v) if *v == self.var));
+                a.clone()
+            });
+        }
+        found
+    }
     /// The constant trip range `(lo, hi)`, if both bounds are single constants.
     pub fn const_range(&self) -> Option<(i64, i64)> {
         match (&self.lo[..], &self.hi[..]) {

@@ -157,7 +157,7 @@ impl Tiler<'_> {
         if !whole {
             self.loosen(&mut body, l);
         }
-        let tables = uses_tables(&body, &l.var);
+        let tables = Loop { body: body.clone(), ..l.clone() }.indexes_table();
         let at = if whole {
             Affine::var(&t)
         } else if tables {
@@ -380,17 +380,6 @@ fn count_tiles(l: &Loop, m: i64) -> Option<Loop> {
     };
     let hi = l.hi.iter().map(up).collect::<Option<Vec<_>>>()?;
     Some(Loop { lo, hi, ..l.clone() })
-}
-
-fn uses_tables(body: &[Stmt], var: &Name) -> bool {
-    let mut found = false;
-    for s in body {
-        s.clone().map_affine(&mut |a| {
-            found |= a.terms.keys().any(|t| matches!(t, Atom::Table(_, v) if v == var));
-            a.clone()
-        });
-    }
-    found
 }
 
 /// Moves the loop over input channels outside the tap loops where it is alone inside them.

@@ -125,9 +125,14 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
         true => "input: a panel with a zero halo, so that no tap is tested in the inner loop".into(),
         false if p.merge != Merge::Sum => "input: in place, because a zero halo would take part in a mean or max".into(),
         false if !finite => "input: in place, because a weight is infinite or NaN and a zero halo would turn it into NaN".into(),
-        false => "input: in place; every position tests its taps".into(),
+        false if plan.form == Form::Scatter => "input: in place; every pixel sends its patch to the outputs that exist".into(),
+        false if plan.vector == "qx" => {
+            "input: in place; every position reads one pixel, which exists, and a copy would cost more than it saves".into()
+        }
+        false => "input: in place; every position tests its taps, which costs less than a panel here".into(),
     });
     out.push(match plan.vector.as_str() {
+        _ if plan.lanes == 1 => "lanes: none; the channels of a tile would share one count of patches".into(),
         "qx" => format!("lanes: {} neighbouring columns; weights are broadcast, column phases are interleaved when stored", plan.lanes),
         "oc" => format!("lanes: {} output channels; input pixels are broadcast", plan.lanes),
         "rx" => format!("lanes: {} neighbouring phases, whose outputs are contiguous", plan.lanes),
@@ -135,7 +140,7 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
     });
     let accumulators = plan.tile.iter().map(|t| t.extent).product::<usize>().div_ceil(plan.lanes);
     out.push(format!("tile: {accumulators} accumulators of the {} vector registers", m.registers));
-    if plan.block.iter().any(|b| *b > 0) {
+    if plan.panel && plan.block.iter().any(|b| *b > 0) {
         out.push(format!("blocks: the panel of one block fits half of the {} KiB second-level cache", m.l2 >> 10));
     }
     out

@@ -278,7 +278,7 @@ impl<'a> Resolver<'a> {
 
     fn counted(&mut self, l: &Loop, lo: Vec<Lin>, hi: Vec<Lin>, out: &mut Vec<Node>) -> Result<()> {
         let id = self.tree.loops.len();
-        let from_zero = lo.len() == 1 && !in_table(&l.body, &l.var);
+        let from_zero = lo.len() == 1 && !l.indexes_table();
         let base = if from_zero { lo[0].clone() } else { Lin { inv: 0.into(), terms: Vec::new() } };
         let (needed, groups) = (false, BTreeSet::new());
         self.need_vars(lo.iter().chain(&hi));
@@ -525,16 +525,4 @@ pub(super) fn intern(args: &mut Vec<TileArg>, arg: TileArg) -> usize {
         args.push(arg);
         args.len() - 1
     })
-}
-
-/// Whether a table is indexed by the variable anywhere in the statements.
-fn in_table(body: &[Stmt], var: &Name) -> bool {
-    let mut found = false;
-    for s in body {
-        s.clone().map_affine(&mut |a| {
-            found |= a.terms.keys().any(|t| matches!(t, Atom::Table(_, v) if v == var));
-            a.clone()
-        });
-    }
-    found
 }
