@@ -81,6 +81,22 @@ fn every_engine_runs_the_worked_example() {
 }
 
 #[test]
+fn a_function_in_the_ir_runs_in_either_engine() {
+    let f = Folder::new("ir");
+    example(&f);
+    let dump = polyphase(&["dump-ir", EXAMPLE, "--after", "vector"]);
+    std::fs::write(f.at("layer.ir"), out(&dump)).expect("the function is written");
+    let path = f.at("layer.ir").to_string_lossy().into_owned();
+    for engine in ["jit", "interp"] {
+        let o = run_in(&f, &path, &["--engine", engine]);
+        assert!(o.status.success(), "{engine}: {}", err(&o));
+        let y = read(&f.at("y.npy"));
+        assert_eq!(y.iter().take(4).copied().collect::<Vec<_>>(), [6.0, 12.0, 14.0, 12.0], "{engine}");
+        std::fs::remove_file(f.at("y.npy")).expect("the output is there");
+    }
+}
+
+#[test]
 fn open_extents_come_from_the_input_and_fortran_order_is_converted() {
     let f = Folder::new("open");
     let mut x = Array4::<f32>::zeros((1, 1, 2, 2).f());

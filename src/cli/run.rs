@@ -177,7 +177,10 @@ impl<T: Element> Files<T> {
             bias: self.bias.as_ref().map(Self::slice),
             output: &mut y,
         };
-        execute(func, &symbols, tensors)?;
+        match args.engine.as_str() {
+            "interp" => execute(func, &symbols, tensors)?,
+            _ => polyphase::explain::ir::compute(func, &symbols, args.source.options()?.isa.map_or_else(Isa::best, Ok)?, tensors)?,
+        }
         Ok((shape, y))
     }
 }

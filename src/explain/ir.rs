@@ -93,6 +93,22 @@ pub fn function(name: &str, func: &Func, given: &[(String, i64)], isa: Option<Is
     }
 }
 
+/// Runs a function natively on the caller's tensors, on one thread. The interpreter goes first: it refuses every access out of bounds, which
+/// native code would carry out.
+///
+/// # Errors
+/// [`Kind::Ir`](crate::Kind::Ir) if the function breaks a rule, [`Kind::Tensor`](crate::Kind::Tensor) if a tensor does not fit it.
+pub fn compute<T: Element>(func: &Func, symbols: &[i64], isa: Isa, tensors: Tensors<'_, T>) -> Result<()> {
+    func.verify()?;
+    let func = lower::run(func, &target_plan(isa)?)?;
+    let Tensors { input, weight, bias, output } = tensors;
+    execute_counted(&func, symbols, Tensors { input, weight, bias, output: &mut *output })?;
+    let native = cranelift::compile(&func, isa)?;
+    let given = [(BufferKind::Input, input), (BufferKind::Weight, weight), (BufferKind::Bias, bias.unwrap_or(&[]))];
+    IrRun { func: &func, symbols, isa }.native(&native, &given, output, 0.0)?;
+    Ok(())
+}
+
 /// A plan of which only `fma` matters.
 fn target_plan(isa: Isa) -> Result<Plan> {
     let any: Deconv = "1d n1 1x1 -> 1 k1".parse()?;
@@ -167,7 +183,7 @@ impl IrRun<'_> {
         let native = cranelift::compile(self.func, self.isa)?;
         let compile_ms = start.elapsed().as_secs_f64() * 1e3;
         let given = [(BufferKind::Input, input), (BufferKind::Weight, weight), (BufferKind::Bias, bias.as_deref().unwrap_or(&[]))];
-        let run_s = self.native(&native, &given, &mut y)?;
+        let run_s = self.native(&native, &given, &mut y, 50.0)?;
 
         let differs = |(a, b): (&T, &T)| !same_bits(&[*a], &[*b]);
         let first = expected.iter().zip(&y).position(differs);
@@ -198,8 +214,8 @@ impl IrRun<'_> {
         })
     }
 
-    /// Runs `prepare` and `run` natively on one thread; seconds of one `run`, median.
-    fn native<T: Element>(&self, native: &Native, given: &[(BufferKind, &[T])], y: &mut [T]) -> Result<f64> {
+    /// Runs `prepare` and `run` natively on one thread, again for `min_ms` milliseconds if that is above 0; seconds of one `run`, median.
+    fn native<T: Element>(&self, native: &Native, given: &[(BufferKind, &[T])], y: &mut [T], min_ms: f64) -> Result<f64> {
         // NaN everywhere: what is read before it is written shows.
         let mut own: Vec<Vec<T>> = Vec::new();
         let mut table: Vec<*mut u8> = Vec::new();
@@ -225,10 +241,13 @@ impl IrRun<'_> {
             }
             (native.run)(table.as_ptr(), self.symbols.as_ptr(), 0, tasks);
         }
-        // SAFETY: as above; a run writes its scratch anew and leaves inputs alone, so it may be repeated.
-        let timing = measure::time(|| unsafe { (native.run)(table.as_ptr(), self.symbols.as_ptr(), 0, tasks) }, 50.0);
+        let mut median = 0.0;
+        if min_ms > 0.0 {
+            // SAFETY: as above; a run writes its scratch anew and leaves inputs alone, so it may be repeated.
+            median = measure::time(|| unsafe { (native.run)(table.as_ptr(), self.symbols.as_ptr(), 0, tasks) }, min_ms).median;
+        }
         drop(own);
-        Ok(timing.median)
+        Ok(median)
     }
 
     /// How many tasks the outermost `par` loops make; 1 without any.
