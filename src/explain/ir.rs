@@ -97,7 +97,7 @@ pub fn function(name: &str, func: &Func, given: &[(String, i64)], isa: Option<Is
 /// native code would carry out.
 ///
 /// # Errors
-/// [`Kind::Ir`](crate::Kind::Ir) if the function breaks a rule, [`Kind::Tensor`](crate::Kind::Tensor) if a tensor does not fit it.
+/// [`Kind::Ir`] if the function breaks a rule, [`Kind::Tensor`] if a tensor does not fit it.
 pub fn compute<T: Element>(func: &Func, symbols: &[i64], isa: Isa, tensors: Tensors<'_, T>) -> Result<()> {
     func.verify()?;
     let func = lower::run(func, &target_plan(isa)?)?;
