@@ -112,6 +112,13 @@ fn declarations() {
         ],
     );
     each(VECTOR, &[("reg s: f32", "reg s: f32x0", "reg s: 0 lanes"), ("f32x4[4, 2]", "f32x4[4, 0]", "reg acc: an extent is 0")]);
+    each(
+        VECTOR,
+        &[
+            ("f32x4[4, 2]", "f32x4[4294967296, 4294967296]", "at most 131072 entries"),
+            ("f32x4[4, 2]", "f32x4[65537, 2]", "at most 131072 entries"),
+        ],
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@
 
 use super::Name;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::{Add, Mul, Neg, Sub};
 
 /// What an affine expression is a sum of.
@@ -77,7 +78,7 @@ impl Affine {
     }
     /// The coefficient of a loop variable (its uses inside tables and divisions not counted).
     pub fn coef_of_var(&self, var: &str) -> i64 {
-        self.coef(&Atom::Var(var.into()))
+        self.terms.iter().find_map(|(a, &c)| matches!(a, Atom::Var(v) if v.as_str() == var).then_some(c)).unwrap_or(0)
     }
     /// Whether a loop variable occurs anywhere, tables and divisions included.
     pub fn uses_var(&self, var: &str) -> bool {
@@ -113,21 +114,28 @@ impl Affine {
     }
     /// Adds `coef * atom` in place.
     pub fn add_term(&mut self, atom: Atom, coef: i64) {
-        let c = self.terms.entry(atom.clone()).or_insert(0);
-        *c += coef;
-        if *c == 0 {
-            self.terms.remove(&atom);
+        match self.terms.entry(atom) {
+            Entry::Vacant(e) if coef != 0 => {
+                e.insert(coef);
+            }
+            Entry::Vacant(_) => {}
+            Entry::Occupied(mut e) => {
+                *e.get_mut() += coef;
+                if *e.get() == 0 {
+                    e.remove();
+                }
+            }
         }
     }
     /// The expression with each atom replaced by what `f` says (`None` keeps it); divisions are rebuilt from their new insides.
     pub fn map_atoms(&self, f: &mut impl FnMut(&Atom) -> Option<Affine>) -> Affine {
         let mut out = Affine::from(self.offset);
         for (a, &c) in &self.terms {
-            let new = f(a).unwrap_or_else(|| match a {
-                Atom::Div(e, by) => e.map_atoms(f).floor_div(*by),
-                _ => Affine::atom(a.clone()),
-            });
-            out = out + new * c;
+            match (f(a), a) {
+                (Some(new), _) => out = out + new * c,
+                (None, Atom::Div(e, by)) => out = out + e.map_atoms(f).floor_div(*by) * c,
+                (None, _) => out.add_term(a.clone(), c),
+            }
         }
         out
     }

@@ -114,7 +114,7 @@ impl Value {
         }
     }
     /// Calls `f` on the value and everything inside it.
-    pub fn visit(&self, f: &mut impl FnMut(&Value)) {
+    pub fn visit<'a>(&'a self, f: &mut impl FnMut(&'a Value)) {
         f(self);
         self.operands().iter().for_each(|v| v.visit(f));
     }

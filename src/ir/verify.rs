@@ -8,7 +8,7 @@
 //! 2. Extents are affine in symbols only and not negative constants; those of weight, bias and packed buffers use no symbol.
 //! 3. `order` is a permutation of the dimensions. A buffer has the function's element type.
 //! 4. The caller's buffers come first, each at most once: input, weight, bias, output.
-//! 5. A register has at least one lane and no extent 0.
+//! 5. A register has at least one lane, no extent 0, and at most 131,072 entries.
 //!
 //! **Stages**
 //! 6. Floor division and `%` conditions: up to `form`. Scratch buffers: from `form` on.
@@ -91,29 +91,44 @@ impl Func {
     }
 }
 
+/// Entries of one register array; each of them would have to be set and read.
+const MOST_ENTRIES: usize = 1 << 17;
 /// Violations that are kept; a broken pass breaks everything it touches.
 const MOST_FOUND: usize = 100;
 
-/// What was found, and where we are.
+/// What was found so far.
+///
+/// Places are built from the inside out, and only when something was found, so that a sound function costs no text.
 #[derive(Default)]
 struct Report {
-    path: Vec<String>,
     found: Vec<Diagnostic>,
+    /// Where in `found` the current step of the path begins.
+    here: usize,
 }
 
 impl Report {
     /// Adds a violation here, once.
     fn add(&mut self, message: impl Into<String>) {
-        let d = Diagnostic { location: self.path.join("/"), message: message.into() };
-        if self.found.len() < MOST_FOUND && !self.found.contains(&d) {
+        self.insert(Diagnostic { location: String::new(), message: message.into() });
+    }
+    fn insert(&mut self, d: Diagnostic) {
+        if self.found.len() < MOST_FOUND && !self.found[self.here..].contains(&d) {
             self.found.push(d);
         }
     }
     /// Runs `f` one step further down the path.
-    fn within(&mut self, step: impl Into<String>, f: impl FnOnce(&mut Self)) {
-        self.path.push(step.into());
+    fn within(&mut self, step: impl FnOnce() -> String, f: impl FnOnce(&mut Self)) {
+        let outer = std::mem::replace(&mut self.here, self.found.len());
         f(self);
-        self.path.pop();
+        let inner = self.found.split_off(self.here);
+        self.here = outer;
+        if !inner.is_empty() {
+            let step = step();
+            for Diagnostic { location, message } in inner {
+                let location = if location.is_empty() { step.clone() } else { format!("{step}/{location}") };
+                self.insert(Diagnostic { location, message });
+            }
+        }
     }
     /// Adds a violation if a construct appears outside of its stages.
     fn stage(&mut self, legal: bool, what: &str, when: &str, func: &Func) {

@@ -45,7 +45,7 @@ pub(super) fn entry(at: &At<'_>, name: &Name, idx: &[Affine], report: &mut Repor
         if symbolic || e.vars().iter().any(|v| !at.is_unroll(v)) {
             report.add(format!("{name} is indexed by {e}; registers are indexed by constants and unroll variables"));
         } else if let Some((lo, hi)) = at.range(e).filter(|_| !at.guarded) {
-            outside(&format!("{e} of {name}"), (lo, hi), &Affine::from(int(dim)), report);
+            outside(&|| format!("{e} of {name}"), (lo, hi), &Affine::from(int(dim)), report);
         }
     }
     Some(reg.lanes)
@@ -56,9 +56,9 @@ fn int(v: usize) -> i64 {
 }
 
 /// Reports a range that leaves `0..dim`; an open extent bounds nothing from above.
-fn outside(what: &str, (lo, hi): (i64, i64), dim: &Affine, report: &mut Report) {
+fn outside(what: &dyn Fn() -> String, (lo, hi): (i64, i64), dim: &Affine, report: &mut Report) {
     if lo < 0 || dim.as_const().is_some_and(|dim| hi >= dim) {
-        report.add(format!("index {what} runs from {lo} to {hi}; it must lie in 0..{dim}"));
+        report.add(format!("index {} runs from {lo} to {hi}; it must lie in 0..{dim}", what()));
     }
 }
 
@@ -152,7 +152,7 @@ fn bounds(at: &At<'_>, a: &Access, buffer: &Buffer, parts: usize, report: &mut R
             more = int(l.count - 1).saturating_mul(l.step).saturating_add(int(parts.max(1) - 1));
         }
         if let Some((lo, hi)) = at.range(e) {
-            outside(&format!("{e} of {}", a.buffer), (lo, hi.saturating_add(more)), dim, report);
+            outside(&|| format!("{e} of {}", a.buffer), (lo, hi.saturating_add(more)), dim, report);
         }
     }
 }

@@ -42,49 +42,50 @@ impl At<'_> {
 
 pub(super) fn check(func: &Func, report: &mut Report) {
     for (section, body, prepare) in [("prepare", &func.prepare, true), ("run", &func.run, false)] {
-        report.within(section, |report| {
-            let at = At { func, prepare, scopes: Vec::new(), in_tile: false, guarded: false, outermost: body.len() == 1 };
-            body.iter().for_each(|s| statement(&at, s, report));
-        });
+        let at = At { func, prepare, scopes: Vec::new(), in_tile: false, guarded: false, outermost: body.len() == 1 };
+        report.within(|| section.into(), |report| body.iter().for_each(|s| statement(&at, s, report)));
     }
 }
 
 fn statement(at: &At<'_>, s: &Stmt, report: &mut Report) {
-    report.within(step_name(s), |report| match s {
-        Stmt::For(l) => {
-            head(at, l, report);
-            let values = Values::of(l);
-            let mut inner = at.clone();
-            inner.scopes.push(Scope { var: &l.var, kind: l.kind, values: values.flatten() });
-            inner.guarded |= matches!(values, Some(None));
-            inner.outermost &= l.kind == LoopKind::Par && l.body.len() == 1;
-            l.body.iter().for_each(|s| statement(&inner, s, report));
-        }
-        Stmt::When { conds, body } => {
-            conds.iter().for_each(|c| cond(at, c, report));
-            let inner = At { guarded: true, outermost: false, ..at.clone() };
-            body.iter().for_each(|s| statement(&inner, s, report));
-        }
-        Stmt::Tile { body, .. } => {
-            report.stage(at.func.stage >= Stage::Tile, "a tile", "from tile on", at.func);
-            if at.in_tile {
-                report.add("a tile inside a tile; tiles are leaves");
+    report.within(
+        || step_name(s),
+        |report| match s {
+            Stmt::For(l) => {
+                head(at, l, report);
+                let values = Values::of(l);
+                let mut inner = at.clone();
+                inner.scopes.push(Scope { var: &l.var, kind: l.kind, values: values.flatten() });
+                inner.guarded |= matches!(values, Some(None));
+                inner.outermost &= l.kind == LoopKind::Par && l.body.len() == 1;
+                l.body.iter().for_each(|s| statement(&inner, s, report));
             }
-            let inner = At { in_tile: true, outermost: false, ..at.clone() };
-            body.iter().for_each(|s| statement(&inner, s, report));
-        }
-        Stmt::Set { reg, index, value: v } => {
-            let width = value(at, v, report);
-            let to = access::entry(at, reg, index, report);
-            if let (Some(width), Some(to)) = (width, to)
-                && width != 1
-                && width != to
-            {
-                report.add(format!("a value of {width} lanes is assigned to {reg}, which has {to}"));
+            Stmt::When { conds, body } => {
+                conds.iter().for_each(|c| cond(at, c, report));
+                let inner = At { guarded: true, outermost: false, ..at.clone() };
+                body.iter().for_each(|s| statement(&inner, s, report));
             }
-        }
-        Stmt::Store { to, parts, .. } => store(at, to, parts, report),
-    });
+            Stmt::Tile { body, .. } => {
+                report.stage(at.func.stage >= Stage::Tile, "a tile", "from tile on", at.func);
+                if at.in_tile {
+                    report.add("a tile inside a tile; tiles are leaves");
+                }
+                let inner = At { in_tile: true, outermost: false, ..at.clone() };
+                body.iter().for_each(|s| statement(&inner, s, report));
+            }
+            Stmt::Set { reg, index, value: v } => {
+                let width = value(at, v, report);
+                let to = access::entry(at, reg, index, report);
+                if let (Some(width), Some(to)) = (width, to)
+                    && width != 1
+                    && width != to
+                {
+                    report.add(format!("a value of {width} lanes is assigned to {reg}, which has {to}"));
+                }
+            }
+            Stmt::Store { to, parts, .. } => store(at, to, parts, report),
+        },
+    );
 }
 
 /// The bounds, step and variable of a loop.

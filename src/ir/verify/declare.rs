@@ -9,7 +9,7 @@ pub(super) fn check(func: &Func, report: &mut Report) {
     names(func, report);
     let mut last: Option<&Buffer> = None;
     for b in &func.buffers {
-        report.within(format!("buffer {}", b.name), |report| {
+        report.within(|| format!("buffer {}", b.name), |report| {
             buffer(func, b, report);
             if let Some(last) = last.filter(|last| !may_follow(last.kind, b.kind)) {
                 report.add(format!(
@@ -23,10 +23,10 @@ pub(super) fn check(func: &Func, report: &mut Report) {
         last = Some(b);
     }
     for r in &func.regs {
-        report.within(format!("reg {}", r.name), |report| reg(func, r, report));
+        report.within(|| format!("reg {}", r.name), |report| reg(func, r, report));
     }
     if !func.prepare.is_empty() {
-        report.within("prepare", |report| report.stage(func.stage >= Stage::Tile, "a prepare section", "from tile on", func));
+        report.within(|| "prepare".into(), |report| report.stage(func.stage >= Stage::Tile, "a prepare section", "from tile on", func));
     }
 }
 
@@ -48,14 +48,17 @@ fn names(func: &Func, report: &mut Report) {
         .chain(func.regs.iter().map(|r| ("reg", &r.name)));
     let mut seen = HashMap::new();
     for (what, name) in all {
-        report.within(format!("{what} {name}"), |report| {
-            if let Some(why) = bad_name(name) {
-                report.add(why);
-            }
-            if let Some(before) = seen.insert(name, what) {
-                report.add(format!("{name} is declared already, as a {before}; a name is declared once"));
-            }
-        });
+        report.within(
+            || format!("{what} {name}"),
+            |report| {
+                if let Some(why) = bad_name(name) {
+                    report.add(why);
+                }
+                if let Some(before) = seen.insert(name, what) {
+                    report.add(format!("{name} is declared already, as a {before}; a name is declared once"));
+                }
+            },
+        );
     }
 }
 
@@ -116,5 +119,8 @@ fn reg(func: &Func, r: &Reg, report: &mut Report) {
     }
     if r.dims.contains(&0) {
         report.add("an extent is 0; it must be at least 1");
+    }
+    if r.dims.iter().try_fold(1_usize, |n, &d| n.checked_mul(d)).is_none_or(|n| n > MOST_ENTRIES) {
+        report.add(format!("an array of {:?} registers; legal: at most {MOST_ENTRIES} entries", r.dims));
     }
 }

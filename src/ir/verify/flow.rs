@@ -2,70 +2,185 @@
 //! entry by entry; a `when` that unrolled variables do not decide, or a loop that may have no iteration, sets nothing
 //! for what follows it.
 //!
-//! Runs after the other checks, on functions in which names resolve and ranks match. A section starts with
-//! nothing set. Sections that write out to more than [`MOST_STEPS`] statements are followed no further.
+//! Runs after the other checks, on functions in which names resolve and ranks match. Names are resolved once (`Step`), since a
+//! statement of a tile runs hundreds of times here. A section starts with nothing set. Sections that write out to more than
+//! [`MOST_STEPS`] statements are followed no further.
 
 use super::*;
-use std::collections::{HashMap, HashSet};
 
 /// Statements that are followed in one section.
 const MOST_STEPS: usize = 1 << 17;
 
-struct Flow<'a> {
-    func: &'a Func,
-    unrolled: HashMap<&'a str, i64>,
-    /// Entries that are set: a register and its place in the array.
-    set: HashSet<(&'a str, usize)>,
-    steps: usize,
+/// A statement with its names resolved.
+struct Step<'a> {
+    stmt: &'a Stmt,
+    does: Does<'a>,
+}
+
+enum Does<'a> {
+    /// A body that runs.
+    All(Vec<Step<'a>>),
+    /// A body that may not run: what it sets does not count afterwards.
+    Perhaps(Vec<Step<'a>>),
+    /// An unroll loop; its variable has the slot.
+    Unroll {
+        slot: usize,
+        lo: Sum<'a>,
+        hi: Sum<'a>,
+        step: i64,
+        body: Vec<Step<'a>>,
+    },
+    When(Vec<Test<'a>>, Vec<Step<'a>>),
+    Assign {
+        reads: Vec<Entry<'a>>,
+        sets: Option<Entry<'a>>,
+    },
+}
+
+/// An index expression over the slots of unrolled variables; `None` if something else is in it.
+type Sum<'a> = Option<(i64, Vec<(Factor<'a>, i64)>)>;
+
+enum Factor<'a> {
+    Var(usize),
+    Table(&'a [i64], usize),
+}
+
+enum Test<'a> {
+    Range([Sum<'a>; 3]),
+    Multiple(Sum<'a>, i64),
+}
+
+/// One register of an array.
+struct Entry<'a> {
+    reg: usize,
+    name: &'a Name,
+    index: &'a [Affine],
+    places: Vec<(Sum<'a>, usize)>,
 }
 
 pub(super) fn check(func: &Func, report: &mut Report) {
     for (section, body) in [("prepare", &func.prepare), ("run", &func.run)] {
-        report.within(section, |report| {
-            let mut flow = Flow { func, unrolled: HashMap::new(), set: HashSet::new(), steps: 0 };
-            flow.all(body, report);
-        });
+        report.within(
+            || section.into(),
+            |report| {
+                let steps = Resolver { func, unrolled: Vec::new() }.list(body);
+                let set = func.regs.iter().map(|r| vec![false; r.dims.iter().product()]).collect();
+                let mut flow = Flow { unrolled: Vec::new(), set, steps: 0 };
+                flow.all(&steps, report);
+            },
+        );
     }
 }
 
-impl<'a> Flow<'a> {
-    fn statement(&mut self, s: &'a Stmt, report: &mut Report) {
+struct Resolver<'a> {
+    func: &'a Func,
+    /// Variables of the unroll loops around; a variable's place is its slot.
+    unrolled: Vec<&'a Name>,
+}
+
+impl<'a> Resolver<'a> {
+    fn list(&mut self, body: &'a [Stmt]) -> Vec<Step<'a>> {
+        body.iter().map(|stmt| Step { stmt, does: self.statement(stmt) }).collect()
+    }
+
+    fn statement(&mut self, s: &'a Stmt) -> Does<'a> {
+        match s {
+            Stmt::For(l) if l.kind == LoopKind::Unroll => {
+                let (lo, hi, slot) = (self.sum(&l.lo[0]), self.sum(&l.hi[0]), self.unrolled.len());
+                self.unrolled.push(&l.var);
+                let body = self.list(&l.body);
+                self.unrolled.pop();
+                Does::Unroll { slot, lo, hi, step: l.step, body }
+            }
+            Stmt::For(l) => match range::Values::of(l) {
+                Some(None) => Does::All(Vec::new()),
+                Some(Some(_)) => Does::All(self.list(&l.body)),
+                None => Does::Perhaps(self.list(&l.body)),
+            },
+            Stmt::When { conds, body } => {
+                let test = |c: &'a Cond| match c {
+                    Cond::Range { lo, e, hi } => Test::Range([self.sum(lo), self.sum(e), self.sum(hi)]),
+                    Cond::Multiple { e, m } => Test::Multiple(self.sum(e), *m),
+                };
+                Does::When(conds.iter().map(test).collect(), self.list(body))
+            }
+            Stmt::Tile { body, .. } => Does::All(self.list(body)),
+            Stmt::Set { reg, index, value } => Does::Assign { reads: self.reads([value]), sets: self.entry(reg, index) },
+            Stmt::Store { parts, .. } => Does::Assign { reads: self.reads(parts), sets: None },
+        }
+    }
+
+    fn reads(&self, values: impl IntoIterator<Item = &'a Value>) -> Vec<Entry<'a>> {
+        let mut out = Vec::new();
+        for v in values {
+            v.visit(&mut |v| {
+                if let Value::Reg(name, index) = v {
+                    out.extend(self.entry(name, index));
+                }
+            });
+        }
+        out
+    }
+
+    fn entry(&self, name: &'a Name, index: &'a [Affine]) -> Option<Entry<'a>> {
+        let reg = self.func.regs.iter().position(|r| r.name == *name)?;
+        let places = index.iter().zip(&self.func.regs[reg].dims).map(|(e, &dim)| (self.sum(e), dim)).collect();
+        Some(Entry { reg, name, index, places })
+    }
+
+    fn sum(&self, e: &'a Affine) -> Sum<'a> {
+        let slot = |v: &Name| self.unrolled.iter().position(|u| *u == v);
+        let factor = |atom: &Atom| match atom {
+            Atom::Var(v) => Some(Factor::Var(slot(v)?)),
+            Atom::Table(t, v) => Some(Factor::Table(&self.func.find_table(t.as_str())?.values, slot(v)?)),
+            Atom::Sym(_) | Atom::Div(..) => None,
+        };
+        let terms = e.terms.iter().map(|(atom, &coef)| Some((factor(atom)?, coef))).collect::<Option<_>>()?;
+        Some((e.offset, terms))
+    }
+}
+
+struct Flow {
+    /// The values of the unrolled variables, by slot.
+    unrolled: Vec<i64>,
+    /// Which entries are set, by register and place in its array.
+    set: Vec<Vec<bool>>,
+    steps: usize,
+}
+
+impl Flow {
+    fn all(&mut self, body: &[Step<'_>], report: &mut Report) {
+        body.iter().for_each(|s| self.step(s, report));
+    }
+
+    fn step(&mut self, s: &Step<'_>, report: &mut Report) {
         self.steps += 1;
         if self.steps > MOST_STEPS {
             return;
         }
-        report.within(step_name(s), |report| match s {
-            Stmt::For(l) if l.kind == LoopKind::Unroll => self.unroll(l, report),
-            Stmt::For(l) => match range::Values::of(l) {
-                Some(None) => {}
-                Some(Some(_)) => self.all(&l.body, report),
-                None => self.perhaps(&l.body, report),
-            },
-            Stmt::When { conds, body } => match self.decided(conds) {
-                Some(true) => self.all(body, report),
-                Some(false) => {}
-                None => self.perhaps(body, report),
-            },
-            Stmt::Tile { body, .. } => self.all(body, report),
-            Stmt::Set { reg, index, value } => {
-                self.reads(value, report);
-                if let Some(entry) = self.entry(reg, index, report) {
-                    self.set.insert(entry);
+        report.within(
+            || step_name(s.stmt),
+            |report| match &s.does {
+                Does::All(body) => self.all(body, report),
+                Does::Perhaps(body) => self.perhaps(body, report),
+                Does::Unroll { slot, lo, hi, step, body } => self.unroll(*slot, [lo, hi], *step, body, report),
+                Does::When(tests, body) => match self.decided(tests) {
+                    Some(true) => self.all(body, report),
+                    Some(false) => {}
+                    None => self.perhaps(body, report),
+                },
+                Does::Assign { reads, sets } => {
+                    reads.iter().for_each(|e| self.read(e, report));
+                    if let Some((entry, place)) = sets.as_ref().and_then(|e| Some((e, self.place(e, report)?))) {
+                        self.set[entry.reg][place] = true;
+                    }
                 }
-            }
-            Stmt::Store { parts, .. } => parts.iter().for_each(|v| self.reads(v, report)),
-        });
+            },
+        );
     }
 
-    fn all(&mut self, body: &'a [Stmt], report: &mut Report) {
-        body.iter().for_each(|s| self.statement(s, report));
-    }
-
-    /// A body that may not run: what it sets does not count afterwards.
-    fn perhaps(&mut self, body: &'a [Stmt], report: &mut Report) {
-        let mut assigns = false;
-        body.iter().for_each(|s| s.visit(&mut |s| assigns |= matches!(s, Stmt::Set { .. })));
-        if !assigns {
+    fn perhaps(&mut self, body: &[Step<'_>], report: &mut Report) {
+        if !body.iter().any(assigns) {
             return self.all(body, report);
         }
         let before = self.set.clone();
@@ -73,80 +188,97 @@ impl<'a> Flow<'a> {
         self.set = before;
     }
 
-    fn unroll(&mut self, l: &'a Loop, report: &mut Report) {
-        let (Some(mut v), Some(end)) = (self.constant(&l.lo[0]), self.constant(&l.hi[0])) else { return };
+    fn unroll(&mut self, slot: usize, bounds: [&Sum<'_>; 2], step: i64, body: &[Step<'_>], report: &mut Report) {
+        let [Some(mut v), Some(end)] = bounds.map(|b| self.value(b)) else { return };
+        self.unrolled.truncate(slot);
+        self.unrolled.push(v);
         while v < end && self.steps <= MOST_STEPS {
-            self.unrolled.insert(l.var.as_str(), v);
-            self.all(&l.body, report);
-            let Some(next) = v.checked_add(l.step) else { break };
+            self.unrolled[slot] = v;
+            self.all(body, report);
+            let Some(next) = v.checked_add(step) else { break };
             v = next;
             // A loop with an empty body takes steps too.
             self.steps += 1;
         }
-        self.unrolled.remove(l.var.as_str());
+        self.unrolled.truncate(slot);
     }
 
     /// Whether conditions hold, where unrolled variables decide that.
-    fn decided(&self, conds: &[Cond]) -> Option<bool> {
-        let each: Vec<_> = conds
-            .iter()
-            .map(|c| match c {
-                Cond::Range { lo, e, hi } => {
-                    let e = self.constant(e)?;
-                    Some(self.constant(lo)? <= e && e < self.constant(hi)?)
-                }
-                Cond::Multiple { e, m } => Some(self.constant(e)?.rem_euclid(*m) == 0),
-            })
-            .collect();
-        if each.contains(&Some(false)) { Some(false) } else { each.into_iter().all(|c| c == Some(true)).then_some(true) }
+    fn decided(&self, tests: &[Test<'_>]) -> Option<bool> {
+        let mut all = Some(true);
+        for t in tests {
+            let holds = match t {
+                Test::Range([lo, e, hi]) => (|| {
+                    let e = self.value(e)?;
+                    Some(self.value(lo)? <= e && e < self.value(hi)?)
+                })(),
+                Test::Multiple(e, m) => self.value(e).map(|e| e.rem_euclid(*m) == 0),
+            };
+            match holds {
+                Some(false) => return Some(false),
+                Some(true) => {}
+                None => all = None,
+            }
+        }
+        all
     }
 
-    /// The value of an expression in unrolled variables; `None` if a table has no such entry.
-    fn constant(&self, e: &Affine) -> Option<i64> {
-        e.terms.iter().try_fold(e.offset, |sum, (atom, &coef)| {
-            let v = match atom {
-                Atom::Var(v) => *self.unrolled.get(v.as_str())?,
-                Atom::Table(t, v) => {
-                    let at = usize::try_from(*self.unrolled.get(v.as_str())?).ok()?;
-                    *self.func.find_table(t.as_str())?.values.get(at)?
-                }
-                Atom::Sym(_) | Atom::Div(..) => return None,
+    /// The value of an expression in unrolled variables; `None` if it has others, overflows, or a table has no such entry.
+    fn value(&self, sum: &Sum<'_>) -> Option<i64> {
+        let (offset, terms) = sum.as_ref()?;
+        terms.iter().try_fold(*offset, |sum, (factor, coef)| {
+            let v = match factor {
+                Factor::Var(slot) => self.unrolled[*slot],
+                Factor::Table(values, slot) => *values.get(usize::try_from(self.unrolled[*slot]).ok()?)?,
             };
-            sum.checked_add(v.checked_mul(coef)?)
+            sum.checked_add(v.checked_mul(*coef)?)
         })
     }
 
     /// The place of an entry, reported if it is outside of its array.
-    fn entry(&self, name: &Name, index: &[Affine], report: &mut Report) -> Option<(&'a str, usize)> {
-        let reg = self.func.find_reg(name.as_str())?;
+    fn place(&self, entry: &Entry<'_>, report: &mut Report) -> Option<usize> {
         let mut place: usize = 0;
-        for (e, &dim) in index.iter().zip(&reg.dims) {
-            let i = self.constant(e)?;
-            match usize::try_from(i).ok().filter(|&i| i < dim) {
-                Some(i) => place = place.checked_mul(dim)?.checked_add(i)?,
+        for ((e, dim), text) in entry.places.iter().zip(entry.index) {
+            let i = self.value(e)?;
+            match usize::try_from(i).ok().filter(|i| i < dim) {
+                Some(i) => place = place * dim + i,
                 None => {
-                    report.add(format!("index {e} of {name} is {i}; it must lie in 0..{dim}"));
+                    report.add(format!("index {text} of {} is {i}; it must lie in 0..{dim}", entry.name));
                     return None;
                 }
             }
         }
-        Some((reg.name.as_str(), place))
+        Some(place)
     }
 
-    fn reads(&self, v: &Value, report: &mut Report) {
-        v.visit(&mut |v| {
-            let Value::Reg(name, index) = v else { return };
-            if self.entry(name, index, report).is_some_and(|e| !self.set.contains(&e)) {
-                report.add(format!("{v} is read before it is set on every path{}", self.iteration(index)));
+    fn read(&self, entry: &Entry<'_>, report: &mut Report) {
+        if self.place(entry, report).is_some_and(|place| !self.set[entry.reg][place]) {
+            let read = Value::Reg(entry.name.clone(), entry.index.to_vec());
+            report.add(format!("{read} is read before it is set on every path{}", self.iteration(entry)));
+        }
+    }
+
+    /// Which iteration of the unrolled loops an entry is of: ` (oc.t = 2)`.
+    fn iteration(&self, entry: &Entry<'_>) -> String {
+        let mut at = Vec::new();
+        for ((e, _), text) in entry.places.iter().zip(entry.index) {
+            let slots = e.iter().flat_map(|(_, terms)| terms).map(|(Factor::Var(slot) | Factor::Table(_, slot), _)| *slot);
+            let values: Vec<_> = text.terms.keys().zip(slots).collect();
+            for (atom, slot) in values {
+                if let Atom::Var(v) | Atom::Table(_, v) = atom {
+                    at.push(format!("{v} = {}", self.unrolled[slot]));
+                }
             }
-        });
-    }
-
-    /// Which iteration of the unrolled loops an index is of: ` (oc.t = 2)`.
-    fn iteration(&self, index: &[Affine]) -> String {
-        let mut vars: Vec<Name> = index.iter().flat_map(Affine::vars).collect();
-        vars.dedup();
-        let at: Vec<_> = vars.iter().filter_map(|v| Some(format!("{v} = {}", self.unrolled.get(v.as_str())?))).collect();
+        }
+        at.dedup();
         if at.is_empty() { String::new() } else { format!(" ({})", at.join(", ")) }
+    }
+}
+
+/// Whether something in it sets a register.
+fn assigns(s: &Step<'_>) -> bool {
+    match &s.does {
+        Does::All(body) | Does::Perhaps(body) | Does::Unroll { body, .. } | Does::When(_, body) => body.iter().any(assigns),
+        Does::Assign { sets, .. } => sets.is_some(),
     }
 }
