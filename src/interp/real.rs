@@ -16,12 +16,21 @@ pub trait Real: Copy + PartialOrd + std::fmt::Debug + Send + Sync + 'static + se
     const ELEM: Elem;
     /// Zero.
     const ZERO: Self;
+    /// The least finite value.
+    const LOWEST: Self;
+    /// The greatest finite value.
+    const HIGHEST: Self;
     /// A quiet NaN: what memory holds before it is written.
     const NAN: Self;
     /// The nearest value.
     fn from_f64(v: f64) -> Self;
     /// The same value.
     fn to_f64(self) -> f64;
+    /// Whether every value is neither infinite nor NaN.
+    fn all_finite(values: &[Self]) -> bool {
+        // Without a way out inside a block, a block is tested by vectors.
+        values.chunks(1024).all(|block| block.iter().fold(true, |all, v| all & (*v >= Self::LOWEST) & (*v <= Self::HIGHEST)))
+    }
     /// `self * b + c`, rounded once.
     fn fused(self, b: Self, c: Self) -> Self;
     /// An operation on two values, see [`BinOp`].
@@ -44,6 +53,8 @@ macro_rules! real {
         impl Real for $t {
             const ELEM: Elem = $elem;
             const ZERO: Self = 0.0;
+            const LOWEST: Self = $t::MIN;
+            const HIGHEST: Self = $t::MAX;
             const NAN: Self = $t::NAN;
             #[inline]
             fn from_f64(v: f64) -> Self {

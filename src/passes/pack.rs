@@ -5,7 +5,7 @@
 //! does not exist are 0.
 //!
 //! ```text
-//! for oc.b in 0..11, ic in 0..256, tx in 0..2, oc.t in 0..6:
+//! for oc.b in 0..11, ic in 0..256, tx in 0..2, oc.t in 0..6:      channels first, so that each cache line of weights is read once
 //!   pack = 0
 //!   when 0 <= 6*oc.b + oc.t < 64 and …: pack = w[ic, 6*oc.b + oc.t, rx + 2*tx]
 //!   wp[oc.b, ic, tx, oc.t] = pack
@@ -68,7 +68,12 @@ impl Packer {
             Stmt::When { conds, body: vec![Stmt::set(COPY, Value::Load(from.clone()))] },
             Stmt::store(PACKED, index, Value::reg(COPY)),
         ];
-        let loops: Vec<Loop> = dims.iter().zip(&extents).map(|((v, _), e)| Loop::new(v, e.clone(), Vec::new())).collect();
+        // Channels around kernel positions: a cache line of weights, which holds one channel's positions, is read once.
+        let counted = |(v, e): &(Name, Affine)| Loop::new(v, e.clone(), Vec::new());
+        let (tile, around): (Vec<_>, Vec<_>) = dims.iter().partition(|(v, _)| v.as_str().ends_with(".t"));
+        let (channels, positions): (Vec<_>, Vec<_>) =
+            around.into_iter().partition(|(v, _)| matches!(v.as_str().as_bytes()[0], b'g' | b'o' | b'i'));
+        let loops: Vec<Loop> = [channels, positions, tile].concat().into_iter().map(counted).collect();
         let elem = weight.elem;
         func.prepare = wrap(&loops, body);
         func.regs.push(Reg { name: COPY.into(), lanes: 1, dims: Vec::new() });

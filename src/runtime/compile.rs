@@ -47,7 +47,7 @@ impl Deconv {
         let weights = weights.as_slice("weights")?;
 
         let start = Instant::now();
-        let finite = weights.iter().all(|w| (*w).into().is_finite());
+        let finite = T::all_finite(weights);
         let isa = match options.isa {
             Some(isa) => Isa::forced(isa.name())?,
             None => Isa::best()?,

@@ -9,13 +9,13 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// Zeroed bytes, aligned to a cache line.
+/// Zeroed bytes, aligned to a page, so that where they lie in the caches does not change from one kernel to the next.
 pub struct Bytes {
     at: NonNull<u8>,
     len: usize,
 }
 
-const ALIGN: usize = 64;
+const ALIGN: usize = 4096;
 
 impl Bytes {
     /// So many zero bytes.
