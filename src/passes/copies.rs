@@ -1,16 +1,19 @@
 //! The part of pass `vector` that runs innermost copy loops over vectors.
 //!
 //! A copy loop is a counted innermost loop that carries nothing from one iteration to the next, stores contiguously along its variable, and loads
-//! contiguously or the same for every iteration. Its tail is a clip, never a second loop.
+//! contiguously or the same for every iteration. Its tail is a clip, never a second loop. Where a row is copied as it is by wide vectors, several
+//! of them go at a time, so that what guards the row is tested once for all, and clips at places that are constants cost nothing.
 //!
 //! ```text
-//! for px in 0..66:                                   for px in 0..66 step 4:
-//!   copy = 0                                           copy = x[n, ic, iy, px - 1 : 4 clip 0..64]
-//!   when 0 <= px - 1 < 64: copy = x[n, ic, iy, px - 1] P[ic, py, px : 4 clip ..66] = copy
-//!   P[ic, py, px] = copy                         ⇒
+//! for px in 0..66:                                         unroll px.v in 0..5: copy[px.v] = 0
+//!   copy = 0                                               when 0 <= py < 64:
+//!   when 0 <= py < 64 and 0 <= px - 1 < 64:          ⇒       unroll px.v in 0..5: copy[px.v] = x[n, ic, py, 16*px.v - 1 : 16 clip 0..64]
+//!     copy = x[n, ic, py, px - 1]                          unroll px.v in 0..5: P[ic, py, 16*px.v : 16 clip 0..66] = copy[px.v]
+//!   P[ic, py, px] = copy
 //! ```
 
 use super::vector::clip;
+use crate::ir::names::part;
 use crate::ir::{Access, Affine, Clip, Cond, Func, Lanes, Loop, LoopKind, Name, Stmt, Value};
 
 /// Rewrites every copy loop of `run`.
@@ -18,12 +21,21 @@ pub fn run(func: &mut Func, lanes: usize) {
     let mut copied = Vec::new();
     let body = std::mem::take(&mut func.run);
     func.run = body.into_iter().map(|s| walk(s, func, lanes, &mut copied)).collect();
-    for r in func.regs.iter_mut().filter(|r| copied.contains(&r.name)) {
+    for (name, entries) in copied {
+        let r = func.regs.iter_mut().find(|r| r.name == name).expect("the register was declared");
         r.lanes = lanes;
+        if entries > 0 {
+            r.dims = vec![entries.max(r.dims.first().copied().unwrap_or(0))];
+        }
     }
 }
 
-fn walk(s: Stmt, func: &Func, lanes: usize, copied: &mut Vec<Name>) -> Stmt {
+/// Vectors that are copied at a time: they wait in as many registers.
+const AT_A_TIME: i64 = 8;
+/// A row of at most so many vectors is written out.
+const WRITTEN_OUT: i64 = 32;
+
+fn walk(s: Stmt, func: &Func, lanes: usize, copied: &mut Vec<(Name, usize)>) -> Stmt {
     match s {
         Stmt::Tile { .. } | Stmt::Set { .. } | Stmt::Store { .. } => s,
         Stmt::For(l) => match (Copy { func, l: &l, lanes, assigned: Vec::new() }).rewrite() {
@@ -52,21 +64,57 @@ impl Copy<'_> {
         a.uses_var(self.l.var.as_str())
     }
 
-    fn rewrite(mut self) -> Option<(Stmt, Vec<Name>)> {
+    fn rewrite(mut self) -> Option<(Stmt, Vec<(Name, usize)>)> {
         let l = self.l;
         if l.step != 1 || l.kind != LoopKind::Seq || !stores(&l.body) {
             return None;
         }
-        let mut conds =
-            l.hi.iter().map(|hi| Cond::Range { lo: l.lo[0].clone(), e: Affine::var(&l.var), hi: hi.clone() }).collect::<Vec<_>>();
-        if let Some((lo, hi)) = l.const_range()
-            && (hi - lo) % self.lanes as i64 == 0
-        {
-            conds.clear();
+        let lanes = self.lanes as i64;
+        let each = self.at_a_time();
+        let covered = |(lo, hi): (i64, i64)| (hi - lo) % (lanes * each) == 0;
+        let tail = |hi: &Affine| Cond::Range { lo: l.lo[0].clone(), e: Affine::var(&l.var), hi: hi.clone() };
+        let conds: Vec<Cond> = if l.const_range().is_some_and(covered) { Vec::new() } else { l.hi.iter().map(tail).collect() };
+        let mut body = self.list(&l.body, &conds, &[])?;
+        if each == 1 {
+            let new = Loop { step: lanes, body, ..l.clone() };
+            return Some((new.into(), self.assigned.into_iter().map(|r| (r, 0)).collect()));
         }
-        let body = self.list(&l.body, &conds, &[])?;
-        let new = Loop { step: self.lanes as i64, body, ..l.clone() };
-        Some((new.into(), self.assigned))
+        let v = part(&l.var, "v");
+        let at = Affine::var(&l.var) + Affine::var(&v) * lanes;
+        body = body.iter().map(|s| self.spread(s, &v, each)).collect();
+        body.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst(l.var.as_str(), &at)));
+        let short = l.const_range().is_some_and(|(lo, hi)| hi - lo <= WRITTEN_OUT * lanes);
+        let new = Loop { step: lanes * each, body, kind: if short { LoopKind::Unroll } else { l.kind }, ..l.clone() };
+        Some((new.into(), self.assigned.into_iter().map(|r| (r, each as usize)).collect()))
+    }
+
+    /// How many vectors go at a time: as few rounds as possible, all of the same number.
+    fn at_a_time(&self) -> i64 {
+        let lanes = self.lanes as i64;
+        let wide = self.lanes * self.func.elem.bytes() > 16;
+        let Some((lo, hi)) = self.l.const_range().filter(|(lo, hi)| wide && hi > lo && plain(&self.l.body)) else { return 1 };
+        let vectors = (hi - lo + lanes - 1) / lanes;
+        let rounds = (vectors + AT_A_TIME - 1) / AT_A_TIME;
+        (vectors + rounds - 1) / rounds
+    }
+
+    /// A statement on one vector, for each of several.
+    fn spread(&self, s: &Stmt, v: &Name, each: i64) -> Stmt {
+        let value = |x: &Value| {
+            x.clone().map(&mut |x| match x {
+                Value::Reg(r, _) if self.assigned.contains(&r) => Value::Reg(r, vec![Affine::var(v)]),
+                x => x,
+            })
+        };
+        let one = match s {
+            Stmt::When { conds, body } => {
+                return Stmt::When { conds: conds.clone(), body: body.iter().map(|s| self.spread(s, v, each)).collect() };
+            }
+            Stmt::Set { reg, value: x, .. } => Stmt::Set { reg: reg.clone(), index: vec![Affine::var(v)], value: value(x) },
+            Stmt::Store { to, parts, stream } => Stmt::Store { to: to.clone(), parts: parts.iter().map(value).collect(), stream: *stream },
+            Stmt::For(_) | Stmt::Tile { .. } => unreachable!("a copy loop is innermost"),
+        };
+        Loop::new(v, each, vec![one]).kind(LoopKind::Unroll).into()
     }
 
     /// `tail` bounds the iterations that exist, `conds` are the guards inside the loop.
@@ -128,6 +176,17 @@ impl Copy<'_> {
         let clip: Option<Clip> = clip(&a.index[dim], &[tail, conds].concat(), &self.l.var, Affine::clone).ok()?;
         Some(Access { buffer: a.buffer.clone(), index: a.index.clone(), lanes: Some(Lanes { dim, count: self.lanes, step: 1, clip }) })
     }
+}
+
+/// Whether values are only moved, so that each needs one register.
+fn plain(body: &[Stmt]) -> bool {
+    let moved = |v: &Value| matches!(v, Value::Const(_) | Value::Load(_) | Value::Reg(..));
+    body.iter().all(|s| match s {
+        Stmt::When { body, .. } => plain(body),
+        Stmt::Set { value, .. } => moved(value),
+        Stmt::Store { parts, .. } => parts.iter().all(moved),
+        Stmt::For(_) | Stmt::Tile { .. } => false,
+    })
 }
 
 fn stores(body: &[Stmt]) -> bool {

@@ -4,14 +4,14 @@
 //! - tables that are constant or arithmetic are written as affine expressions, unused ones are dropped;
 //! - conditions that always hold are gone, and statements whose conditions never hold;
 //! - loops of one iteration are replaced by their body, loops of none are gone;
-//! - bounds that another bound makes redundant are gone.
+//! - bounds that another bound makes redundant are gone, of loops and of clips, and clips that all lanes are inside of.
 //!
 //! ```text
 //! for rx in 0..2, qx in lo[rx]..W + hi[rx]:         with lo = [1, 0], hi = [1, 0]: kept, neither is arithmetic with qx's use
 //!   for tx in 0..T[rx]: when 0 <= qx < W: …    ⇒    for tx in 0..2: when …                        T = [2, 2]
 //! ```
 
-use crate::ir::{Affine, Atom, Cond, Func, Loop, Stmt, Table};
+use crate::ir::{Access, Affine, Atom, Cond, Func, Loop, Stmt, Table, Value};
 
 /// Simplifies a function; the stage stays as it is.
 pub fn run(func: &Func) -> Func {
@@ -135,8 +135,39 @@ fn stmt(s: &Stmt, env: &mut Env) -> Vec<Stmt> {
             if body.is_empty() { Vec::new() } else { Stmt::when(left, body) }
         }
         Stmt::Tile { name, body } => vec![Stmt::Tile { name: name.clone(), body: stmts(body, env) }],
-        Stmt::Set { .. } | Stmt::Store { .. } => vec![s.clone()],
+        Stmt::Set { reg, index, value } => vec![Stmt::Set { reg: reg.clone(), index: index.clone(), value: loads(value, env) }],
+        Stmt::Store { to, parts, stream } => {
+            let reach = parts.len() as i64 - 1;
+            let parts = parts.iter().map(|v| loads(v, env)).collect();
+            vec![Stmt::Store { to: unclipped(to, reach, env), parts, stream: *stream }]
+        }
     }
+}
+
+fn loads(v: &Value, env: &Env) -> Value {
+    v.clone().map(&mut |v| match v {
+        Value::Load(a) => Value::Load(unclipped(&a, 0, env)),
+        v => v,
+    })
+}
+
+/// The access without bounds of its clip that another bound makes redundant, and without a clip that all lanes are inside of. The last part of
+/// a store goes `reach` elements further than the first.
+fn unclipped(a: &Access, reach: i64, env: &Env) -> Access {
+    let mut a = a.clone();
+    if let Some(l) = &mut a.lanes
+        && let Some(clip) = &mut l.clip
+    {
+        strip(&mut clip.lo, |kept, b| env.proves(&(kept.clone() - b.clone())));
+        strip(&mut clip.hi, |kept, b| env.proves(&(b.clone() - kept.clone())));
+        let (first, last) = (&a.index[l.dim], a.index[l.dim].clone() + l.step * (l.count as i64 - 1) + reach);
+        let inside = clip.lo.iter().all(|lo| env.proves(&(first.clone() - lo.clone())))
+            && clip.hi.iter().all(|hi| env.proves(&(hi.clone() - 1 - last.clone())));
+        if inside {
+            l.clip = None;
+        }
+    }
+    a
 }
 
 fn for_loop(l: &Loop, env: &mut Env) -> Vec<Stmt> {

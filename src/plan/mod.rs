@@ -11,7 +11,7 @@
 
 mod candidates;
 mod choose;
-mod cost;
+pub mod cost;
 mod machine;
 mod text;
 pub mod tune;

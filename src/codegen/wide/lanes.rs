@@ -113,6 +113,11 @@ impl Encoder<'_> {
     fn mask(&mut self, w: Width, p: &Packed) -> Done {
         let hi = p.window.map_or(Bound::Const(p.active as i64), |w| w.hi);
         let lo = p.window.map_or(Bound::Const(0), |w| w.lo);
+        if let (Bound::Const(lo), Bound::Const(hi), None) = (lo, hi, p.mask) {
+            let below = |b: i64| (1u64 << b.clamp(0, p.active as i64)) - 1;
+            self.asm.mov(eax, (below(hi) & !below(lo)) as u32)?;
+            return self.asm.kmovd(k1, eax);
+        }
         let from_start = matches!(lo, Bound::Const(c) if c <= 0);
         self.clamped(rax, hi, p.active)?;
         if !from_start {
