@@ -186,17 +186,16 @@ impl Bench {
     /// A kernel, with the median times of making it three times: the first time also pays for what the allocator
     /// gives back of the layer before, and for fresh pages.
     fn compile<T: Element>(&self, problem: &Deconv, tensors: &Tensors<T>) -> Result<(Kernel<T>, [Duration; 2])> {
-        let mut times = [[Duration::ZERO; 3]; 2];
-        let mut made = None;
-        for i in 0..3 {
-            drop(made.take());
-            let kernel = problem.compile(&tensors.w, tensors.bias.as_deref(), &self.options)?;
-            let report = kernel.report();
-            [times[0][i], times[1][i]] = [report.compile, report.pack];
-            made = Some(kernel);
-        }
-        times.iter_mut().for_each(|t| t.sort());
-        Ok((made.expect("three were made"), times.map(|t| t[1])))
+        let make = || problem.compile(&tensors.w, tensors.bias.as_deref(), &self.options);
+        let times = |kernel: &Kernel<T>| (kernel.report().compile, kernel.report().pack);
+        let (first, second) = (times(&make()?), times(&make()?));
+        let kernel = make()?;
+        let third = times(&kernel);
+        let median = |mut t: [Duration; 3]| {
+            t.sort();
+            t[1]
+        };
+        Ok((kernel, [median([first.0, second.0, third.0]), median([first.1, second.1, third.1])]))
     }
 
     /// Calls `f` where kernels find the threads that were asked for.

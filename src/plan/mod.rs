@@ -11,7 +11,7 @@
 
 mod candidates;
 mod choose;
-pub mod cost;
+mod cost;
 mod machine;
 mod text;
 pub mod tune;
