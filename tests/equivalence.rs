@@ -108,7 +108,7 @@ fn problems(open: bool) -> impl Strategy<Value = Deconv> {
 
 /// The kinds of plans, as tests count them.
 fn kind(p: &Plan) -> String {
-    format!("{} {} {}", p.form.name(), if p.panel { "panel" } else { "in-place" }, p.vector)
+    format!("{} {} {}{}", p.form.name(), if p.panel { "panel" } else { "in-place" }, if p.winograd.is_some() { "winograd " } else { "" }, p.vector)
 }
 
 /// The suite for one kernel: integers exactly, reals to the bit and within the bound.
@@ -117,7 +117,7 @@ fn holds<T: Num>(ints: &Case<T>, reals: &Case<T>, options: &Options) -> Kernel<T
         let kernel = case.kernel(options);
         let what = label(&kernel);
         let native = case.run(&kernel);
-        like_reference(&what, case, exact, &native);
+        like_reference(&what, case, kernel.plan(), exact, &native);
         same_bits(&format!("{what}: native and interpreted"), &case.interpret(kernel.func()), &native);
     }
     ints.kernel(options)
@@ -126,7 +126,7 @@ fn holds<T: Num>(ints: &Case<T>, reals: &Case<T>, options: &Options) -> Kernel<T
 /// Every stage of one plan computes the same.
 fn stages_agree<T: Num>(case: &Case<T>, plan: &Plan) {
     for s in lower_problem(&case.problem, plan).unwrap_or_else(|e| panic!("{} with {plan}: {e}", case.problem)) {
-        like_reference(&format!("{} after {} of {plan}", case.problem, s.pass), case, case.exact(), &case.interpret(&s.func));
+        like_reference(&format!("{} after {} of {plan}", case.problem, s.pass), case, plan, case.exact(), &case.interpret(&s.func));
     }
 }
 
@@ -177,9 +177,9 @@ fn any_size<T: Num>(p: &Deconv, isa: Isa, sizes: &[(usize, [usize; 3])]) {
         let [exact, rounded] = kernels.get_or_insert_with(|| [ints.kernel(&at(isa)), reals.kernel(&at(isa))]);
         let what = format!("{} at {batch}, {spatial:?}", label(exact));
         // Weights come from the same seed whatever the size, so the kernels made at the first size serve all.
-        like_reference(&what, &ints, ints.exact(), &ints.run(exact));
+        like_reference(&what, &ints, exact.plan(), ints.exact(), &ints.run(exact));
         let native = reals.run(rounded);
-        like_reference(&what, &reals, false, &native);
+        like_reference(&what, &reals, rounded.plan(), false, &native);
         same_bits(&what, &reals.interpret(rounded.func()), &native);
     }
 }
@@ -273,7 +273,7 @@ fn threads_agree(p: &Deconv, isa: Isa, form: Option<Form>) {
     let options = |threads| Options { threads, form, ..at(isa) };
     let kernel = case.kernel(&options(1));
     let one = case.run(&kernel);
-    like_reference(&label(&kernel), &case, false, &one);
+    like_reference(&label(&kernel), &case, kernel.plan(), false, &one);
     for threads in [2, 3] {
         let kernel = case.kernel(&options(threads));
         same_bits(&format!("{threads} threads: {}", label(&kernel)), &one, &case.run(&kernel));

@@ -113,7 +113,9 @@ fn computes(f: &File, when: &str, func: &Func) {
 
 fn computed<T: Num>(p: &Deconv, batch: usize, spatial: &[usize], what: &str, func: &Func) {
     let case = Case::<T>::sized(p, batch, spatial, Fill::Ints, 5);
-    like_reference(what, &case, case.exact(), &case.interpret(func));
+    // Coefficients of the transforms in these files are halves: what a direct plan makes exact stays so.
+    let direct = plan("gather in-place along qx x1", p.rank());
+    like_reference(what, &case, &direct, case.exact(), &case.interpret(func));
 }
 
 fn verify_error(f: &File) -> String {

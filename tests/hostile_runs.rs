@@ -74,7 +74,7 @@ fn a_grouped_bias_belongs_to_all_channels() {
     let case = Case::<f32>::new(&layer("2d n2 4x3x3 -> 6 k3 s2 p1 g2 bias"), Fill::Ints, 3);
     everywhere(|o| {
         let k = case.kernel(o);
-        like_reference(&label(&k), &case, true, &case.run(&k));
+        like_reference(&label(&k), &case, k.plan(), true, &case.run(&k));
     });
 }
 
@@ -180,7 +180,7 @@ fn special(text: &str, put: impl Fn(&mut Case<f32>)) {
     everywhere(|o| {
         let k = case.kernel(o);
         let native = case.run(&k);
-        like_reference(&label(&k), &case, case.exact(), &native);
+        like_reference(&label(&k), &case, k.plan(), case.exact(), &native);
         same_bits(&label(&k), &case.interpret(k.func()), &native);
     });
 }

@@ -119,3 +119,57 @@ fn phases_along_the_lanes() {
     check("1d n1 3x40 -> 4 k16 s8 p4", "gather aligned panel qx=3 rx=4 along rx x4 block 0");
     check("2d n1 2x3x9 -> 3 k8x16 s4x8 p2x0", "gather aligned panel qx=2 rx=8 along rx x4 block 0x0");
 }
+
+/// Coefficients are halves at most, so integers stay exact here, too.
+#[test]
+fn windows_transformed() {
+    let whole = [
+        ("1d n1 3x40 -> 4 k16 s8 p4", "3"),
+        ("1d n2 3x13 -> 4 k4 s2 p1 relu", "2"),
+        ("2d n1 5x6x7 -> 7 k4 s2 p1", "3x3"),
+        ("2d n1 5x6x7 -> 7 k4 s2 p1 bias leaky_relu(0.25)", "2x3"),
+        ("2d n1 5x6x7 -> 7 k3 s2 p1 op1 bias relu", "3x3"),
+        ("2d n1 3x5x9 -> 4 k3 s1 p1", "2x2"),
+        ("2d n2 4x5x9 -> 4 k3 s2 p1 d2 g2", "2x2"),
+        ("2d n1 3x5x9 -> 2 k2 s3 p0", "2x1"),
+        ("2d n1 3x5x9 -> 2 k5 s3 p4", "3x2"),
+        ("2d n1 3x5x9 -> 2 k3 s2 p-1 pe2", "1x3"),
+        ("2d n1 3x1x9 -> 2 k3 s2 p1", "1x3"),
+        ("2d n1 3x5x9 -> 2 k3x4 s1x2 p1 nhwc", "2x3"),
+        ("3d n1 3x3x4x5 -> 4 k4 s2 p1", "3x3x3"),
+        ("3d n1 3x3x4x5 -> 4 k2x3x4 s2x1x2 p0", "2x2x3"),
+    ];
+    for (text, outputs) in whole {
+        let block = vec!["0"; text.parse::<Deconv>().expect("legal").rank()].join("x");
+        for (held, tile, parts) in [(2, "oc=2 qw=8", ""), (6, "oc=3 qw=4", " parts 2"), (4, "qw=4", "")] {
+            check(text, &format!("gather aligned panel winograd {outputs} held {held} {tile} along qw x4 block {block}{parts}"));
+        }
+    }
+    let blocked = [
+        ("2d n1 3x9x5 -> 3 k4 s2 p1", "3x3", "3x0"),
+        ("2d n2 3x9x20 -> 3 k4 s2 p1", "3x2", "6x8"),
+        ("1d n1 3x50 -> 3 k4 s2 p1", "3", "12"),
+    ];
+    for (text, outputs, block) in blocked {
+        check(text, &format!("gather aligned panel winograd {outputs} held 2 oc=2 qw=8 along qw x4 block {block}"));
+    }
+}
+
+#[test]
+fn windows_that_are_not_legal() {
+    let refused = [
+        ("2d n1 3x5x9 -> 4 k3 s1 p1 d2", "2x2", "0x0", "neighbouring"),
+        ("2d n1 3x5x9 -> 4 k4 s2 p1", "8x8", "0x0", "points"),
+        ("2d n1 3x5x9 -> 4 k4 s2 p1", "3x3", "4x0", "whole windows"),
+        ("2d n1 3x5x40 -> 4 k4 s2 p1", "3x3", "0x6", "lanes"),
+        ("2d n1 3x1x9 -> 4 k1x4 s1x2 p0x1", "2x3", "0x0", "one position"),
+        ("2d n1 3x?x9 -> 4 k4 s2 p1", "3x3", "0x0", "run-time"),
+    ];
+    for (text, outputs, block, why) in refused {
+        let p: Deconv = text.parse().expect("legal");
+        let plan: Plan =
+            format!("gather aligned panel winograd {outputs} held 2 oc=2 qw=8 along qw x4 block {block}").parse().expect("legal");
+        let e = lower_problem(&p, &plan).err().unwrap_or_else(|| panic!("{text} was lowered"));
+        assert!(e.to_string().contains(why), "{text}: {e}");
+    }
+}

@@ -9,17 +9,17 @@
 //! assert_eq!(options, Options { threads: 2, form: Some(Form::Gather), stream: Some(true), ..Options::default() });
 //!
 //! let e = Options::from_json(r#"{"thread": 2}"#).unwrap_err();
-//! assert_eq!(e.message, "options: unknown key `thread`; legal keys are threads, isa, form, plan, stream");
+//! assert_eq!(e.message, "options: unknown key `thread`; legal keys are threads, isa, form, algorithm, rounding, plan, stream");
 //! # Ok::<(), polyphase::Error>(())
 //! ```
 
 use crate::codegen::target::Isa;
-use crate::plan::{Form, Plan};
+use crate::plan::{Algorithm, Form, Plan};
 use crate::{Error, Kind, Options, Result};
 use serde_json::{Map, Value};
 
 /// Every key that options may have.
-pub const KEYS: [&str; 5] = ["threads", "isa", "form", "plan", "stream"];
+pub const KEYS: [&str; 7] = ["threads", "isa", "form", "algorithm", "rounding", "plan", "stream"];
 
 // A cap: scratch memory grows with the threads.
 const MAX_THREADS: u64 = 1024;
@@ -63,6 +63,13 @@ fn read(text: &str) -> Result<Options> {
             Some("scatter") => Form::Scatter,
             _ => return Err(illegal(format!("form is {}; \"gather\" and \"scatter\" are legal", shown(v)))),
         });
+    }
+    if let Some(v) = given(&map, "algorithm") {
+        options.algorithm = Some(Algorithm::named(string("algorithm", v)?)?);
+    }
+    if let Some(v) = given(&map, "rounding") {
+        let most = v.as_f64().filter(|r| r.is_finite() && *r >= 0.0);
+        options.rounding = most.ok_or_else(|| illegal(format!("rounding is {}; a number from 0 on is legal", shown(v))))?;
     }
     if let Some(v) = given(&map, "plan") {
         options.plan = Some(string("plan", v)?.parse::<Plan>()?);

@@ -196,9 +196,10 @@ fn kernel(out: &mut String, k: &Checked, s: &Schedule) {
     let activation = if d.activation_eps > 0.0 { format!(" and {} eps for the activation", d.activation_eps) } else { String::new() };
     let _ = writeln!(
         out,
-        "  {} largest error against the f64 reference {:.1e} of an output's absolute products; bound {:.1e} for {} terms{activation}{}",
+        "  {} largest error against the f64 reference {:.1e} of {}; bound {:.1e} for {} terms{activation}{}",
         mark(d.within_bound),
         d.largest,
+        if d.windows { "the largest pixel times a channel's absolute weights" } else { "an output's absolute products" },
         d.bound,
         grouped(d.terms as u64),
         on(&k.reference_instance)

@@ -12,7 +12,7 @@
 
 use polyphase::codegen::target::Isa;
 use polyphase::ir::{self, Func};
-use polyphase::plan::Form;
+use polyphase::plan::{Algorithm, Form};
 use polyphase::problem::text::{self, Layer};
 use polyphase::{Deconv, Error, Kind, Options, Result};
 use std::io::Read;
@@ -45,6 +45,9 @@ pub struct Source {
     /// Loop nest per output or per input pixel, instead of the cheaper one
     #[arg(long, value_name = "FORM", value_parser = ["gather", "scatter"])]
     pub form: Option<String>,
+    /// Direct sums, or transformed windows, instead of the cheaper one
+    #[arg(long, value_name = "NAME", value_parser = ["direct", "winograd"])]
+    pub algorithm: Option<String>,
     /// Threads over which a run is shared out
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub threads: usize,
@@ -104,7 +107,8 @@ impl Source {
         }
         let isa = self.isa.as_deref().map(Isa::forced).transpose()?;
         let form = self.form.as_deref().map(|f| if f == "scatter" { Form::Scatter } else { Form::Gather });
-        Ok(Options { isa, form, threads: self.threads, ..Options::default() })
+        let algorithm = self.algorithm.as_deref().map(Algorithm::named).transpose()?;
+        Ok(Options { isa, form, algorithm, threads: self.threads, ..Options::default() })
     }
 
     /// The layers of a text that is not IR.

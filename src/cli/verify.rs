@@ -56,6 +56,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
             let mut case = Case::random(args.seed, i);
             case.isa = forced.isa.unwrap_or(case.isa);
             case.form = forced.form.or(case.form);
+            case.algorithm = if forced.form.is_some() { forced.algorithm } else { forced.algorithm.or(case.algorithm) };
             case.fill = fill.unwrap_or(case.fill);
             case.threads = if forced.threads > 1 { forced.threads } else { case.threads };
             case
@@ -120,7 +121,7 @@ fn given(args: &Args, forced: &polyphase::Options, fill: Option<Fill>, problem: 
         for &form in &forms {
             for &fill in &fills {
                 let (problem, extents) = (problem.clone(), extents.clone());
-                cases.push(Case { problem, extents, isa, form, threads: forced.threads, fill, seed: args.seed });
+                cases.push(Case { problem, extents, isa, form, algorithm: forced.algorithm, threads: forced.threads, fill, seed: args.seed });
             }
         }
     }

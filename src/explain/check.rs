@@ -6,6 +6,7 @@
 
 use super::facts::Sizes;
 use crate::interp::{self, Tensors};
+use crate::plan::{Plan, Rounding};
 use crate::runtime::Element;
 use crate::{Activation, Deconv, Elem, Error, Extent, Kernel, Kind, Options, Result, measure, reference};
 use serde::Serialize;
@@ -70,12 +71,15 @@ pub struct Deviation {
     pub within_bound: bool,
     /// Outputs that were compared.
     pub outputs: usize,
-    /// The largest error, relative to the sum of absolute products of its output.
+    /// The largest error, relative to the sum of absolute products of its output; with windows, to the largest pixel times the sum of the
+    /// channel's absolute weights.
     pub largest: f64,
-    /// The bound on it: `(terms + 2) * eps`, `terms` the length of the longest reduction.
+    /// The bound on it: `(terms + 2) * eps`, times what transforms amplify it by.
     pub bound: f64,
-    /// The length of the longest reduction.
+    /// The length of the longest reduction, transforms included.
     pub terms: usize,
+    /// Whether the plan transforms windows.
+    pub windows: bool,
     /// What the activation may add, in units of `eps` of the output.
     pub activation_eps: f64,
 }
@@ -155,7 +159,7 @@ impl<'a, T: Element + PartialEq> Run<'a, T> {
             }
         };
         let (error, reference_instance) = match self.smaller(REFERENCED) {
-            None => (self.deviation(&data, &y)?, None),
+            None => (self.deviation(kernel.plan(), &data, &y)?, None),
             Some(small) => (self.on_smaller(&small, &kernel, from, false)?.2, Some(small.to_string())),
         };
         let mut failed = None;
@@ -222,7 +226,7 @@ impl<'a, T: Element + PartialEq> Run<'a, T> {
         let mut y = vec![T::NAN; data.outputs];
         run.run(&kernel, &data, &mut y)?;
         let equal = !interpret || run.interpreted(&kernel, &data, &y)?;
-        Ok((equal, y.len(), run.deviation(&data, &y)?))
+        Ok((equal, y.len(), run.deviation(kernel.plan(), &data, &y)?))
     }
 
     /// Whether the interpreter gets the same bits from the function that the kernel was made of.
@@ -234,14 +238,15 @@ impl<'a, T: Element + PartialEq> Run<'a, T> {
         Ok(same_bits(&expected, y))
     }
 
-    fn deviation(&self, data: &Data<T>, y: &[T]) -> Result<Deviation> {
+    fn deviation(&self, plan: &Plan, data: &Data<T>, y: &[T]) -> Result<Deviation> {
         let (batch, input) = (self.sizes.batch, &self.sizes.input);
         let bias = data.bias.as_deref();
         let exact = reference::deconv(self.p, batch, input, &data.x, &data.w, bias)?;
-        let scale = reference::magnitude(self.p, batch, input, &data.x, &data.w, bias)?;
-        let terms = reference::error_bound_terms(self.p);
+        let rounding = Rounding::of(self.p, plan);
+        let scale = rounding.scale(self.p, batch, input, &data.x, &data.w, bias)?;
+        let terms = rounding.terms - 2;
         let eps = if self.p.elem == Elem::F32 { f64::from(f32::EPSILON) } else { f64::EPSILON };
-        let bound = (terms + 2) as f64 * eps;
+        let bound = rounding.epsilons() * eps;
         // What the activation does to an error, and what it adds to it.
         let (factor, own) = match self.p.activation {
             Activation::LeakyRelu(slope) => (slope.abs().max(1.0), eps),
@@ -256,7 +261,7 @@ impl<'a, T: Element + PartialEq> Run<'a, T> {
                 largest = largest.max(off / s);
             }
         }
-        Ok(Deviation { within_bound, outputs: y.len(), largest, bound, terms, activation_eps: own / eps })
+        Ok(Deviation { within_bound, outputs: y.len(), largest, bound, terms, windows: rounding.windows, activation_eps: own / eps })
     }
 }
 

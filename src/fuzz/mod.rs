@@ -28,7 +28,7 @@ pub use check::{Failure, What, check};
 pub use shrink::shrink;
 
 use crate::codegen::target::Isa;
-use crate::plan::Form;
+use crate::plan::{Algorithm, Form};
 use crate::problem::Deconv;
 use crate::{Extent, Options, Result};
 use std::fmt;
@@ -69,6 +69,8 @@ pub struct Case {
     pub isa: Isa,
     /// The form, if it is forced.
     pub form: Option<Form>,
+    /// The algorithm, if it is forced.
+    pub algorithm: Option<Algorithm>,
     /// Threads of the run.
     pub threads: usize,
     /// What the tensors hold.
@@ -88,7 +90,7 @@ impl Case {
 
     /// The options of the compilation.
     pub fn options(&self) -> Options {
-        Options { isa: Some(self.isa), form: self.form, threads: self.threads, ..Options::default() }
+        Options { isa: Some(self.isa), form: self.form, algorithm: self.algorithm, threads: self.threads, ..Options::default() }
     }
 
     /// The same case with every extent known when it is compiled, or `None` if that is so already or it is no legal problem.
@@ -112,6 +114,9 @@ impl fmt::Display for Case {
         write!(f, " --isa {}", self.isa)?;
         if let Some(form) = self.form {
             write!(f, " --form {}", form.name())?;
+        }
+        if let Some(algorithm) = self.algorithm {
+            write!(f, " --algorithm {}", algorithm.name())?;
         }
         if self.threads != 1 {
             write!(f, " --threads {}", self.threads)?;

@@ -3,9 +3,9 @@
 //! *Needs* a seed and an index; *leaves* a valid [`Case`], the same one for the same pair on machines with the same levels.
 
 use super::{Case, Fill};
-use crate::Elem;
+use crate::{Elem, Options};
 use crate::codegen::target::Isa;
-use crate::plan::Form;
+use crate::plan::{self, Algorithm, Form};
 use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -46,10 +46,16 @@ fn attempt(rng: &mut ChaCha8Rng, large: bool) -> Option<Case> {
     let open = std::iter::once((&problem.batch, batch)).chain(problem.input.iter().zip(spatial));
     let extents = open.filter(|(e, _)| matches!(e, Extent::Open(_))).map(|(_, v)| v).collect();
     let fills = [(Fill::Integers, 9), (Fill::Random, 8), (Fill::Special, 3)];
+    let isa = *Isa::detected().choose(rng)?;
+    let form = *[None, None, Some(Form::Gather), Some(Form::Scatter)].choose(rng)?;
+    // Windows where they are possible, more often than the cost of such small problems would have them.
+    let windows = Options { isa: Some(isa), algorithm: Some(Algorithm::Winograd), ..Options::default() };
+    let possible = form.is_none() && rng.random_bool(0.5) && plan::choose(&problem, isa, &windows, true).is_ok();
     Some(Case {
         extents,
-        isa: *Isa::detected().choose(rng)?,
-        form: *[None, None, Some(Form::Gather), Some(Form::Scatter)].choose(rng)?,
+        isa,
+        form,
+        algorithm: possible.then_some(Algorithm::Winograd),
         threads: if large || rng.random_bool(0.2) { 2 } else { 1 },
         fill: fills.choose_weighted(rng, |f| f.1).ok()?.0,
         seed: rng.random_range(0..1_000_000),

@@ -1,7 +1,7 @@
 //! The part of pass `vector` that runs innermost copy loops over vectors.
 //!
-//! A copy loop is a counted innermost loop that carries nothing from one iteration to the next, stores contiguously along its variable, and loads
-//! contiguously or the same for every iteration. Its tail is a clip, never a second loop. Where a row is copied as it is by wide vectors, several
+//! A copy loop is a counted innermost loop that carries nothing from one iteration to the next, stores along its variable, and loads along it
+//! or the same for every iteration. It may compute on the way, as transforms do. Its tail is a clip, never a second loop. Where a row is copied as it is by wide vectors, several
 //! of them go at a time, so that what guards the row is tested once for all, and clips at places that are constants cost nothing.
 //!
 //! ```text
@@ -12,7 +12,7 @@
 //!   P[ic, py, px] = copy
 //! ```
 
-use super::vector::clip;
+use super::vector::{clip, interleave};
 use crate::ir::names::part;
 use crate::ir::{Access, Affine, Clip, Cond, Func, Lanes, Loop, LoopKind, Name, Stmt, Value};
 
@@ -20,7 +20,8 @@ use crate::ir::{Access, Affine, Clip, Cond, Func, Lanes, Loop, LoopKind, Name, S
 pub fn run(func: &mut Func, lanes: usize) {
     let mut copied = Vec::new();
     let body = std::mem::take(&mut func.run);
-    func.run = body.into_iter().map(|s| walk(s, func, lanes, &mut copied)).collect();
+    let run: Vec<Stmt> = body.into_iter().map(|s| walk(s, func, lanes, &mut copied)).collect();
+    func.run = run.iter().map(interleave).collect();
     for (name, entries) in copied {
         let r = func.regs.iter_mut().find(|r| r.name == name).expect("the register was declared");
         r.lanes = lanes;
@@ -38,7 +39,7 @@ const WRITTEN_OUT: i64 = 32;
 fn walk(s: Stmt, func: &Func, lanes: usize, copied: &mut Vec<(Name, usize)>) -> Stmt {
     match s {
         Stmt::Tile { .. } | Stmt::Set { .. } | Stmt::Store { .. } => s,
-        Stmt::For(l) => match (Copy { func, l: &l, lanes, assigned: Vec::new() }).rewrite() {
+        Stmt::For(l) => match (Copy { func, l: &l, lanes, assigned: Vec::new(), computes: !plain(&l.body) }).rewrite() {
             Some((new, regs)) => {
                 copied.extend(regs);
                 new
@@ -57,6 +58,8 @@ struct Copy<'a> {
     l: &'a Loop,
     lanes: usize,
     assigned: Vec<Name>,
+    /// Whether values are computed, not only moved: then lanes may lie apart in memory, since the rest is worth it.
+    computes: bool,
 }
 
 impl Copy<'_> {
@@ -126,7 +129,11 @@ impl Copy<'_> {
                     let (lane, rest): (Vec<_>, Vec<_>) = here.iter().cloned().partition(|c| c.affines().iter().any(|a| self.on(a)));
                     out.extend(Stmt::when(rest, self.list(body, tail, &[conds, &lane].concat())?));
                 }
-                Stmt::Set { reg, index, value } if index.is_empty() => {
+                Stmt::For(l) if l.kind == LoopKind::Unroll => {
+                    let body = self.list(&l.body, tail, conds)?;
+                    out.push(Loop { body, ..l.clone() }.into());
+                }
+                Stmt::Set { reg, index, value } => {
                     if !conds.is_empty() && !matches!(value, Value::Load(_)) {
                         return None;
                     }
@@ -134,7 +141,7 @@ impl Copy<'_> {
                     self.assigned.push(reg.clone());
                     out.push(Stmt::Set { reg: reg.clone(), index: index.clone(), value });
                 }
-                Stmt::Store { to, parts, stream } if parts.len() == 1 && conds.is_empty() => {
+                Stmt::Store { to, parts, stream } if parts.len() == 1 => {
                     let value = self.value(&parts[0], tail, conds)?;
                     let to = self.access(to, tail, conds).filter(|t| t.lanes.is_some())?;
                     out.push(Stmt::Store { to, parts: vec![value], stream: *stream });
@@ -167,14 +174,13 @@ impl Copy<'_> {
     fn access(&self, a: &Access, tail: &[Cond], conds: &[Cond]) -> Option<Access> {
         let along: Vec<usize> = (0..a.index.len()).filter(|d| self.on(&a.index[*d])).collect();
         let [dim] = along[..] else { return along.is_empty().then(|| a.clone()) };
-        if a.lanes.is_some()
-            || a.index[dim].coef_of_var(self.l.var.as_str()) != 1
-            || self.func.buffer(a.buffer.as_str()).order.last() != Some(&dim)
-        {
+        let step = a.index[dim].coef_of_var(self.l.var.as_str());
+        let contiguous = self.func.buffer(a.buffer.as_str()).order.last() == Some(&dim);
+        if a.lanes.is_some() || step < 1 || !contiguous && !self.computes {
             return None;
         }
         let clip: Option<Clip> = clip(&a.index[dim], &[tail, conds].concat(), &self.l.var, Affine::clone).ok()?;
-        Some(Access { buffer: a.buffer.clone(), index: a.index.clone(), lanes: Some(Lanes { dim, count: self.lanes, step: 1, clip }) })
+        Some(Access { buffer: a.buffer.clone(), index: a.index.clone(), lanes: Some(Lanes { dim, count: self.lanes, step, clip }) })
     }
 }
 
@@ -189,6 +195,16 @@ fn plain(body: &[Stmt]) -> bool {
     })
 }
 
+/// Whether a body stores, and holds no counted loop.
 fn stores(body: &[Stmt]) -> bool {
-    body.iter().any(|s| matches!(s, Stmt::Store { .. })) && !body.iter().any(|s| matches!(s, Stmt::For(_) | Stmt::Tile { .. }))
+    let (mut stores, mut counts) = (false, false);
+    for s in body {
+        s.visit(&mut |s| match s {
+            Stmt::Store { .. } => stores = true,
+            Stmt::For(l) => counts |= l.kind != LoopKind::Unroll,
+            Stmt::Tile { .. } => counts = true,
+            Stmt::Set { .. } | Stmt::When { .. } => {}
+        });
+    }
+    stores && !counts
 }

@@ -16,7 +16,9 @@ pub mod phases;
 pub mod region;
 pub mod simplify;
 pub mod tile;
+pub mod toom_cook;
 pub mod vector;
+pub mod winograd;
 
 use crate::ir::{Func, Stage};
 use crate::plan::Plan;
@@ -40,6 +42,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "phases", summary: "one nest per residue: no multiplication by inserted zeros is left", run: phases::run },
     Pass { name: "block", summary: "cache blocks, and what threads share out", run: block::run },
     Pass { name: "panel", summary: "input staged with a halo of zeros: no guard is left inside", run: panel::run },
+    Pass { name: "winograd", summary: "windows and weights transformed: fewer multiplications", run: winograd::run },
     Pass { name: "tile", summary: "register tile; weights packed in the order they are read", run: tile::run },
     Pass { name: "vector", summary: "one tile axis becomes lanes; tails become clips", run: vector::run },
     Pass { name: "region", summary: "tiles take in the loops around them; copies become tiles", run: region::run },

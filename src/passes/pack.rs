@@ -10,9 +10,12 @@
 //!   when 0 <= 6*oc.b + oc.t < 64 and …: pack = w[ic, 6*oc.b + oc.t, rx + 2*tx]
 //!   wp[oc.b, ic, tx, oc.t] = pack
 //! ```
+//!
+//! Weights that `prepare` transforms (pass `winograd`) are not packed a second time: it stores them where the tile reads them.
 
 use super::block::extreme;
 use super::nest::wrap;
+use super::winograd::FACTORS;
 use crate::ir::names::WEIGHT;
 use crate::ir::{Access, Affine, Buffer, BufferKind, Cond, Func, Loop, Name, Reg, Stmt, Value};
 use crate::{Error, Kind, Result};
@@ -35,7 +38,7 @@ impl Packer {
         let mut found = None;
         value.visit(&mut |v| {
             if let Value::Load(a) = v
-                && a.buffer == WEIGHT
+                && (a.buffer == WEIGHT || a.buffer == FACTORS)
             {
                 found = Some(a.clone());
             }
@@ -59,6 +62,9 @@ impl Packer {
     pub fn finish(self, func: &mut Func) {
         let Some((from, dims)) = self.packed else { return };
         let extents: Vec<Affine> = dims.iter().map(|(_, e)| e.clone()).collect();
+        if from.buffer == FACTORS {
+            return stored_in_place(func, &from, &dims);
+        }
         let weight = func.buffer(WEIGHT);
         let inside = |(e, hi): (&Affine, &Affine)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() };
         let conds = from.index.iter().zip(&weight.dims).map(inside).collect();
@@ -79,6 +85,63 @@ impl Packer {
         func.regs.push(Reg { name: COPY.into(), lanes: 1, dims: Vec::new() });
         let order = (0..extents.len()).collect();
         func.buffers.push(Buffer { name: PACKED.into(), kind: BufferKind::Packed, elem, dims: extents, order });
+    }
+}
+
+/// Makes `prepare` store its results in the order of the tile: a channel that the tile splits is split in `prepare`, too.
+fn stored_in_place(func: &mut Func, from: &Access, dims: &[(Name, Affine)]) {
+    let mut body = std::mem::take(&mut func.prepare);
+    // Where the tile reads entry `index[d]`, the store's index stands; both name their channel loop `oc`.
+    if let Some((b, t)) = split(&from.index, dims) {
+        body = body.iter().map(|s| split_loop(s, &b, &t)).collect();
+    }
+    let store_index = |to: &[Affine]| -> Vec<Affine> {
+        let of = |v: &Name| from.index.iter().position(|e| *e == Affine::var(v)).map_or_else(|| Affine::var(v), |d| to[d].clone());
+        dims.iter().map(|(v, _)| of(v)).collect()
+    };
+    fn redirect(s: &mut Stmt, index: &impl Fn(&[Affine]) -> Vec<Affine>) {
+        if let Stmt::Store { to, .. } = s
+            && to.buffer == FACTORS
+        {
+            *to = Access::at(PACKED, index(&to.index));
+        }
+        s.body_mut().into_iter().flatten().for_each(|s| redirect(s, index));
+    }
+    body.iter_mut().for_each(|s| redirect(s, &store_index));
+    func.prepare = body;
+    let buffer = func.buffers.iter_mut().find(|b| b.name == FACTORS).expect("the factors are declared where they are made");
+    buffer.name = PACKED.into();
+    buffer.dims = dims.iter().map(|(_, e)| e.clone()).collect();
+    buffer.order = (0..dims.len()).collect();
+}
+
+/// The loop over tiles of channels and the one within a tile, each with its extent, if the tile splits the channels.
+fn split(index: &[Affine], dims: &[(Name, Affine)]) -> Option<((Name, i64), (Name, i64))> {
+    let oc = index.iter().find(|e| e.vars().len() == 2)?;
+    let extent = |v: &Name| dims.iter().find(|d| d.0 == *v).and_then(|d| d.1.as_const());
+    let t = oc.vars().into_iter().find(|v| v.as_str().ends_with(".t"))?;
+    let b = oc.vars().into_iter().find(|v| *v != t)?;
+    let (nb, nt) = (extent(&b)?, extent(&t)?);
+    Some(((b, nb), (t, nt)))
+}
+
+fn split_loop(s: &Stmt, b: &(Name, i64), t: &(Name, i64)) -> Stmt {
+    let mut s = s.clone();
+    match &mut s {
+        Stmt::For(l) if l.var == "oc" => {
+            let at = Affine::var(&b.0) * t.1 + Affine::var(&t.0);
+            let mut body = l.body.clone();
+            body.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst("oc", &at)));
+            let exists = Cond::Range { lo: 0.into(), e: at, hi: l.hi[0].clone() };
+            let loops = [Loop::new(&b.0, b.1, Vec::new()), Loop::new(&t.0, t.1, Vec::new())];
+            wrap(&loops, vec![Stmt::When { conds: vec![exists], body }]).remove(0)
+        }
+        _ => {
+            if let Some(body) = s.body_mut() {
+                *body = body.iter().map(|s| split_loop(s, b, t)).collect();
+            }
+            s
+        }
     }
 }
 

@@ -91,7 +91,7 @@ fn order(plan: &Plan, input: &[usize]) -> Vec<usize> {
 }
 
 /// An extent that takes an odd number of 64-byte cache lines: pixels of one tile then lie in different sets of the first-level cache.
-fn odd_lines(elements: i64, bytes: i64) -> i64 {
+pub fn odd_lines(elements: i64, bytes: i64) -> i64 {
     (((elements * bytes + 63) / 64) | 1) * 64 / bytes
 }
 
@@ -143,7 +143,9 @@ impl Around<'_> {
             })?,
         };
         let tile = plan.tile.iter().find(|t| t.var == q).map_or(1, |t| t.extent as i64);
-        let extent = (positions + tile - 1) / tile * tile + last - first;
+        let window = plan.winograd.as_ref().and_then(|w| w.outputs.get(a)).map_or(1, |m| *m as i64);
+        let whole = tile.max(window);
+        let extent = (positions + whole - 1) / whole * whole + last - first;
         let on_axis = |e: &Affine| e.uses_var(q.as_str()) || e.uses_var(block.as_str());
         let guard = conds.iter().find(|c| matches!(c, Cond::Range { e, .. } if on_axis(e))).cloned();
         let x = func.buffer(INPUT);

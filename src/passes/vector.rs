@@ -169,7 +169,7 @@ pub fn clip(at: &Affine, conds: &[Cond], var: &Name, first: impl Fn(&Affine) -> 
 }
 
 /// Stores of `step` neighbouring phases, each `step` apart, become one store of interleaved parts.
-fn interleave(s: &Stmt) -> Stmt {
+pub fn interleave(s: &Stmt) -> Stmt {
     if let Stmt::For(l) = s
         && l.kind == LoopKind::Unroll
         && let Some((0, trips)) = l.const_range()

@@ -6,11 +6,12 @@
 //! | `oc` output channels | columns × (rows) × vectors | several output channels |
 //! | `rx` phases | columns × vectors | stride of a vector or more, the same taps in every phase, no dilation on x |
 //! | `kx` taps | channels × vectors, scatter | |
+//! | `qw` windows | channels × vectors | transforms save multiplications (`windows.rs`) |
 //!
 //! Without a panel (merges other than sum, weights that are not finite) the guards stay at the taps, so a tile holds one position.
 
 use super::machine::Machine;
-use super::{Form, Plan, TileAxis};
+use super::{Algorithm, Form, Plan, TileAxis};
 use crate::ir::names::axes;
 use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
 use crate::runtime::Options;
@@ -32,14 +33,22 @@ impl Space<'_> {
     pub fn plans(&self) -> Vec<Plan> {
         let mut out = Vec::new();
         if self.options.form != Some(Form::Scatter) {
+            let direct = self.options.algorithm != Some(Algorithm::Winograd);
             if self.finite && self.problem.merge == Merge::Sum {
-                self.columns(&mut out);
-                self.channels(&mut out);
-                self.phases(&mut out);
+                if direct {
+                    self.columns(&mut out);
+                    self.channels(&mut out);
+                    self.phases(&mut out);
+                }
+                if self.options.algorithm != Some(Algorithm::Direct) {
+                    self.windows(&mut out);
+                }
             }
-            self.guarded(&mut out);
+            if direct {
+                self.guarded(&mut out);
+            }
         }
-        if self.options.form != Some(Form::Gather) {
+        if self.options.form != Some(Form::Gather) && self.options.algorithm != Some(Algorithm::Winograd) {
             self.scatter(&mut out);
         }
         out
@@ -53,13 +62,14 @@ impl Space<'_> {
         self.problem.c_out / self.problem.groups
     }
 
-    fn plan(&self, form: Form, panel: bool, tile: &[(&str, usize)], vector: &str) -> Plan {
+    pub(super) fn plan(&self, form: Form, panel: bool, tile: &[(&str, usize)], vector: &str) -> Plan {
         Plan {
             form,
             aligned: vector == "rx",
             panel,
             block: vec![0; self.problem.rank()],
             channel_parts: 1,
+            winograd: None,
             tile: tile.iter().filter(|t| t.1 > 1).map(|(v, e)| TileAxis { var: (*v).into(), extent: *e }).collect(),
             vector: vector.into(),
             lanes: self.machine.lanes,
@@ -204,7 +214,7 @@ impl Space<'_> {
     }
 
     /// The largest extent and a few smaller ones that divide the channels better.
-    fn divisors(&self, most: usize) -> Vec<usize> {
+    pub(super) fn divisors(&self, most: usize) -> Vec<usize> {
         let most = most.max(1);
         let smaller = (1..most).rev().take(5).filter(|m| self.per_group().is_multiple_of(*m) || *m >= most / 2);
         std::iter::once(most).chain(smaller).collect()
@@ -266,14 +276,20 @@ impl Space<'_> {
             (batch * p.groups * (0..rank).map(along).product::<usize>()).max(1)
         };
         let tiles: Vec<usize> = axes(rank).iter().map(|n| plan.extent(&format!("q{n}"))).collect();
+        // Blocks hold whole windows; along x, whole vectors of them.
+        let unit = |a: usize| match &plan.winograd {
+            Some(w) => w.outputs[a] * if a + 1 == rank { plan.lanes } else { 1 },
+            None => tiles[a],
+        };
+        let units: Vec<usize> = (0..rank).map(unit).collect();
         for a in 0..rank {
             let whole = |b: usize| if b == 0 { positions[a] } else { b };
             while plan.form == Form::Gather
                 && blocks(&plan.block) < 4 * threads
-                && whole(plan.block[a]) > 4 * tiles[a]
+                && whole(plan.block[a]) > if plan.winograd.is_some() { units[a] } else { 4 * tiles[a] }
                 && positions[a] != usize::MAX
             {
-                plan.block[a] = (whole(plan.block[a]) / 2).div_ceil(tiles[a]) * tiles[a];
+                plan.block[a] = (whole(plan.block[a]) / 2).div_ceil(units[a]) * units[a];
             }
         }
         if blocks(&plan.block) < 4 * threads {

@@ -2,7 +2,8 @@
 
 use super::candidates::{self, Space};
 use super::cost::{Cost, cost};
-use super::{Form, Machine, Plan};
+use super::windows::Windows;
+use super::{Algorithm, Form, Machine, Plan, Rounding};
 use crate::codegen::target::Isa;
 use crate::problem::{Activation, Deconv, Merge};
 use crate::runtime::Options;
@@ -51,7 +52,7 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
     let best = best.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
     let mut rejected: Vec<Rejected> = Vec::new();
     for r in ranked {
-        let kind = |p: &Plan| (p.form, p.panel, p.vector.clone());
+        let kind = |p: &Plan| (p.form, p.panel, p.vector.clone(), p.winograd.is_some());
         if kind(&r.plan) != kind(&best.plan) && !rejected.iter().any(|o| kind(&o.plan) == kind(&r.plan)) {
             rejected.push(r);
         }
@@ -93,8 +94,8 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     if plan.panel && !finite {
         return illegal("weights are not all finite, and a panel's zero halo times infinity is NaN; legal: in-place".into());
     }
-    if plan.lanes > 1 && !["qx", "oc", "rx", "kx"].contains(&plan.vector.as_str()) {
-        return illegal(format!("{} cannot lie along the lanes; legal: qx, oc, rx, kx", plan.vector));
+    if plan.lanes > 1 && !["qx", "oc", "rx", "kx", "qw"].contains(&plan.vector.as_str()) {
+        return illegal(format!("{} cannot lie along the lanes; legal: qx, oc, rx, kx, qw", plan.vector));
     }
     if plan.lanes > 1 && !plan.extent(plan.vector.as_str()).is_multiple_of(plan.lanes) {
         let (extent, lanes) = (plan.extent(plan.vector.as_str()), plan.lanes);
@@ -109,6 +110,13 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     if options.form.is_some_and(|f| f != plan.form) {
         return illegal(format!("its form is {}", plan.form.name()));
     }
+    if let Some(Algorithm::Direct) = options.algorithm.filter(|a| *a != plan.algorithm()) {
+        return illegal("direct sums were asked for".into());
+    }
+    let expected = Rounding::of(problem, plan).expected;
+    if expected > options.rounding.max(1.0) {
+        return illegal(format!("its expected rounding error is {expected:.1} times that of direct sums; {} is allowed", options.rounding));
+    }
     if plan.fma && !machine.isa.fma() {
         return illegal(format!("it fuses multiply and add, which {} cannot", machine.isa));
     }
@@ -121,7 +129,33 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
     if let Some(f) = options.form {
         out.push(format!("form: {} was asked for", f.name()));
     }
+    if let Some(a) = options.algorithm {
+        out.push(format!("algorithm: {} was asked for", a.name()));
+    }
+    if let (Some(w), Some(windows)) = (&plan.winograd, Windows::new(p, plan)) {
+        let rounding = Rounding::of(p, plan);
+        let outputs: Vec<String> = w.outputs.iter().map(usize::to_string).collect();
+        out.push(format!(
+            "algorithm: Toom-Cook (Winograd), {} outputs of each phase per window; {:.0} % of the multiplications of direct sums",
+            outputs.join("x"),
+            windows.share() * 100.0
+        ));
+        out.push(format!(
+            "rounding: {:.2} times the expected error of direct sums, at most {} is allowed; transforms amplify it by {:.0} at worst, over {} terms instead of {}",
+            rounding.expected,
+            options.rounding,
+            rounding.growth,
+            rounding.terms,
+            Rounding::of(p, &Plan { winograd: None, ..plan.clone() }).terms
+        ));
+        out.push(format!(
+            "memory: transformed weights take {:.1} times the bytes of the weights; products of {} output channels wait at a time",
+            windows.expansion(),
+            w.held
+        ));
+    }
     out.push(match plan.panel {
+        true if plan.winograd.is_some() => "input: one channel at a time in a panel with a zero halo, then as transformed windows".into(),
         true => "input: a panel with a zero halo, so that no tap is tested in the inner loop".into(),
         false if p.merge != Merge::Sum => "input: in place, because a zero halo would take part in a mean or max".into(),
         false if !finite => "input: in place, because a weight is infinite or NaN and a zero halo would turn it into NaN".into(),
@@ -134,13 +168,16 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
     out.push(match plan.vector.as_str() {
         _ if plan.lanes == 1 => "lanes: none; the channels of a tile would share one count of patches".into(),
         "qx" => format!("lanes: {} neighbouring columns; weights are broadcast, column phases are interleaved when stored", plan.lanes),
+        "qw" => format!("lanes: {} windows, row after row; transformed weights are broadcast", plan.lanes),
         "oc" => format!("lanes: {} output channels; input pixels are broadcast", plan.lanes),
         "rx" => format!("lanes: {} neighbouring phases, whose outputs are contiguous", plan.lanes),
         _ => format!("lanes: {} neighbouring taps of one patch, whose outputs are contiguous", plan.lanes),
     });
     let accumulators = plan.tile.iter().map(|t| t.extent).product::<usize>().div_ceil(plan.lanes);
     out.push(format!("tile: {accumulators} accumulators of the {} vector registers", m.registers));
-    if plan.panel && plan.block.iter().any(|b| *b > 0) {
+    if plan.winograd.is_some() && plan.block.iter().any(|b| *b > 0) {
+        out.push("blocks: so many windows that their transforms stay in cache while the weights stream by".into());
+    } else if plan.panel && plan.block.iter().any(|b| *b > 0) {
         out.push(format!("blocks: the panel of one block fits half of the {} KiB second-level cache", m.l2 >> 10));
     }
     out

@@ -5,6 +5,7 @@
 //! which shows as more tiles.
 
 use super::machine::Machine;
+use super::windows::Windows;
 use super::{Form, Plan};
 use crate::ir::names::axes;
 use crate::problem::{Deconv, Extent, Layout};
@@ -32,9 +33,9 @@ impl Cost {
 /// What an open extent is taken to be.
 const OPEN: usize = 64;
 /// Starting and ending a tile: clearing accumulators, pointers, loops around it.
-const CALL: f64 = 20.0;
+pub(super) const CALL: f64 = 20.0;
 /// Loop control of one reduction step.
-const STEP: f64 = 0.5;
+pub(super) const STEP: f64 = 0.5;
 /// Reading from another page.
 const PAGE: f64 = 8.0;
 /// Bytes per cycle that keep coming from the second-level cache while a tile computes.
@@ -50,7 +51,10 @@ const SPILL: f64 = 1.5;
 
 /// The cost of a plan.
 pub fn cost(p: &Deconv, plan: &Plan, m: &Machine) -> Cost {
-    Model::new(p, plan, m).cost()
+    match Windows::new(p, plan) {
+        Some(windows) => windows.cost(m),
+        None => Model::new(p, plan, m).cost(),
+    }
 }
 
 struct Model<'a> {

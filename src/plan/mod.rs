@@ -5,6 +5,8 @@
 //! | `machine.rs` | the machine description that costs are computed from |
 //! | `candidates.rs` | the schedule space: every plan that is legal for a problem on a machine |
 //! | `cost.rs` | the cost model: cycles of a plan, by cause |
+//! | `rounding.rs` | how far the results of a plan may lie from the exact ones |
+//! | `windows.rs` | candidates with transformed windows, and their cost |
 //! | `choose.rs` | the choice, with the candidates that it beat |
 //! | `text.rs` | the plan as one line of text, printed and parsed |
 //! | `tune.rs`, `tune/` | timing candidates, and the file that keeps the winners |
@@ -13,14 +15,18 @@ mod candidates;
 mod choose;
 mod cost;
 mod machine;
+mod rounding;
 mod text;
 pub mod tune;
+mod windows;
 
 pub use choose::{Choice, Rejected, choose, ranked};
 pub use cost::Cost;
 pub use machine::Machine;
+pub use rounding::Rounding;
 
 use crate::ir::Name;
+use crate::{Error, Kind, Result};
 
 /// Per output (gather) or per input pixel (scatter).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,13 +47,51 @@ impl Form {
     }
 }
 
+/// Direct sums, or fewer multiplications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// Sums of products, in an order that no window changes.
+    Direct,
+    /// Toom-Cook (Winograd) transforms of windows.
+    Winograd,
+}
+
+impl Algorithm {
+    /// `direct` or `winograd`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Direct => "direct",
+            Algorithm::Winograd => "winograd",
+        }
+    }
+
+    /// The algorithm of that name.
+    ///
+    /// # Errors
+    /// [`Kind::Options`] for any other name.
+    pub fn named(name: &str) -> Result<Self> {
+        let all = [Algorithm::Direct, Algorithm::Winograd];
+        let found = all.into_iter().find(|a| a.name() == name);
+        found.ok_or_else(|| Error::new(Kind::Options, format!("algorithm is `{}`; direct and winograd are legal", name.escape_debug())))
+    }
+}
+
 /// One loop that is split for the register tile: `extent` consecutive iterations are written out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TileAxis {
-    /// The loop variable: `oc`, `qx`, `qy`, `rx`, `ry`, `kx`, `ix` …
+    /// The loop variable: `oc`, `qx`, `qy`, `rx`, `ry`, `kx`, `ix`, `qw` (windows) …
     pub var: Name,
     /// How many iterations (elements, not vectors) one tile holds.
     pub extent: usize,
+}
+
+/// Windows of a Toom-Cook (Winograd) algorithm.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Winograd {
+    /// Outputs of each phase that one window gives, per spatial axis, outermost first.
+    pub outputs: Vec<usize>,
+    /// Output channels whose products are held in scratch memory at a time.
+    pub held: usize,
 }
 
 /// Every choice.
@@ -63,6 +107,8 @@ pub struct Plan {
     pub block: Vec<usize>,
     /// Into how many parts the output channels of a group are cut for threads.
     pub channel_parts: usize,
+    /// Fewer multiplications by Toom-Cook (Winograd) transforms, or `None` for direct sums.
+    pub winograd: Option<Winograd>,
     /// The register tile, outer axes first.
     pub tile: Vec<TileAxis>,
     /// Which tile axis lies along the lanes.
@@ -76,6 +122,10 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Direct sums, or transformed windows.
+    pub fn algorithm(&self) -> Algorithm {
+        if self.winograd.is_some() { Algorithm::Winograd } else { Algorithm::Direct }
+    }
     /// How many iterations of a loop one tile holds.
     pub fn extent(&self, var: &str) -> usize {
         self.tile.iter().find(|t| t.var == var).map_or(1, |t| t.extent)

@@ -1,10 +1,11 @@
 //! The plan as one line of text, printed and parsed.
 //!
 //! ```text
-//! plan  := form aligned? input tile* lanes block parts? fma? stream?
+//! plan  := form aligned? input winograd? tile* lanes block parts? fma? stream?
 //! form  := gather | scatter
 //! aligned := aligned                 phases count from the uncropped edge
 //! input := panel | in-place          a zero-halo panel, or guards at the taps
+//! winograd := winograd 3x3 held 32   outputs of a phase per window on each axis, and channels whose products are held at a time
 //! tile  := oc=6 | qx=32 | ry=2 …     iterations of a loop that one register tile holds, outer loops first
 //! lanes := along qx x16              which of them lies along the lanes, and how many lanes a vector has
 //! block := block 4x0                 positions per panel block on each spatial axis, outermost first; 0 is the whole axis
@@ -25,8 +26,9 @@
 //! # Ok::<(), polyphase::Error>(())
 //! ```
 
-use super::{Form, Plan, TileAxis};
+use super::{Form, Plan, TileAxis, Winograd};
 use crate::ir::names::axes;
+use crate::passes::toom_cook;
 use crate::problem::MAX_EXTENT;
 use crate::{Error, Kind, Result};
 use std::fmt;
@@ -39,6 +41,8 @@ const MAX_TILE: usize = 256;
 const MAX_VECTORS: usize = 64;
 /// The most lanes of a vector: 64 bytes of `f32`.
 const MAX_LANES: usize = 16;
+/// The most output channels whose products are held.
+const MAX_HELD: usize = 4096;
 /// The most parts of the output channels.
 const MAX_PARTS: usize = 1024;
 
@@ -48,6 +52,10 @@ impl fmt::Display for Plan {
     /// One line, which parses back to the same plan.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}{}", self.form.name(), if self.aligned { " aligned" } else { "" }, if self.panel { " panel" } else { " in-place" })?;
+        if let Some(w) = &self.winograd {
+            let outputs: Vec<String> = w.outputs.iter().map(usize::to_string).collect();
+            write!(f, " winograd {} held {}", outputs.join("x"), w.held)?;
+        }
         for t in &self.tile {
             write!(f, " {}={}", t.var, t.extent)?;
         }
@@ -117,6 +125,7 @@ impl<'a> Words<'a> {
         let form = self.one_of("`gather` or `scatter`", [("gather", Form::Gather), ("scatter", Form::Scatter)])?;
         let aligned = self.take("aligned");
         let panel = self.one_of("`panel` or `in-place`", [("panel", true), ("in-place", false)])?;
+        let winograd = if self.take("winograd") { Some(self.winograd()?) } else { None };
         let tile = self.tile()?;
         self.expect("along")?;
         let vector = self.next("a loop of the tile")?;
@@ -135,7 +144,7 @@ impl<'a> Words<'a> {
                 quoted(word)
             )));
         }
-        let plan = Plan { form, aligned, panel, block, channel_parts, tile, vector: vector.into(), lanes, fma, stream };
+        let plan = Plan { form, aligned, panel, block, channel_parts, winograd, tile, vector: vector.into(), lanes, fma, stream };
         check(&plan)?;
         Ok(plan)
     }
@@ -161,11 +170,24 @@ impl<'a> Words<'a> {
         Ok(tile)
     }
 
+    fn winograd(&mut self) -> Result<Winograd> {
+        let outputs = self.sizes("outputs per window", 1, toom_cook::MOST_PRODUCTS)?;
+        self.expect("held")?;
+        let held = number(self.next("a number of channels")?, "the number of channels held", 1, MAX_HELD)?;
+        Ok(Winograd { outputs, held })
+    }
+
     fn block(&mut self) -> Result<Vec<usize>> {
-        let list = self.next("a list of block sizes, as in 4x0,")?;
-        let sizes = list.split('x').map(|b| number(b, "a block size", 0, MAX_EXTENT as usize)).collect::<Result<Vec<_>>>()?;
+        self.sizes("block", 0, MAX_EXTENT as usize)
+    }
+
+    /// One number per spatial axis, as in `4x0`.
+    fn sizes(&mut self, what: &str, lo: usize, hi: usize) -> Result<Vec<usize>> {
+        let list = self.next("a list of sizes, one per spatial axis, as in 4x0,")?;
+        let one = format!("a {what} size");
+        let sizes = list.split('x').map(|b| number(b, &one, lo, hi)).collect::<Result<Vec<_>>>()?;
         if sizes.len() > 3 {
-            return Err(error(format!("block {} has {} sizes; one per spatial axis, 1 to 3, is legal", quoted(list), sizes.len())));
+            return Err(error(format!("{what} {} has {} sizes; one per spatial axis, 1 to 3, is legal", quoted(list), sizes.len())));
         }
         Ok(sizes)
     }
@@ -174,7 +196,7 @@ impl<'a> Words<'a> {
 /// What holds for every problem and every machine.
 fn check(plan: &Plan) -> Result<()> {
     let rank = plan.block.len();
-    let legal: Vec<String> = ["oc".into(), "ic".into()]
+    let legal: Vec<String> = ["oc".into(), "ic".into(), "qw".into()]
         .into_iter()
         .chain("qrki".chars().flat_map(|r| axes(rank).iter().map(move |a| format!("{r}{a}"))))
         .collect();
@@ -203,6 +225,18 @@ fn check(plan: &Plan) -> Result<()> {
     let vectors = plan.tile.iter().map(|t| t.extent).fold(1usize, usize::saturating_mul) / plan.lanes;
     if vectors > MAX_VECTORS {
         return Err(error(format!("the tile holds {vectors} vectors; at most {MAX_VECTORS} are legal")));
+    }
+    if let Some(w) = &plan.winograd {
+        if w.outputs.len() != rank {
+            return Err(error(format!("{} window sizes with {rank} block sizes; one per spatial axis is legal", w.outputs.len())));
+        }
+        if plan.form != Form::Gather || !plan.panel || !plan.aligned || plan.vector != "qw" {
+            return Err(error(
+                "windows need aligned phases, a panel and lanes along qw; legal: `gather aligned panel winograd … along qw`",
+            ));
+        }
+    } else if plan.extent("qw") > 1 {
+        return Err(error("the tile names `qw`, but there are no windows; legal with `winograd` only"));
     }
     if plan.form == Form::Scatter && (plan.panel || plan.aligned) {
         return Err(error("a scatter plan has neither a panel nor aligned phases; legal: `scatter in-place`"));

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Most buffers of a function: input, weight, bias, output, packed weights, panel, and one more scratch plane.
-const MAX_BUFFERS: usize = 8;
+const MAX_BUFFERS: usize = 16;
 /// Most run-time extents of a problem: batch and three axes.
 const MAX_SYMBOLS: usize = 4;
 /// Scratch buffers start at multiples of this.
@@ -320,8 +320,11 @@ struct Scratch(*mut u8);
 // SAFETY: parts use disjoint ranges behind the pointer.
 unsafe impl Sync for Scratch {}
 
-/// Packs the weights.
+/// Packs the weights, once the function is known to have no more buffers than calls have places for.
 pub(super) fn prepare<T: Element>(inner: &Inner, weights: &[T]) -> Result<()> {
+    if inner.func.buffers.len() > MAX_BUFFERS {
+        return Err(Error::new(Kind::Codegen, format!("{} buffers; at most {MAX_BUFFERS}", inner.func.buffers.len())));
+    }
     let Some(entry) = inner.native.prepare else { return Ok(()) };
     let mut table = [std::ptr::null_mut::<u8>(); MAX_BUFFERS];
     for (i, (b, own)) in inner.func.buffers.iter().zip(&inner.memory).enumerate() {
@@ -355,9 +358,6 @@ fn scratch_size(b: &Buffer, symbols: &Symbols<'_>) -> usize {
 }
 
 fn scratch_bytes(inner: &Inner, symbols: &Symbols<'_>) -> Result<usize> {
-    if inner.func.buffers.len() > MAX_BUFFERS {
-        return Err(Error::new(Kind::Codegen, format!("{} buffers; at most {MAX_BUFFERS}", inner.func.buffers.len())));
-    }
     let scratch = inner.func.buffers.iter().filter(|b| b.kind == BufferKind::Scratch);
     Ok(scratch.map(|b| scratch_size(b, symbols)).sum())
 }

@@ -1,7 +1,7 @@
 //! What a caller may choose; everything else is the plan's business.
 
 use crate::codegen::target::Isa;
-use crate::plan::{Form, Plan};
+use crate::plan::{Algorithm, Form, Plan};
 
 /// Options of [`crate::Deconv::compile`]. The default lets the compiler choose, on one thread.
 ///
@@ -20,12 +20,16 @@ pub struct Options {
     pub threads: usize,
     /// Whether stores bypass the caches; `None` decides by the size of the output.
     pub stream: Option<bool>,
+    /// Direct sums or transformed windows; `None` lets the plan choose. Direct sums keep one order of summation for every position.
+    pub algorithm: Option<Algorithm>,
+    /// The most that the expected rounding error of an algorithm may be, relative to that of direct sums.
+    pub rounding: f64,
     /// A plan to use as it is, instead of choosing one.
     pub plan: Option<Plan>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { isa: None, form: None, threads: 1, stream: None, plan: None }
+        Options { isa: None, form: None, threads: 1, stream: None, algorithm: None, rounding: 2.0, plan: None }
     }
 }

@@ -8,7 +8,7 @@
 use polyphase::codegen::target::Isa;
 use polyphase::interp::{self, Tensors};
 use polyphase::ir::Func;
-use polyphase::plan::Plan;
+use polyphase::plan::{Plan, Rounding};
 use polyphase::{Activation, Deconv, Element, Extent, Kernel, Merge, Options, Result, reference};
 use std::fmt::Display;
 
@@ -112,10 +112,10 @@ impl<T: Num> Case<T> {
     pub fn reference(&self) -> Vec<f64> {
         reference::deconv(&self.problem, self.batch, &self.spatial, &self.x, &self.w, self.bias.as_deref()).unwrap()
     }
-    /// How far from the reference each result may lie.
-    pub fn bounds(&self) -> Vec<f64> {
-        let scale = reference::magnitude(&self.problem, self.batch, &self.spatial, &self.x, &self.w, self.bias.as_deref()).unwrap();
-        let terms = reference::error_bound_terms(&self.problem) as f64 + 2.0;
+    /// How far from the reference each result of a plan may lie.
+    pub fn bounds(&self, rounding: &Rounding) -> Vec<f64> {
+        let scale = rounding.scale(&self.problem, self.batch, &self.spatial, &self.x, &self.w, self.bias.as_deref()).unwrap();
+        let terms = rounding.epsilons();
         // An activation does not spread errors; tanh, sigmoid and a slope add roundings of their own, which is below 4 ulp of at most 1.
         let own = if self.problem.activation == Activation::None { 0.0 } else { 4.0 * T::EPS };
         scale.iter().map(|m| (terms * T::EPS + own) * m + own + T::TINY).collect()
@@ -161,10 +161,13 @@ pub fn same_bits<T: Num>(what: &str, want: &[T], got: &[T]) {
     }
 }
 
-/// Results against the reference: equal where nothing rounds, within the bound elsewhere. NaN and infinities must be where the reference has them.
-pub fn like_reference<T: Num>(what: &str, case: &Case<T>, exact: bool, got: &[T]) {
+/// Results of a plan against the reference: equal where nothing rounds, within the bound elsewhere. NaN and infinities must be where the reference
+/// has them.
+pub fn like_reference<T: Num>(what: &str, case: &Case<T>, plan: &Plan, exact: bool, got: &[T]) {
     let want = case.reference();
-    let bounds = if exact { Vec::new() } else { case.bounds() };
+    let rounding = Rounding::of(&case.problem, plan);
+    let exact = exact && rounding.exact_on_integers;
+    let bounds = if exact { Vec::new() } else { case.bounds(&rounding) };
     assert_eq!(want.len(), got.len(), "{what}");
     for (i, (w, g)) in want.iter().zip(got).enumerate() {
         let rounded: f64 = T::of(*w).into();

@@ -170,6 +170,10 @@ impl Encoder<'_> {
             }
             Inst::Int { dst, expr } => self.int(*dst, expr),
             Inst::Extreme { dst, exprs, max } => self.extreme(*dst, exprs, *max),
+            Inst::Prefetch { mem } => {
+                let m = self.mem(*mem)?;
+                self.asm.prefetcht0(byte_ptr(m))
+            }
             Inst::AddImm { dst, by } => self.add_imm(*dst, *by),
             Inst::AddReg { dst, by } => {
                 self.get(rax, *by)?;

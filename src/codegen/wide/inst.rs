@@ -174,6 +174,11 @@ pub(super) enum Inst {
         by: G,
     },
 
+    /// Asks for a cache line ahead of its use; it may lie outside any buffer.
+    Prefetch {
+        mem: Mem,
+    },
+
     // Vectors. `w` is the width.
     Const {
         dst: V,
@@ -310,6 +315,7 @@ impl Inst {
                 g(*by, Use);
                 g(*dst, Def);
             }
+            Inst::Prefetch { mem } => g(mem.base, Use),
             Inst::Const { dst, .. } => v(*dst, Def),
             Inst::Move { dst, src, .. } => {
                 v(*src, Use);

@@ -11,6 +11,13 @@ use super::tree::{Clips, Group, Inc, Lin, Node, Place, Spread, Stride, Term, int
 use crate::Result;
 use crate::ir::Affine;
 
+/// Bytes of a cache line.
+const LINE: i64 = 64;
+/// How far ahead weights are asked for: what a tile reads while a line comes from the third-level cache.
+const AHEAD: i64 = 4096;
+/// Least statements of an iteration per line that it asks for.
+const REUSE: i64 = 4;
+
 impl Selector<'_> {
     // Integers
 
@@ -119,6 +126,7 @@ impl Selector<'_> {
         self.push(Inst::LoopBegin { id: region, count, check });
         self.depth += 1;
         self.table_pointers(id, &groups);
+        self.ask_ahead(body, &moves, info.step);
         self.nodes(body)?;
         self.advance(&moves, info.step);
         if let Some(dst) = self.vars[id].take() {
@@ -131,6 +139,30 @@ impl Selector<'_> {
             self.strides.clear();
         }
         Ok(())
+    }
+
+    /// In an innermost loop: asks for the packed weights of iterations to come. They lie in the order in which they are read, tile after
+    /// tile, so what is ahead of the loop's end is read, too; hardware stops at the end of a page.
+    fn ask_ahead(&mut self, body: &[Node], moves: &[(G, Inc)], step: i64) {
+        if !body.iter().all(|n| matches!(n, Node::Set { .. })) {
+            return;
+        }
+        let mut asked: Vec<G> = Vec::new();
+        let weights: Vec<Place> = body.iter().flat_map(Node::loads).filter(|p| self.packed[p.buffer]).collect();
+        for p in weights {
+            let Some(base) = self.ptr[p.group] else { continue };
+            let Some((_, inc)) = moves.iter().find(|(g, _)| *g == base) else { continue };
+            let bytes = inc.bytes * step;
+            let lines = (bytes + LINE - 1) / LINE;
+            // Where every weight is used once or twice the loop waits for loads as it is.
+            if bytes <= 0 || !inc.strides.is_empty() || asked.contains(&base) || lines * REUSE > body.len() as i64 {
+                continue;
+            }
+            asked.push(base);
+            for line in 0..lines {
+                self.push(Inst::Prefetch { mem: Mem { base, disp: (AHEAD + line * LINE) as i32 } });
+            }
+        }
     }
 
     /// Before an outermost loop: loads pointers that no loop moves, and the run-time strides by which others move.

@@ -7,7 +7,7 @@
 use super::WideIsa;
 use super::inst::*;
 use super::tree::{Clips, Node, Place, Spread, Stride, Tree, Val};
-use crate::ir::{BinOp, Elem, Func, UnOp};
+use crate::ir::{BinOp, BufferKind, Elem, Func, UnOp};
 use crate::{Error, Kind, Result};
 use std::collections::HashMap;
 
@@ -59,6 +59,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize) -
         copies: 1,
         bounds: None,
         regions: 0,
+        packed: func.buffers.iter().map(|b| b.kind == BufferKind::Packed).collect(),
         tree,
         out: Program { code: Vec::new(), vectors: resident, resident, ints: 0, streams: false },
     };
@@ -124,6 +125,8 @@ pub(super) struct Selector<'a> {
     /// The clip whose bounds are in registers.
     pub(super) bounds: Option<(Clips, Window)>,
     pub(super) regions: usize,
+    /// Which buffers hold packed weights.
+    pub(super) packed: Vec<bool>,
     pub(super) out: Program,
 }
 
@@ -476,6 +479,18 @@ impl Val {
 }
 
 impl Node {
+    /// Everything that a statement loads.
+    pub(super) fn loads(&self) -> Vec<Place> {
+        let mut out = Vec::new();
+        let mut visit = |v: &Val| v.visit_loads(&mut |p| out.push(p.clone()));
+        match self {
+            Node::Set { value, .. } => visit(value),
+            Node::Store { parts, .. } => parts.iter().for_each(visit),
+            Node::Loop { .. } | Node::When { .. } => {}
+        }
+        out
+    }
+
     pub(super) fn scalar_loads(&self, f: &mut impl FnMut(Key)) {
         let mut visit = |v: &Val| {
             v.visit_loads(&mut |p| {

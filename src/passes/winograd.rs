@@ -1,0 +1,749 @@
+//! Pass `winograd`: fewer multiplications than the direct sum, by Toom-Cook convolution along every axis.
+//!
+//! *Needs* a panel, and phases that all count from the uncropped edge. *Leaves*, if the plan asks for it, three nests in place of one. Each phase of a
+//! transposed convolution is a short convolution of stride 1, and phases with equally many taps read the same window; so a window of `m + T - 1`
+//! pixels is transformed once, multiplied channel by channel with transformed weights, and what comes out is `m` outputs of each of those phases.
+//!
+//! ```text
+//! for ic: fill P; X = B P along x; V[.., ic, w] = B X along y, for every window w of the block
+//! for oc.k, in steps of the channels that are held:
+//!   for vy, vx, fy, fx, qw, oc: acc = 0; for ic: acc = fma(V[vy, vx, ic, qw], u[vy, fy, vx, fx, ic, oc], acc); M[vy, fy, vx, fx, oc, qw] = acc
+//!   for oc: R = A M along y; y[n, oc, s*m*wy + hy.., s*m*wx + hx..] = epilogue(A R along x)
+//! prepare: u = G w along x, then along y
+//! ```
+//!
+//! Every axis is handled by the same construction, one after the other, the innermost first on the way in and last on the way out; matrices come from
+//! [`super::toom_cook`]. `v` counts the entries of a transformed window, `f` the phases that share it; where phases differ in their taps, `u` counts both
+//! and the table `v.y` says which entry a product is of. `h` counts the `s*m` outputs of a window along one axis.
+
+use super::block::{extreme, phases};
+use super::nest::{Nest, peel, wrap};
+use super::panel::{PANEL, odd_lines};
+use super::simplify::fix;
+use super::toom_cook::{Exact, ToomCook, float};
+use crate::ir::names::{ACC, OUTPUT, WEIGHT, on, part};
+use crate::ir::{Access, Affine, BinOp, Buffer, BufferKind, Cond, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Table, Value};
+use crate::plan::Plan;
+use crate::{Error, Kind, Result};
+
+/// The transformed weights, before they are packed.
+pub const FACTORS: &str = "u";
+/// The transformed windows of one block.
+const WINDOWS: &str = "V";
+/// The products that wait for their inverse transform.
+const PRODUCTS: &str = "M";
+/// The outputs of one window row, before they are stored.
+const OUT: &str = "out";
+/// The variable that counts the windows of a block, over all axes.
+const WINDOW: &str = "qw";
+
+/// Replaces the reduction by transforms and products.
+pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
+    match &plan.winograd {
+        // Without an output there is nothing to do.
+        Some(_) if func.run.is_empty() => Ok(func.clone()),
+        Some(w) => Lowering::new(func, plan, &w.outputs, w.held)?.lower(),
+        None => Ok(func.clone()),
+    }
+}
+
+fn illegal(message: impl Into<String>) -> Error {
+    Error::new(Kind::Options, message)
+}
+
+/// Phases of one axis that have equally many taps and read the same window.
+struct Class {
+    /// Where their window starts, from the first pixel of the panel.
+    start: i64,
+    phases: Vec<i64>,
+    toom: ToomCook,
+    /// The first of its products in `V`, and in `u` and `M`.
+    v: i64,
+    u: i64,
+}
+
+impl Class {
+    /// The product `i` of phase number `f` of the class.
+    fn u(&self, i: usize, f: usize) -> i64 {
+        self.u + (i * self.phases.len() + f) as i64
+    }
+}
+
+/// One spatial axis.
+struct Axis {
+    name: &'static str,
+    /// Outputs of each phase per window, `m`.
+    outputs: i64,
+    /// Phases, `s`.
+    stride: i64,
+    classes: Vec<Class>,
+    /// Which product of the window each entry of `u` is of.
+    of: Vec<i64>,
+    /// Windows of one block.
+    windows: i64,
+    /// The first position of the block.
+    base: Affine,
+    blocked: bool,
+    /// Rows of the panel.
+    panel: i64,
+}
+
+impl Axis {
+    fn var(&self, role: &str) -> Name {
+        on(role, self.name)
+    }
+    fn at(&self, role: &str) -> Affine {
+        Affine::var(self.var(role))
+    }
+    fn v(&self) -> i64 {
+        self.of.iter().max().map_or(0, |v| v + 1)
+    }
+    /// Outputs per window.
+    fn h(&self) -> i64 {
+        self.stride * self.outputs
+    }
+    /// Whether all phases share every window: then a product is counted by window entry and phase, and phases go inside, so that a window entry
+    /// is read again while it is in a cache.
+    fn shared(&self) -> Option<&Class> {
+        if let [c] = &self.classes[..] { Some(c).filter(|c| c.phases.len() > 1) } else { None }
+    }
+    /// What counts products: their variables, extents, and which of them go inside.
+    fn counters(&self) -> Vec<(Name, i64, bool)> {
+        match self.shared() {
+            Some(c) => vec![(self.var("v"), c.toom.products() as i64, false), (self.var("f"), c.phases.len() as i64, true)],
+            None => vec![(self.var("u"), self.of.len() as i64, false)],
+        }
+    }
+    fn counts(&self) -> Vec<i64> {
+        self.counters().iter().map(|c| c.1).collect()
+    }
+    fn product(&self) -> Vec<Affine> {
+        self.counters().into_iter().map(|c| Affine::var(c.0)).collect()
+    }
+    fn product_loops(&self) -> Vec<Loop> {
+        self.counters().into_iter().map(|c| Loop::new(c.0, c.1, Vec::new())).collect()
+    }
+    /// The index of product `u`.
+    fn product_at(&self, u: i64) -> Vec<Affine> {
+        match self.shared() {
+            Some(c) => vec![(u / c.phases.len() as i64).into(), (u % c.phases.len() as i64).into()],
+            None => vec![u.into()],
+        }
+    }
+    /// Which entry of the window a product is of.
+    fn entry(&self) -> Affine {
+        if self.shared().is_some() { self.at("v") } else { Affine::table(self.var("v."), self.var("u")) }
+    }
+    /// The pixels that its windows read, from the start of a window.
+    fn pixels(&self) -> std::ops::Range<i64> {
+        let start = self.classes.iter().map(|c| c.start).min().unwrap_or(0);
+        let end = self.classes.iter().map(|c| c.start + c.toom.products() as i64).max().unwrap_or(0);
+        start..end
+    }
+}
+
+struct Lowering<'a> {
+    func: &'a Func,
+    plan: &'a Plan,
+    axes: Vec<Axis>,
+    /// The parallel loops, and the loop over output channels inside them.
+    par: Vec<Loop>,
+    channels: Loop,
+    /// The nest that fills the panel, and the panel it fills.
+    fill: Vec<Stmt>,
+    /// Input channels of a group.
+    inputs: i64,
+    /// Output channels whose products are held at a time.
+    held: i64,
+    /// Where the weights of a tap, and the output of a position, are.
+    weight: Access,
+    output: Access,
+    /// What is stored, in terms of the accumulator.
+    epilogue: Value,
+    buffers: Vec<Buffer>,
+    regs: Vec<Reg>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(func: &'a Func, plan: &'a Plan, outputs: &[usize], held: usize) -> Result<Self> {
+        let wanted = |what: &str| super::unexpected("winograd", what);
+        let nest = Nest::of(func);
+        let par: Vec<Loop> = nest.loops.iter().take_while(|l| l.kind == LoopKind::Par).cloned().collect();
+        let [fill, inner] = &nest.body[..] else { return Err(wanted("a panel and one nest that reads it")) };
+        let (loops, body) = peel(std::slice::from_ref(inner));
+        let [Stmt::Set { value: Value::Const(0.0), .. }, taps, Stmt::Store { to, parts, .. }] = body else {
+            return Err(wanted("an accumulator, its taps and a store"));
+        };
+        let (taps, reduction) = peel(std::slice::from_ref(taps));
+        let [Stmt::Set { value: Value::Fma(factors), .. }] = reduction else {
+            return Err(illegal("the algorithm needs taps without a guard, and weights that are all finite; legal: a direct plan"));
+        };
+        let load = |of: &str| factors.iter().find_map(|v| if let Value::Load(a) = v { Some(a).filter(|a| a.buffer == of) } else { None });
+        let (Some(pixel), Some(weight)) = (load(PANEL), load(WEIGHT)) else { return Err(wanted("products of pixels and weights")) };
+        let names = super::nest::axes(func);
+        if outputs.len() != names.len() {
+            return Err(illegal(format!("{} window sizes for {} axes", outputs.len(), names.len())));
+        }
+        let around = Around { func, par: &par, loops: &loops, taps: &taps, pixel, weight, output: to };
+        let axes: Vec<Axis> = (0..names.len()).map(|a| around.axis(a, names[a], outputs[a] as i64)).collect::<Result<_>>()?;
+        let channels = loops.iter().find(|l| l.var == "oc").cloned().unwrap_or_else(|| Loop::new("oc", 1, Vec::new()));
+        let inputs = taps.iter().find(|l| l.var == "ic").and_then(Loop::const_range).map_or(1, |r| r.1);
+        let mut made = Lowering {
+            func,
+            plan,
+            axes,
+            par,
+            channels,
+            fill: vec![fill.clone()],
+            inputs,
+            held: held as i64,
+            weight: weight.clone(),
+            output: to.clone(),
+            epilogue: parts[0].clone(),
+            buffers: Vec::new(),
+            regs: Vec::new(),
+        };
+        made.check()?;
+        Ok(made)
+    }
+
+    fn check(&mut self) -> Result<()> {
+        let tile = self.plan.extent("oc") as i64;
+        if self.plan.vector != WINDOW {
+            return Err(illegal(format!("{} lies along the lanes; with windows {WINDOW} does", self.plan.vector)));
+        }
+        if self.held % tile != 0 {
+            return Err(illegal(format!("{} channels are held, which is no multiple of the tile's {tile}", self.held)));
+        }
+        let x = self.x();
+        if x.blocked && x.windows % self.lanes() != 0 {
+            let (windows, lanes) = (x.windows, self.lanes());
+            return Err(illegal(format!("a block of {windows} windows along x is not a multiple of {lanes} lanes")));
+        }
+        Ok(())
+    }
+
+    fn lanes(&self) -> i64 {
+        self.plan.lanes as i64
+    }
+    fn x(&self) -> &Axis {
+        &self.axes[self.axes.len() - 1]
+    }
+    /// Windows of a block, over all axes.
+    fn windows(&self) -> i64 {
+        self.axes.iter().map(|a| a.windows).product()
+    }
+    /// The next multiple.
+    fn up(&self, n: i64, to: i64) -> i64 {
+        (n + to - 1) / to * to
+    }
+    /// Windows of a row, in whole vectors.
+    fn row(&self) -> i64 {
+        self.up(self.x().windows, self.lanes())
+    }
+    /// Places for the windows of a block: whole tiles, and rows that do not collide in the first-level cache.
+    fn windows_held(&self) -> i64 {
+        odd_lines(self.up(self.windows(), self.plan.extent(WINDOW) as i64), self.func.elem.bytes() as i64)
+    }
+    /// The same where rows are read by whole vectors, past the end of the last.
+    fn windows_read(&self) -> i64 {
+        self.windows_held().max(self.windows() - self.x().windows + self.row())
+    }
+
+    fn lower(mut self) -> Result<Func> {
+        let mut out = self.func.clone();
+        out.stage = Stage::Tile;
+        out.prepare = self.weights();
+        let inward = self.inward(&mut out);
+        let chunk = part(&"oc".into(), "k");
+        let first = self.channels.lo[0].clone();
+        let count = self.channels.hi.iter().find_map(|hi| (hi.clone() - first.clone()).as_const()).unwrap_or(1);
+        let chunks = Loop::new(chunk.clone(), (count + self.held - 1) / self.held, Vec::new());
+        let start = first + Affine::var(&chunk) * self.held;
+        let held = Loop {
+            lo: vec![start.clone()],
+            hi: [vec![start.clone() + self.held], self.channels.hi.clone()].concat(),
+            ..Loop::new("oc", 1, Vec::new())
+        };
+        let products = self.products(&held, &start);
+        let outward = self.outward(&held, &start);
+        let body = [vec![inward], wrap(&[chunks], vec![products, outward])].concat();
+        out.run = wrap(&self.par, body);
+        out.buffers.retain(|b| b.name != PANEL);
+        out.buffers.extend(self.buffers);
+        out.regs.extend(self.regs);
+        for a in self.axes.iter().filter(|a| a.shared().is_none()) {
+            out.tables.push(Table { name: a.var("v."), values: a.of.clone() });
+        }
+        Ok(out)
+    }
+
+    fn buffer(&mut self, name: impl Into<Name>, kind: BufferKind, dims: &[i64]) -> Name {
+        let name = name.into();
+        let dims: Vec<Affine> = dims.iter().map(|d| Affine::from(*d)).collect();
+        self.buffers.push(Buffer { name: name.clone(), kind, elem: self.func.elem, order: (0..dims.len()).collect(), dims });
+        name
+    }
+
+    /// A scalar register, declared once.
+    fn reg(&mut self, prefix: &str, i: i64) -> Name {
+        let name = Name::from(format!("{prefix}{i}"));
+        if !self.regs.iter().any(|r| r.name == name) {
+            self.regs.push(Reg { name: name.clone(), lanes: 1, dims: Vec::new() });
+        }
+        name
+    }
+
+    // The window: fill, then B along every axis, the innermost first
+
+    fn inward(&mut self, out: &mut Func) -> Stmt {
+        let rank = self.axes.len();
+        let (x, row) = (rank - 1, self.row());
+        let panel: Vec<i64> = self.axes.iter().enumerate().map(|(a, axis)| self.panel_extent(a, axis)).collect();
+        let mut from = self.buffer(PANEL, BufferKind::Scratch, &panel);
+        let mut body = self.one_channel(out);
+        for a in (0..rank).rev() {
+            // What this step reads: panel rows of the axes before it, products of those behind it, windows of those behind it.
+            let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
+            let wide = |i: usize, axis: &Axis| if i == x { row } else { axis.windows };
+            let mut loops: Vec<Loop> = before.iter().enumerate().map(|(i, axis)| Loop::new(axis.var("p"), panel[i], Vec::new())).collect();
+            loops.extend((a..x).map(|i| Loop::new(self.axes[i].var("w"), self.axes[i].windows, Vec::new())));
+            loops.extend(behind.iter().map(|axis| Loop::new(axis.var("v"), axis.v(), Vec::new())));
+            loops.push(Loop::new(self.axes[x].var("w"), row, Vec::new()));
+            let p: Vec<Affine> = before.iter().map(|axis| axis.at("p")).collect();
+            let v: Vec<Affine> = behind.iter().map(|axis| axis.at("v")).collect();
+            let w: Vec<Affine> = behind.iter().map(|axis| axis.at("w")).collect();
+            let flat = self.flat();
+            let axis = &self.axes[a];
+            let pixel = |e: i64| [p.clone(), vec![axis.at("w") * axis.outputs + e], v.clone(), w.clone()].concat();
+            let to = |i: i64| -> Vec<Affine> {
+                if a == 0 {
+                    return [vec![i.into()], v.clone(), vec![Affine::var("ic"), flat.clone()]].concat();
+                }
+                [p.clone(), vec![i.into()], v.clone(), vec![axis.at("w")], w.clone()].concat()
+            };
+            let rows: Vec<(i64, Sum)> = axis
+                .classes
+                .iter()
+                .flat_map(|c| c.toom.input.iter().enumerate().map(move |(i, b)| (c.v + i as i64, sum(b, |e| c.start + e as i64))))
+                .collect();
+            let name = if a == 0 { WINDOWS.into() } else { Name::from(format!("X{}", axis.name)) };
+            let dims: Vec<i64> = if a == 0 {
+                self.axes.iter().map(Axis::v).chain([self.inputs, self.windows_held()]).collect()
+            } else {
+                let windows = (a..rank).map(|i| wide(i, &self.axes[i]));
+                panel[..a].iter().copied().chain(self.axes[a..].iter().map(Axis::v)).chain(windows).collect()
+            };
+            let pixels: Vec<(i64, Vec<Affine>)> = axis.pixels().map(|e| (e, pixel(e))).collect();
+            let stores: Vec<(Vec<Affine>, Sum)> = rows.into_iter().map(|(i, s)| (to(i), s)).collect();
+            let into = self.buffer(name, BufferKind::Scratch, &dims);
+            let mut step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
+            let columns = self.x().windows;
+            if a == 0 && columns < row {
+                // What lies behind the end of a row belongs to the next.
+                let stored = step.split_off(pixels.len());
+                let e = self.x().at("w");
+                step.extend(Stmt::when(vec![Cond::Range { lo: 0.into(), e, hi: columns.into() }], stored));
+            }
+            body.extend(wrap(&loops, step));
+            from = into;
+        }
+        Loop::new("ic", self.inputs, body).into()
+    }
+
+    /// The rows of the panel that windows read; along x as many columns as whole vectors of windows read.
+    fn panel_extent(&self, a: usize, axis: &Axis) -> i64 {
+        let windows = if a + 1 == self.axes.len() { self.row() } else { axis.windows };
+        ((windows - 1) * axis.outputs + axis.pixels().end).max(axis.panel)
+    }
+
+    /// The fill of the panel for one channel: the loop over channels goes around, and the panel has no channels any more.
+    fn one_channel(&self, out: &mut Func) -> Vec<Stmt> {
+        let (loops, body) = peel(&self.fill);
+        let loops: Vec<Loop> = loops.into_iter().filter(|l| l.var != "ic").collect();
+        let mut body = body.to_vec();
+        fn redirect(body: &mut [Stmt]) {
+            for s in body {
+                if let Stmt::Store { to, .. } = s
+                    && to.buffer == PANEL
+                {
+                    to.index.remove(0);
+                }
+                if let Some(inner) = s.body_mut() {
+                    redirect(inner);
+                }
+            }
+        }
+        redirect(&mut body);
+        // The names of the panel's rows are those of the loops; nothing of it is left but its name.
+        out.buffers.retain(|b| b.name != PANEL);
+        wrap(&loops, body)
+    }
+
+    /// The number of a window within its block.
+    fn flat(&self) -> Affine {
+        self.axes.iter().fold(Affine::from(0), |n, axis| n * axis.windows + axis.at("w"))
+    }
+
+    /// Loads entries of `from` into registers, and stores sums of them.
+    fn transform(
+        &mut self,
+        prefix: &str,
+        from: &Name,
+        entries: &[(i64, Vec<Affine>)],
+        into: &Name,
+        sums: Vec<(Vec<Affine>, Sum)>,
+    ) -> Vec<Stmt> {
+        let mut out: Vec<Stmt> = Vec::new();
+        for (e, index) in entries {
+            let reg = self.reg(prefix, *e);
+            out.push(Stmt::set(reg, Value::load(from.clone(), index.clone())));
+        }
+        out.extend(sums.into_iter().map(|(index, s)| Stmt::store(into.clone(), index, s.value(prefix))));
+        out
+    }
+
+    // Products
+
+    fn products(&mut self, held: &Loop, start: &Affine) -> Stmt {
+        let dims: Vec<i64> = self.axes.iter().flat_map(Axis::counts).chain([self.held, self.windows_held()]).collect();
+        self.buffer(PRODUCTS, BufferKind::Scratch, &dims);
+        let (oc, ic, w) = (Affine::var("oc"), Affine::var("ic"), Affine::var(WINDOW));
+        let window = self.axes.iter().map(Axis::entry).chain([ic, w.clone()]).collect();
+        let product = self.axes.iter().flat_map(Axis::product).chain([oc - start.clone(), w]).collect();
+        let factor = self.factor_index();
+        let step = Stmt::set(ACC, Value::fma(Value::load(WINDOWS, window), Value::load(FACTORS, factor), Value::reg(ACC)));
+        let body = vec![
+            Stmt::set(ACC, Value::Const(0.0)),
+            Loop::new("ic", self.inputs, vec![step]).into(),
+            Stmt::store(PRODUCTS, product, Value::reg(ACC)),
+        ];
+        let counters = || self.axes.iter().flat_map(Axis::counters);
+        let mut loops: Vec<Loop> = [false, true]
+            .into_iter()
+            .flat_map(|inside| counters().filter(move |c| c.2 == inside))
+            .map(|c| Loop::new(c.0, c.1, Vec::new()))
+            .collect();
+        // Windows around channels: the windows of a tile stay in the first-level cache while weights stream by.
+        loops.push(Loop::new(WINDOW, self.windows(), Vec::new()));
+        loops.push(held.clone());
+        wrap(&loops, body).remove(0)
+    }
+
+    // Outputs: A along every axis, the innermost last
+
+    fn outward(&mut self, held: &Loop, start: &Affine) -> Stmt {
+        let rank = self.axes.len();
+        let x = rank - 1;
+        // Their own names: the tile's are taken apart by pass `tile`.
+        let (oc, window) = (part(&"oc".into(), "y"), part(&WINDOW.into(), "y"));
+        let channel = Loop { var: oc.clone(), ..held.clone() };
+        let mut body: Vec<Stmt> = Vec::new();
+        let mut from: Name = PRODUCTS.into();
+        // Products are held by channel; what comes after is of one channel.
+        let mut lead = |index: Vec<Affine>, a: usize, w: Affine| -> Vec<Affine> {
+            let channel = if a == 0 { vec![Affine::var(&oc) - start.clone()] } else { Vec::new() };
+            [index, channel, vec![w]].concat()
+        };
+        for a in 0..x {
+            let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
+            let axis = &self.axes[a];
+            let mut loops: Vec<Loop> = before.iter().map(|b| Loop::new(b.var("h"), b.h(), Vec::new())).collect();
+            loops.extend(behind.iter().flat_map(Axis::product_loops));
+            loops.push(Loop::new(window.clone(), self.up(self.windows(), self.lanes()), Vec::new()));
+            let h: Vec<Affine> = before.iter().map(|b| b.at("h")).collect();
+            let u: Vec<Affine> = behind.iter().flat_map(Axis::product).collect();
+            let at = |i: Vec<Affine>| [h.clone(), i, u.clone()].concat();
+            let dims: Vec<i64> =
+                self.axes[..=a].iter().map(Axis::h).chain(behind.iter().flat_map(Axis::counts)).chain([self.windows_read()]).collect();
+            let rows: Vec<(i64, Sum, Vec<i64>)> = outputs(axis);
+            let name = Name::from(format!("R{}", axis.name));
+            let entries: Vec<Vec<(i64, Vec<Affine>)>> =
+                rows.iter().map(|r| r.2.iter().map(|&e| (e, lead(at(axis.product_at(e)), a, Affine::var(&window)))).collect()).collect();
+            let to: Vec<Vec<Affine>> = rows.iter().map(|r| [at(vec![r.0.into()]), vec![Affine::var(&window)]].concat()).collect();
+            let into = self.buffer(name, BufferKind::Scratch, &dims);
+            let mut step = Vec::new();
+            let mut loaded: Vec<i64> = Vec::new();
+            for ((row, entries), to) in rows.into_iter().zip(entries).zip(to) {
+                let new: Vec<_> = entries.into_iter().filter(|(e, _)| !loaded.contains(e)).collect();
+                loaded.extend(new.iter().map(|e| e.0));
+                step.extend(self.transform(&axis_reg("e", a, rank), &from, &new, &into, vec![(to, row.1)]));
+            }
+            body.extend(wrap(&loops, step));
+            from = into;
+        }
+        body.extend(self.last(&from, &oc, &mut lead));
+        Loop { body, ..channel }.into()
+    }
+
+    /// The last step: A along x, the epilogue, and the interleaved store.
+    fn last(&mut self, from: &Name, oc: &Name, lead: &mut impl FnMut(Vec<Affine>, usize, Affine) -> Vec<Affine>) -> Vec<Stmt> {
+        let x = self.axes.len() - 1;
+        let axis = &self.axes[x];
+        let mut loops: Vec<Loop> = Vec::new();
+        for a in &self.axes[..x] {
+            loops.extend([("w", a.windows), ("h", a.h())].map(|(role, n)| Loop::new(a.var(role), n, Vec::new())));
+        }
+        let at: Vec<Affine> = self.axes[..x].iter().map(|a| a.at("h")).collect();
+        let mut step = Vec::new();
+        let rows = outputs(axis);
+        let h = axis.var("h");
+        let flat = self.flat();
+        let index = |u: i64| [at.clone(), axis.product_at(u)].concat();
+        let rows: Vec<(i64, Sum, Vec<(i64, Vec<Affine>)>)> = rows
+            .into_iter()
+            .map(|(i, s, entries)| (i, s, entries.into_iter().map(|e| (e, lead(index(e), x, flat.clone()))).collect()))
+            .collect();
+        let (reach, across) = (axis.h(), axis.var("w"));
+        self.regs.push(Reg { name: OUT.into(), lanes: 1, dims: vec![reach as usize] });
+        // Products are loaded phase by phase: few of them wait in registers.
+        let prefix = axis_reg("e", x, x + 1);
+        let mut loaded: Vec<i64> = Vec::new();
+        for (i, s, entries) in rows {
+            for (e, index) in entries.into_iter().filter(|e| !loaded.contains(&e.0)).collect::<Vec<_>>() {
+                loaded.push(e);
+                step.push(Stmt::set(self.reg(&prefix, e), Value::load(from.clone(), index)));
+            }
+            step.push(Stmt::Set { reg: OUT.into(), index: vec![i.into()], value: s.value(&prefix) });
+        }
+
+        // The output that the window's output `h` is, and the conditions under which it exists.
+        let place = |e: &Affine| {
+            let e = e.subst("oc", &Affine::var(oc));
+            self.axes.iter().fold(e, |e, a| {
+                // With one phase only there is no variable for it: the outputs of a window are neighbouring positions.
+                let within = if a.stride == 1 { a.at("h") } else { 0.into() };
+                let e = e.subst(a.var("q").as_str(), &(a.base.clone() + a.at("w") * a.outputs + within));
+                e.subst(a.var("r").as_str(), &a.at("h"))
+            })
+        };
+        let to = Access { index: self.output.index.iter().map(place).collect(), ..self.output.clone() };
+        let dims = &self.func.buffer(OUTPUT).dims;
+        let inside = |d: usize| Cond::Range { lo: 0.into(), e: to.index[d].clone(), hi: dims[d].clone() };
+        let mut value = self.epilogue.clone().map(&mut |v| match v {
+            Value::Reg(r, _) if r == ACC => Value::Reg(OUT.into(), vec![Affine::var(&h)]),
+            v => v,
+        });
+        value.map_affine(&mut |e| place(e));
+        let rows_exist: Vec<Cond> = (0..x).map(|a| inside(a + 2)).collect();
+        let store = Stmt::when(vec![inside(x + 2)], vec![Stmt::Store { to: to.clone(), parts: vec![value], stream: false }]);
+        step.push(Loop::new(h, reach, store).kind(LoopKind::Unroll).into());
+        let columns = Loop::new(across, self.row(), step);
+        wrap(&loops, Stmt::when(rows_exist, vec![columns.into()]))
+    }
+
+    // Weights: G along every axis, once
+
+    /// Which group a weight belongs to, if there are several, then products, input and output channel.
+    fn factor_index(&self) -> Vec<Affine> {
+        let group = self.groups().map(|_| Affine::var("g"));
+        group.into_iter().chain(self.axes.iter().flat_map(Axis::product)).chain([Affine::var("ic"), Affine::var("oc")]).collect()
+    }
+
+    fn groups(&self) -> Option<&Loop> {
+        self.par.iter().find(|l| l.var == "g" && self.weight.index[0].uses_var("g"))
+    }
+
+    fn weights(&mut self) -> Vec<Stmt> {
+        let rank = self.axes.len();
+        let dims: Vec<i64> = self.func.buffer(WEIGHT).dims.iter().filter_map(Affine::as_const).collect();
+        let kernel = &dims[2..];
+        let mut around: Vec<Loop> = self.groups().into_iter().map(|l| Loop { kind: LoopKind::Seq, ..l.clone() }).collect();
+        let groups: Vec<i64> = around.iter().filter_map(|l| l.const_range().map(|r| r.1)).collect();
+        around.extend([Loop::new("oc", dims[1], Vec::new()), Loop::new("ic", self.inputs, Vec::new())]);
+        let channels: Vec<Affine> = self.weight.index[..2].to_vec();
+        let mut from: Name = WEIGHT.into();
+        let mut body = Vec::new();
+        for a in (0..rank).rev() {
+            let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
+            let axis = &self.axes[a];
+            let mut loops: Vec<Loop> = before.iter().zip(kernel).map(|(b, k)| Loop::new(b.var("k"), *k, Vec::new())).collect();
+            loops.extend(behind.iter().flat_map(Axis::product_loops));
+            let k: Vec<Affine> = before.iter().map(|b| b.at("k")).collect();
+            let u: Vec<Affine> = behind.iter().flat_map(Axis::product).collect();
+            let tap = |e: i64| {
+                let own = if a + 1 == rank { channels.clone() } else { Vec::new() };
+                [own, k.clone(), vec![e.into()], u.clone()].concat()
+            };
+            let to = |i: i64| {
+                let mut index = [k.clone(), axis.product_at(i), u.clone()].concat();
+                if a == 0 {
+                    index = self.groups().map(|_| Affine::var("g")).into_iter().chain(index).collect();
+                    index.extend([Affine::var("ic"), Affine::var("oc")]);
+                }
+                index
+            };
+            let mut stores = Vec::new();
+            for c in &axis.classes {
+                for (f, r) in c.phases.iter().enumerate() {
+                    for (i, g) in c.toom.weight.iter().enumerate() {
+                        // The filter runs against the taps: its last coefficient belongs to tap 0.
+                        let s = sum(g, |t| self.tap(a, *r, c.toom.taps as i64 - 1 - t as i64));
+                        stores.push((to(c.u(i, f)), s));
+                    }
+                }
+            }
+            let entries: Vec<(i64, Vec<Affine>)> = (0..kernel[a]).map(|e| (e, tap(e))).collect();
+            let dims: Vec<i64> = if a == 0 {
+                groups.iter().copied().chain(self.axes.iter().flat_map(Axis::counts)).chain([self.inputs, dims[1]]).collect()
+            } else {
+                kernel[..a].iter().copied().chain(self.axes[a..].iter().flat_map(Axis::counts)).collect()
+            };
+            let name = if a == 0 { FACTORS.into() } else { Name::from(format!("G{}", axis.name)) };
+            let into = self.buffer(name, BufferKind::Packed, &dims);
+            let step = self.transform(&axis_reg("g", a, rank), &from, &entries, &into, stores);
+            body.extend(wrap(&loops, step));
+            from = into;
+        }
+        wrap(&around, body)
+    }
+
+    /// The kernel position of a tap of a phase.
+    fn tap(&self, a: usize, r: i64, t: i64) -> i64 {
+        let axis = &self.axes[a];
+        let at = fix(&self.weight.index[a + 2], axis.var("r").as_str(), r, &self.func.tables);
+        fix(&at, axis.var("t").as_str(), t, &self.func.tables).as_const().unwrap_or(0)
+    }
+}
+
+/// The outputs of a window along one axis: which, the sum of products, and which products.
+fn outputs(axis: &Axis) -> Vec<(i64, Sum, Vec<i64>)> {
+    let mut out = Vec::new();
+    for c in &axis.classes {
+        for (f, r) in c.phases.iter().enumerate() {
+            let all: Vec<i64> = (0..c.toom.products()).map(|i| c.u(i, f)).collect();
+            for (j, row) in c.toom.output.iter().enumerate() {
+                out.push((axis.stride * j as i64 + r, sum(row, |i| all[i]), all.clone()));
+            }
+        }
+    }
+    let covered: Vec<i64> = out.iter().map(|o| o.0).collect();
+    // A phase that no tap hits has outputs of bias only.
+    out.extend((0..axis.h()).filter(|h| !covered.contains(h)).map(|h| (h, Sum(Vec::new()), Vec::new())));
+    out
+}
+
+/// Registers of one axis' step: each step has its own, since pass `vector` treats each loop by itself.
+fn axis_reg(role: &str, a: usize, rank: usize) -> String {
+    format!("{role}{}", crate::ir::names::axes(rank)[a])
+}
+
+/// A sum of registers with coefficients.
+struct Sum(Vec<(i64, Exact)>);
+
+/// The sum that a row of a matrix stands for; `entry` says which register a column is.
+fn sum(row: &[Exact], entry: impl Fn(usize) -> i64) -> Sum {
+    let nonzero = row.iter().enumerate().filter(|(_, c)| **c != Exact::from(0));
+    let mut terms: Vec<(i64, Exact)> = nonzero.map(|(i, c)| (entry(i), *c)).collect();
+    // A positive term comes first, so that the others can be added or subtracted.
+    if let Some(first) = terms.iter().position(|t| t.1 > Exact::from(0)) {
+        terms[..=first].rotate_right(1);
+    }
+    Sum(terms)
+}
+
+impl Sum {
+    fn value(&self, prefix: &str) -> Value {
+        let reg = |e: i64| Value::reg(format!("{prefix}{e}"));
+        let one = Exact::from(1);
+        let scaled = |e: i64, c: Exact| if c == one { reg(e) } else { Value::bin(BinOp::Mul, reg(e), Value::Const(float(c))) };
+        let Some(((e, c), rest)) = self.0.split_first() else { return Value::Const(0.0) };
+        // Coefficients that are all alike multiply the sum.
+        let alike = self.0.len() > 1 && *c != one && self.0.iter().all(|t| t.1 == *c || t.1 == -*c);
+        let by = if alike { *c } else { one };
+        let v = rest.iter().fold(scaled(*e, *c / by), |v, &(e, c)| match c / by {
+            c if c == one => Value::bin(BinOp::Add, v, reg(e)),
+            c if c == -one => Value::bin(BinOp::Sub, v, reg(e)),
+            c => Value::fma(reg(e), Value::Const(float(c)), v),
+        });
+        if alike { Value::bin(BinOp::Mul, v, Value::Const(float(by))) } else { v }
+    }
+}
+
+/// What surrounds the products of the direct nest.
+struct Around<'a> {
+    func: &'a Func,
+    par: &'a [Loop],
+    loops: &'a [Loop],
+    taps: &'a [Loop],
+    pixel: &'a Access,
+    weight: &'a Access,
+    output: &'a Access,
+}
+
+impl Around<'_> {
+    fn axis(&self, a: usize, name: &'static str, outputs: i64) -> Result<Axis> {
+        let Around { func, par, loops, taps, pixel, weight, output } = *self;
+        let (q, r, t) = (on("q", name), on("r", name), on("t", name));
+        let cannot = |why: &str| illegal(format!("the algorithm cannot be used along {name}: {why}; legal: a direct plan"));
+        let find = |l: &[Loop], v: &Name| l.iter().find(|l| l.var == *v).cloned();
+        let stride = find(loops, &r).and_then(|l| l.const_range()).map_or(1, |(_, s)| s);
+        let block = find(par, &part(&q, "b"));
+        let positions = find(loops, &q);
+        let base = match (&block, &positions) {
+            (Some(b), _) => Affine::var(&b.var),
+            (None, Some(l)) => extreme(&l.lo[0], func, phases(loops), false),
+            (None, None) => 0.into(),
+        };
+        let whole = |l: &Loop| (extreme(&l.hi[0], func, phases(loops), true) - base.clone()).as_const();
+        let span = match (&block, &positions) {
+            (Some(b), _) => b.step,
+            (None, Some(l)) => whole(l).ok_or_else(|| cannot("its extent is open and the block is the whole axis"))?,
+            (None, None) => 1,
+        };
+        if block.is_some() && span % outputs != 0 {
+            return Err(illegal(format!("a block of {span} positions along {q} does not hold whole windows of {outputs}")));
+        }
+        if positions.is_none() && outputs != 1 {
+            return Err(cannot("it has one position; legal: windows of 1"));
+        }
+        let o = &output.index[a + 2];
+        let steps = [(&q, stride, positions.is_some()), (&r, 1, stride > 1)];
+        if steps.iter().any(|(v, by, there)| *there && o.coef_of_var(v.as_str()) != *by) {
+            return Err(super::unexpected("winograd", "outputs a stride apart"));
+        }
+
+        // Classes of phases, by where their window starts and how many taps it serves.
+        let mut classes: Vec<Class> = Vec::new();
+        let fixed = |e: &Affine, r0: i64, t0: i64| {
+            let e = fix(&fix(e, r.as_str(), r0, &func.tables), t.as_str(), t0, &func.tables);
+            e.subst(q.as_str(), &base).as_const()
+        };
+        for phase in 0..stride {
+            let count = match find(taps, &t) {
+                Some(l) => fixed(&l.hi[0], phase, 0).ok_or_else(|| cannot("its number of taps is not known"))?,
+                None => 1,
+            };
+            let reads: Option<Vec<i64>> = (0..count).map(|t| fixed(&pixel.index[a + 1], phase, t)).collect();
+            let known = (0..count).all(|t| fixed(&weight.index[a + 2], phase, t).is_some());
+            let reads = reads.filter(|_| known).ok_or_else(|| cannot("what a tap reads is not known"))?;
+            let Some(&start) = reads.last() else { continue };
+            if reads.iter().rev().enumerate().any(|(i, &at)| at != start + i as i64) {
+                return Err(cannot("its taps do not read neighbouring pixels"));
+            }
+            match classes.iter_mut().find(|c| c.start == start && c.toom.taps as i64 == count) {
+                Some(c) => c.phases.push(phase),
+                None => {
+                    let toom = usize::try_from(outputs).ok().filter(|m| *m > 0).and_then(|m| ToomCook::new(m, count as usize));
+                    let toom = toom.ok_or_else(|| cannot(&format!("{outputs} outputs of {count} taps need more points than there are")))?;
+                    classes.push(Class { start, phases: vec![phase], toom, v: 0, u: 0 });
+                }
+            }
+        }
+        let mut of = Vec::new();
+        let mut v = 0;
+        for c in &mut classes {
+            (c.v, c.u) = (v, of.len() as i64);
+            for _ in 0..c.toom.products() {
+                of.extend(c.phases.iter().map(|_| v));
+                v += 1;
+            }
+        }
+        if classes.is_empty() {
+            return Err(cannot("no tap hits it"));
+        }
+        let panel = func.buffer(PANEL).dims[a + 1].as_const().unwrap_or(1);
+        let windows = (span + outputs - 1) / outputs;
+        Ok(Axis { name, outputs, stride, classes, of, windows, base, blocked: block.is_some(), panel })
+    }
+}

@@ -1,0 +1,97 @@
+//! How far the results of a plan may lie from the exact ones.
+//!
+//! A direct sum of `n` products errs by at most `n u Σ|x||w|` (`u` the unit roundoff, to first order). A Toom-Cook algorithm sums over input channels
+//! only, but its transforms amplify what is rounded before them, and pixels of the whole window take part; so its bound is
+//! `(c + d) u κ max|x| Σ|w|`, with `c` input channels, `d` the roundings of the transforms and `κ` the product of [`ToomCook::growth`] over the axes.
+//! For independent data both errors grow like partial sums do; the ratio of their root-mean-squares is the product of
+//! [`ToomCook::mean_growth`], and it is this ratio by which plans are admitted. `docs/algorithms.md` derives both.
+
+use super::Plan;
+use crate::Result;
+use crate::passes::toom_cook::{Exact, ToomCook, is_dyadic};
+use crate::problem::Deconv;
+use crate::reference;
+use crate::runtime::Element;
+
+/// The rounding of one plan for one problem.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rounding {
+    /// Roundings on the way from products to an output.
+    pub terms: usize,
+    /// How much the transforms amplify them, at worst; 1 for direct sums.
+    pub growth: f64,
+    /// The expected error over that of a direct sum, for independent data; 1 for direct sums.
+    pub expected: f64,
+    /// Whether small integers stay exact.
+    pub exact_on_integers: bool,
+    /// Whether every pixel of a window takes part in each of its outputs: then NaN and infinity spread within windows.
+    pub windows: bool,
+}
+
+impl Rounding {
+    /// The rounding of a plan. A plan whose windows have no algorithm, which no pass accepts, counts as direct.
+    pub fn of(problem: &Deconv, plan: &Plan) -> Rounding {
+        let terms = reference::error_bound_terms(problem) + 2;
+        let direct = Rounding { terms, growth: 1.0, expected: 1.0, exact_on_integers: true, windows: false };
+        let Some(w) = &plan.winograd else { return direct };
+        let mut out = Rounding { terms: problem.c_in / problem.groups + 2, windows: true, ..direct };
+        for (a, &m) in w.outputs.iter().enumerate().take(problem.rank()) {
+            let all: Option<Vec<ToomCook>> = phase_taps(problem, a).into_iter().map(|taps| ToomCook::new(m, taps)).collect();
+            let Some(all) = all.filter(|all| !all.is_empty()) else { return direct };
+            let most = |f: fn(&ToomCook) -> f64| all.iter().map(f).fold(0.0, f64::max);
+            out.growth *= most(ToomCook::growth);
+            out.expected *= most(ToomCook::mean_growth);
+            let roundings = |t: &ToomCook| [&t.input, &t.weight, &t.output].map(|rows| rows.iter().map(Vec::len).max().unwrap_or(0)).iter().sum();
+            out.terms += all.iter().map(roundings).max().unwrap_or(0usize);
+            let dyadic = |t: &ToomCook| [&t.input, &t.weight, &t.output].iter().all(|rows| rows.iter().flatten().all(|c: &Exact| is_dyadic(*c)));
+            out.exact_on_integers &= all.iter().all(dyadic);
+        }
+        out
+    }
+
+    /// What the bound is relative to, for every output, and before the activation: the sum of its absolute products and bias; with windows the largest
+    /// pixel times the sum of the channel's absolute weights.
+    ///
+    /// # Errors
+    /// As [`reference::magnitude`].
+    pub fn scale<T: Element>(&self, p: &Deconv, batch: usize, spatial: &[usize], x: &[T], w: &[T], bias: Option<&[T]>) -> Result<Vec<f64>> {
+        let own = reference::magnitude(p, batch, spatial, x, w, bias)?;
+        if !self.windows {
+            return Ok(own);
+        }
+        let pixel = x.iter().map(|v| (*v).into().abs()).fold(0.0, f64::max);
+        let taps: usize = p.kernel.iter().product();
+        let per = p.c_out / p.groups;
+        let ic = p.c_in / p.groups;
+        let weights = |oc: usize| -> f64 {
+            let (g, oc) = (oc / per, oc % per);
+            (g * ic..(g + 1) * ic).flat_map(|i| &w[(i * per + oc) * taps..(i * per + oc + 1) * taps]).map(|v| (*v).into().abs()).sum()
+        };
+        let of: Vec<f64> = (0..p.c_out).map(|oc| pixel * weights(oc) + bias.map_or(0.0, |b| b[oc].into().abs())).collect();
+        let plane = own.len() / (batch * p.c_out).max(1);
+        let channel = |at: usize| match p.layout {
+            crate::problem::Layout::ChannelsFirst => at / plane.max(1) % p.c_out,
+            crate::problem::Layout::ChannelsLast => at % p.c_out,
+        };
+        Ok((0..own.len()).map(|at| of[channel(at)]).collect())
+    }
+
+    /// The largest error relative to [`Rounding::scale`], in units of the element's epsilon (twice the unit roundoff, which pays for the terms of
+    /// second order).
+    pub fn epsilons(&self) -> f64 {
+        self.terms as f64 * self.growth
+    }
+}
+
+/// How many taps the phases of an axis have, each number once; phases without a tap are left out.
+pub fn phase_taps(p: &Deconv, axis: usize) -> Vec<usize> {
+    let (k, s, d) = (p.kernel[axis], p.stride[axis], p.dilation[axis]);
+    let mut count = vec![0usize; s];
+    for tap in 0..k {
+        count[tap * d % s] += 1;
+    }
+    count.retain(|c| *c > 0);
+    count.sort_unstable();
+    count.dedup();
+    count
+}

@@ -1,0 +1,316 @@
+//! Plans with transformed windows: which there are, and what they cost.
+//!
+//! One [`Windows`] holds the counts that both depend on: windows and products of a block, and the memory that they take.
+
+use super::candidates::Space;
+use super::cost::{CALL, Cost, STEP};
+use super::rounding::{Rounding, phase_taps};
+use super::{Form, Machine, Plan, TileAxis, Winograd};
+use crate::problem::{Deconv, Extent, Layout};
+
+/// Most bytes of scratch memory: transformed windows and products of one block.
+const SCRATCH: f64 = (4 << 20) as f64;
+/// What an open extent is taken to be.
+const OPEN: usize = 64;
+/// Fewer multiplications than this share of the direct ones are worth a transform.
+const WORTH: f64 = 0.8;
+/// Cycles of one vector of a transform, by what it does.
+const LOAD: f64 = 0.6;
+const STORE: f64 = 1.2;
+const ADD: f64 = 0.5;
+/// Loading a vector whose lanes lie a few elements apart.
+const APART: f64 = 18.0;
+/// Interleaving one vector of outputs with another.
+const INTERLEAVE: f64 = 1.0;
+/// Storing one vector of outputs, clipped.
+const OUTPUT: f64 = 4.0;
+/// Storing one element of outputs whose neighbours are elsewhere in memory.
+const SCATTERED: f64 = 2.0;
+/// Bytes per cycle that keep coming from the second-level cache while a tile computes.
+const SECOND_LEVEL: f64 = 28.0;
+/// The share of the time for weights from the third-level cache, and from memory, that prefetching does not hide.
+const EXPOSED: [f64; 2] = [0.25, 0.7];
+
+/// One axis of a plan with windows.
+struct AxisCounts {
+    /// Windows of a block, and blocks.
+    windows: f64,
+    blocks: f64,
+    /// Outputs of a window, all phases together.
+    outputs: f64,
+    /// Entries of a transformed window; products of all phases.
+    entries: f64,
+    products: f64,
+    /// Additions of the transforms, per window: into entries, and into outputs.
+    inward: f64,
+    outward: f64,
+    /// Pixels of a window.
+    pixels: f64,
+}
+
+/// The counts of a plan with windows.
+pub struct Windows<'a> {
+    p: &'a Deconv,
+    plan: &'a Plan,
+    axes: Vec<AxisCounts>,
+    ic: f64,
+    oc: f64,
+    batch: f64,
+    held: f64,
+}
+
+/// Positions of an axis, counted from the uncropped edge.
+fn positions(p: &Deconv, a: usize) -> usize {
+    let input = if let Extent::Fixed(i) = &p.input[a] { *i } else { OPEN };
+    let output = p.output_extent(a).eval(&mut |_| input as i64).max(1);
+    let (s, pad) = (p.stride[a] as i64, p.pad_begin[a]);
+    ((output - 1 + pad).div_euclid(s) - pad.div_euclid(s) + 1).max(1) as usize
+}
+
+impl<'a> Windows<'a> {
+    /// `None` if the plan has no windows, or one without an algorithm.
+    pub fn new(p: &'a Deconv, plan: &'a Plan) -> Option<Self> {
+        let w = plan.winograd.as_ref()?;
+        let counts = |a: usize| -> Option<AxisCounts> {
+            let m = *w.outputs.get(a)?;
+            let all = positions(p, a);
+            let block = if plan.block[a] > 0 { plan.block[a] } else { all };
+            let taps = phase_taps(p, a);
+            let classes: Vec<(usize, f64)> = taps.iter().map(|t| (*t, phases_with(p, a, *t) as f64)).collect();
+            let entries: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64).sum();
+            let products: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64 * c.1).sum();
+            // One window entry is a difference of two or three pixels; each output is a sum of most products.
+            let simple = |t: usize| if t == 1 || m == 1 { 0.0 } else { 1.0 };
+            let inward = classes.iter().map(|c| (m + c.0 - 1) as f64 * (m + c.0 - 3).max(1) as f64 * simple(c.0)).sum();
+            let outward = classes.iter().map(|c| (m * (m + c.0 - 2)) as f64 * c.1 * 0.7 * simple(c.0)).sum();
+            Some(AxisCounts {
+                windows: block.div_ceil(m) as f64,
+                blocks: all.div_ceil(block) as f64,
+                outputs: (m * p.stride[a]) as f64,
+                entries,
+                products,
+                inward,
+                outward,
+                pixels: (m + taps.last()? - 1) as f64,
+            })
+        };
+        let axes: Vec<AxisCounts> = (0..p.rank()).map(counts).collect::<Option<_>>()?;
+        let batch = if let Extent::Fixed(n) = &p.batch { *n } else { 1 };
+        let oc = (p.c_out / p.groups) as f64;
+        Some(Windows { p, plan, axes, ic: (p.c_in / p.groups) as f64, oc, batch: batch as f64, held: w.held as f64 })
+    }
+
+    fn product_of(&self, f: impl Fn(&AxisCounts) -> f64) -> f64 {
+        self.axes.iter().map(f).product()
+    }
+
+    /// Multiplications over those of direct sums, for windows that are full.
+    pub fn share(&self) -> f64 {
+        let direct = self.product_of(|a| a.outputs) * (0..self.axes.len()).map(|a| self.p.kernel[a] as f64 / self.p.stride[a] as f64).product::<f64>();
+        self.product_of(|a| a.products) / direct
+    }
+
+    /// Bytes of the transformed weights over those of the weights.
+    pub fn expansion(&self) -> f64 {
+        self.product_of(|a| a.products) / self.p.kernel.iter().product::<usize>() as f64
+    }
+
+    /// Windows of a block, as they are held.
+    fn windows(&self) -> f64 {
+        let tile = self.plan.extent("qw") as f64;
+        (self.product_of(|a| a.windows) / tile).ceil() * tile
+    }
+
+    fn bytes(&self) -> f64 {
+        self.p.elem.bytes() as f64
+    }
+
+    /// Bytes of the transformed windows of a block.
+    fn window_bytes(&self) -> f64 {
+        self.product_of(|a| a.entries) * self.ic * self.windows() * self.bytes()
+    }
+
+    /// Bytes of the products of one channel.
+    fn product_bytes(&self) -> f64 {
+        self.product_of(|a| a.products) * self.windows() * self.bytes()
+    }
+
+    fn factor_bytes(&self) -> f64 {
+        self.product_of(|a| a.products) * self.ic * self.oc * self.bytes() * self.p.groups as f64
+    }
+
+    /// Predicted cycles.
+    pub fn cost(&self, m: &Machine) -> Cost {
+        let (plan, bytes) = (self.plan, self.bytes());
+        let lanes = plan.lanes as f64;
+        let (moc, vectors) = (plan.extent("oc") as f64, plan.extent("qw") as f64 / lanes);
+        let blocks = self.product_of(|a| a.blocks) * self.batch * self.p.groups as f64;
+        let chunks = (self.oc / self.held).ceil();
+        let whole = (self.oc / self.held).floor();
+        let channel_tiles = whole * (self.held / moc).ceil() + ((self.oc - whole * self.held) / moc).ceil();
+
+        // Products: as a direct tile's reduction step, with windows from the second level where a tile's exceed the first.
+        let spill = if !m.isa.wide() && moc * vectors + vectors > m.registers as f64 * 0.7 { 1.5 } else { 1.0 };
+        let fmas = moc * vectors / m.fma_per_cycle;
+        let loads = (moc + vectors) / m.loads_per_cycle;
+        let chain = if moc * vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
+        let window_tile = vectors * lanes * bytes * self.ic;
+        let fetched = (if window_tile > m.l1 as f64 * 0.6 { vectors * lanes * bytes } else { 0.0 }) + moc * bytes;
+        let step = (fmas.max(loads).max(chain) * spill + STEP).max(fetched / SECOND_LEVEL);
+        let tiles = self.product_of(|a| a.products) * (self.windows() / (vectors * lanes)) * channel_tiles;
+        let compute = blocks * tiles * (self.ic * step + CALL + moc * vectors * STORE);
+
+        // Transforms: one axis after the other, rows of windows along the lanes.
+        let rank = self.axes.len();
+        let x = &self.axes[rank - 1];
+        let row = (x.windows / lanes).ceil();
+        let (mut inward, mut outward) = (0.0, 0.0);
+        for (a, axis) in self.axes.iter().enumerate() {
+            let before: f64 = self.axes[..a].iter().map(|b| b.windows * (b.outputs / self.stride_of(b)) + b.pixels - b.outputs / self.stride_of(b)).product();
+            let windows: f64 = self.axes[a..rank - 1].iter().map(|b| b.windows).product();
+            let entries: f64 = self.axes[a + 1..].iter().map(|b| b.entries).product();
+            let load = if a + 1 == rank { APART } else { LOAD };
+            inward += before * windows * entries * row * (axis.pixels * load + axis.inward * ADD + axis.entries * STORE);
+            if a + 1 < rank {
+                let before: f64 = self.axes[..a].iter().map(|b| b.outputs).product();
+                let products: f64 = self.axes[a + 1..].iter().map(|b| b.products).product();
+                let vectors = (self.product_of(|a| a.windows) / lanes).ceil();
+                outward += before * products * vectors * (axis.products * LOAD + axis.outward * ADD + axis.outputs * STORE);
+            }
+        }
+        let rows: f64 = self.axes[..rank - 1].iter().map(|b| b.windows * b.outputs).product();
+        let store = match self.p.layout {
+            Layout::ChannelsFirst => x.outputs * ((x.outputs - 1.0) * INTERLEAVE + OUTPUT),
+            Layout::ChannelsLast => x.outputs * lanes * SCATTERED,
+        };
+        outward += rows * row * (x.products * LOAD + x.outward * ADD + store);
+        let outward = blocks * self.oc * outward;
+        let inward = blocks * self.ic * (inward + self.fill(lanes)) * plan.channel_parts as f64;
+
+        // What comes from further away than the second level.
+        let (l2, l3) = (m.l2 as f64, m.l3 as f64 * 0.6);
+        let factors = self.factor_bytes();
+        let streamed = match factors {
+            f if f > l3 => f / m.memory_bytes * EXPOSED[1],
+            f => f / m.l3_bytes * EXPOSED[0],
+        } * (blocks / self.p.groups as f64);
+        let windows = self.window_bytes();
+        let reread = if windows + self.product_bytes() * self.held.min(self.oc) > l2 { windows * (chunks + 1.0) + 2.0 * self.product_bytes() * self.oc } else { 0.0 };
+        let traffic = streamed + blocks * reread / m.l3_bytes * 0.4;
+        Cost { compute, store: outward, panel: inward, traffic }
+    }
+
+    fn stride_of(&self, axis: &AxisCounts) -> f64 {
+        let at = self.axes.iter().position(|a| std::ptr::eq(a, axis)).unwrap_or(0);
+        self.p.stride[at] as f64
+    }
+
+    /// Copying the panel of one channel.
+    fn fill(&self, lanes: f64) -> f64 {
+        let rank = self.axes.len();
+        let extent = |a: usize| self.axes[a].windows * self.axes[a].outputs / self.p.stride[a] as f64 + self.axes[a].pixels;
+        let rows: f64 = (0..rank - 1).map(extent).product();
+        let columns = extent(rank - 1);
+        let turned = self.p.layout == Layout::ChannelsLast;
+        rows * if turned { columns * 2.2 } else { (columns / lanes).ceil() * 2.0 + 2.0 }
+    }
+}
+
+/// How many phases of an axis have so many taps.
+fn phases_with(p: &Deconv, axis: usize, taps: usize) -> usize {
+    let (k, s, d) = (p.kernel[axis], p.stride[axis], p.dilation[axis]);
+    (0..s).filter(|r| (0..k).filter(|t| t * d % s == *r).count() == taps).count()
+}
+
+impl Space<'_> {
+    /// Candidates with windows.
+    pub fn windows(&self, out: &mut Vec<Plan>) {
+        let p = self.problem;
+        let rank = p.rank();
+        // Taps of a phase must read neighbouring pixels.
+        if (0..rank).any(|a| !p.stride[a].is_multiple_of(p.dilation[a])) {
+            return;
+        }
+        // With one or two positions the phases of an axis are not where the windows would look for them.
+        if (0..rank).any(|a| positions(p, a) < 3 && (p.kernel[a], p.stride[a]) != (1, 1)) {
+            return;
+        }
+        let taps: Vec<usize> = (0..rank).map(|a| phase_taps(p, a).last().copied().unwrap_or(0)).collect();
+        let mut sizes: Vec<Vec<usize>> = Vec::new();
+        for products in 3..=6usize {
+            let of = |a: usize| if taps[a] < 2 { 1 } else { (products + 1).saturating_sub(taps[a]).clamp(1, positions(p, a)) };
+            let outputs: Vec<usize> = (0..rank).map(of).collect();
+            if outputs.iter().any(|m| *m > 1) && !sizes.contains(&outputs) {
+                sizes.push(outputs);
+            }
+        }
+        for outputs in sizes {
+            let windows = Winograd { outputs, held: 1 };
+            let plan = Plan { aligned: true, winograd: Some(windows.clone()), ..self.plan(Form::Gather, true, &[], "qw") };
+            let worth = Windows::new(p, &plan).is_some_and(|w| w.share() < WORTH);
+            if !worth || Rounding::of(p, &plan).expected > self.options.rounding || !self.outputs_fit(&windows.outputs) {
+                continue;
+            }
+            for block in self.window_blocks(&windows.outputs) {
+                self.window_tiles(&Plan { block, ..plan.clone() }, &windows, out);
+            }
+        }
+    }
+
+    /// Whether the last step has registers for the outputs of a window and one phase's products.
+    fn outputs_fit(&self, outputs: &[usize]) -> bool {
+        let (p, x) = (self.problem, self.problem.rank() - 1);
+        let taps = phase_taps(p, x).last().copied().unwrap_or(1);
+        !self.machine.isa.wide() || outputs[x] * p.stride[x] + outputs[x] + taps + 2 <= self.machine.registers
+    }
+
+    /// Block sizes: along x the whole row, or whole vectors of windows; along the other axes a few windows, or all.
+    fn window_blocks(&self, outputs: &[usize]) -> Vec<Vec<usize>> {
+        let p = self.problem;
+        let rank = p.rank();
+        let lanes = self.machine.lanes;
+        let mut all: Vec<Vec<usize>> = vec![Vec::new()];
+        for a in 0..rank {
+            let m = outputs[a];
+            let windows = positions(p, a).div_ceil(m);
+            let open = matches!(p.input[a], Extent::Open(_));
+            let mut sizes: Vec<usize> = if a + 1 == rank {
+                let counts: &[usize] = if rank == 1 { &[2, 3, 4, 6, 8, 12] } else { &[1, 2, 4] };
+                counts.iter().map(|k| k * lanes).filter(|w| *w < windows || open).map(|w| w * m).collect()
+            } else {
+                [1, 2, 3, 4, 6, 8, 12].into_iter().filter(|w| *w < windows || open).map(|w| w * m).collect()
+            };
+            if !open {
+                sizes.push(0);
+            }
+            all = all.into_iter().flat_map(|b| sizes.iter().map(move |s| [b.clone(), vec![*s]].concat())).collect();
+        }
+        all
+    }
+
+    /// Register tiles for windows, and how many channels' products are held.
+    fn window_tiles(&self, plan: &Plan, windows: &Winograd, out: &mut Vec<Plan>) {
+        let lanes = self.machine.lanes;
+        let per_group = self.problem.c_out / self.problem.groups;
+        for vectors in 1..=3 {
+            let room = (self.machine.registers.saturating_sub(vectors + 2)) / vectors;
+            for channels in self.divisors(room.min(per_group)).into_iter().take(4) {
+                let tile = [("oc", channels), ("qw", vectors * lanes)];
+                let tile = tile.iter().filter(|t| t.1 > 1).map(|(v, e)| TileAxis { var: (*v).into(), extent: *e }).collect();
+                let mut plan = Plan { tile, winograd: Some(Winograd { held: channels, ..windows.clone() }), ..plan.clone() };
+                let Some(one) = Windows::new(self.problem, &plan).map(|w| (w.window_bytes(), w.product_bytes())) else { continue };
+                let mut last = 0;
+                for budget in [self.machine.l2 / 8, self.machine.l2 / 3] {
+                    let most = (budget as f64 / one.1 / channels as f64).floor().max(1.0) as usize * channels;
+                    let held = most.min(per_group.next_multiple_of(channels));
+                    if held == last || one.0 + one.1 * held as f64 > SCRATCH {
+                        continue;
+                    }
+                    last = held;
+                    plan.winograd = Some(Winograd { held, ..windows.clone() });
+                    out.push(plan.clone());
+                }
+            }
+        }
+    }
+}
