@@ -108,7 +108,13 @@ fn problems(open: bool) -> impl Strategy<Value = Deconv> {
 
 /// The kinds of plans, as tests count them.
 fn kind(p: &Plan) -> String {
-    format!("{} {} {}{}", p.form.name(), if p.panel { "panel" } else { "in-place" }, if p.winograd.is_some() { "winograd " } else { "" }, p.vector)
+    format!(
+        "{} {} {}{}",
+        p.form.name(),
+        if p.panel { "panel" } else { "in-place" },
+        if p.winograd.is_some() { "winograd " } else { "" },
+        p.vector
+    )
 }
 
 /// The suite for one kernel: integers exactly, reals to the bit and within the bound.

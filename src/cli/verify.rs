@@ -121,7 +121,16 @@ fn given(args: &Args, forced: &polyphase::Options, fill: Option<Fill>, problem: 
         for &form in &forms {
             for &fill in &fills {
                 let (problem, extents) = (problem.clone(), extents.clone());
-                cases.push(Case { problem, extents, isa, form, algorithm: forced.algorithm, threads: forced.threads, fill, seed: args.seed });
+                cases.push(Case {
+                    problem,
+                    extents,
+                    isa,
+                    form,
+                    algorithm: forced.algorithm,
+                    threads: forced.threads,
+                    fill,
+                    seed: args.seed,
+                });
             }
         }
     }

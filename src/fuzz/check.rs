@@ -10,9 +10,9 @@
 use super::data::{Data, Guarded};
 use super::{Case, Fill};
 use crate::interp::{Tensors, execute};
+use crate::plan::{Plan, Rounding};
 use crate::problem::{Activation, Merge};
 use crate::runtime::Element;
-use crate::plan::{Plan, Rounding};
 use crate::{Elem, Error, Kernel, Options, Result, ir::Func, passes, plan, reference};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

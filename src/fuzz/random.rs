@@ -3,10 +3,10 @@
 //! *Needs* a seed and an index; *leaves* a valid [`Case`], the same one for the same pair on machines with the same levels.
 
 use super::{Case, Fill};
-use crate::{Elem, Options};
 use crate::codegen::target::Isa;
 use crate::plan::{self, Algorithm, Form};
 use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
+use crate::{Elem, Options};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -12,8 +12,6 @@
 //! ```
 
 use super::Name;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ops::{Add, Mul, Neg, Sub};
 
 /// What an affine expression is a sum of.
@@ -33,9 +31,72 @@ pub enum Atom {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Affine {
     /// Atoms with their coefficients, in canonical order.
-    pub terms: BTreeMap<Atom, i64>,
+    pub terms: Terms,
     /// The constant part.
     pub offset: i64,
+}
+
+/// Atoms with their coefficients, sorted by atom, each once: a map that is cheap to copy, since most have one or two entries.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Terms(Vec<(Atom, i64)>);
+
+impl Terms {
+    /// Every atom with its coefficient.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Atom, &i64)> + Clone {
+        self.0.iter().map(|(a, c)| (a, c))
+    }
+    /// The atoms.
+    pub fn keys(&self) -> impl Iterator<Item = &Atom> {
+        self.0.iter().map(|t| &t.0)
+    }
+    /// The coefficients.
+    pub fn values(&self) -> impl Iterator<Item = &i64> {
+        self.0.iter().map(|t| &t.1)
+    }
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    /// The coefficient of an atom, if it is there.
+    pub fn get(&self, atom: &Atom) -> Option<&i64> {
+        self.0.binary_search_by(|t| t.0.cmp(atom)).ok().map(|at| &self.0[at].1)
+    }
+    /// Sets the coefficient of an atom, 0 included.
+    pub fn insert(&mut self, atom: Atom, coef: i64) {
+        match self.0.binary_search_by(|t| t.0.cmp(&atom)) {
+            Ok(at) => self.0[at].1 = coef,
+            Err(at) => self.0.insert(at, (atom, coef)),
+        }
+    }
+    /// Takes an atom out.
+    pub fn remove(&mut self, atom: &Atom) {
+        self.0.retain(|t| t.0 != *atom);
+    }
+}
+impl IntoIterator for Terms {
+    type Item = (Atom, i64);
+    type IntoIter = std::vec::IntoIter<(Atom, i64)>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+impl<'a> IntoIterator for &'a Terms {
+    type Item = (&'a Atom, &'a i64);
+    type IntoIter = std::iter::Map<std::slice::Iter<'a, (Atom, i64)>, fn(&'a (Atom, i64)) -> (&'a Atom, &'a i64)>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter().map(|t| (&t.0, &t.1))
+    }
+}
+impl FromIterator<(Atom, i64)> for Terms {
+    fn from_iter<I: IntoIterator<Item = (Atom, i64)>>(all: I) -> Self {
+        let mut out = Terms::default();
+        all.into_iter().for_each(|(a, c)| out.insert(a, c));
+        out
+    }
 }
 
 impl Affine {
@@ -53,7 +114,7 @@ impl Affine {
     }
     /// An atom by itself.
     pub fn atom(atom: Atom) -> Self {
-        Affine { terms: BTreeMap::from([(atom, 1)]), offset: 0 }
+        Affine { terms: Terms(vec![(atom, 1)]), offset: 0 }
     }
     /// `floor(self / by)`, carried out at once where every coefficient is divisible or the expression is constant.
     pub fn floor_div(self, by: i64) -> Self {
@@ -114,15 +175,14 @@ impl Affine {
     }
     /// Adds `coef * atom` in place.
     pub fn add_term(&mut self, atom: Atom, coef: i64) {
-        match self.terms.entry(atom) {
-            Entry::Vacant(e) if coef != 0 => {
-                e.insert(coef);
-            }
-            Entry::Vacant(_) => {}
-            Entry::Occupied(mut e) => {
-                *e.get_mut() += coef;
-                if *e.get() == 0 {
-                    e.remove();
+        let all = &mut self.terms.0;
+        match all.binary_search_by(|t| t.0.cmp(&atom)) {
+            Err(at) if coef != 0 => all.insert(at, (atom, coef)),
+            Err(_) => {}
+            Ok(at) => {
+                all[at].1 += coef;
+                if all[at].1 == 0 {
+                    all.remove(at);
                 }
             }
         }
@@ -169,7 +229,7 @@ impl Affine {
 
 impl From<i64> for Affine {
     fn from(offset: i64) -> Self {
-        Affine { terms: BTreeMap::new(), offset }
+        Affine { terms: Terms::default(), offset }
     }
 }
 impl Add for Affine {
@@ -200,7 +260,7 @@ impl Mul<i64> for Affine {
         if by == 0 {
             return Affine::from(0);
         }
-        self.terms.values_mut().for_each(|c| *c *= by);
+        self.terms.0.iter_mut().for_each(|t| t.1 *= by);
         self.offset *= by;
         self
     }

@@ -29,6 +29,10 @@ impl Loop {
     pub fn new(var: impl Into<Name>, hi: impl Into<Affine>, body: Vec<Stmt>) -> Self {
         Loop { var: var.into(), lo: vec![0.into()], hi: vec![hi.into()], step: 1, kind: LoopKind::Seq, body }
     }
+    /// The same loop around another body.
+    pub fn around(&self, body: Vec<Stmt>) -> Self {
+        Loop { var: self.var.clone(), lo: self.lo.clone(), hi: self.hi.clone(), step: self.step, kind: self.kind, body }
+    }
     /// The same loop with another kind.
     pub fn kind(mut self, kind: LoopKind) -> Self {
         self.kind = kind;
@@ -37,12 +41,8 @@ impl Loop {
     /// Whether a table is indexed by its variable anywhere in its body.
     pub fn indexes_table(&self) -> bool {
         let mut found = false;
-        for s in &self.body {
-            s.clone().map_affine(&mut |a| {
-                found |= a.terms.keys().any(|t| matches!(t, Atom::Table(_, v) if *v == self.var));
-                a.clone()
-            });
-        }
+        let mut look = |a: &Affine| found |= a.terms.keys().any(|t| matches!(t, Atom::Table(_, v) if *v == self.var));
+        self.body.iter().for_each(|s| s.visit_affine(&mut look));
         found
     }
     /// The constant trip range `(lo, hi)`, if both bounds are single constants.
@@ -153,6 +153,34 @@ impl Stmt {
     pub fn visit(&self, f: &mut impl FnMut(&Stmt)) {
         f(self);
         self.body().into_iter().flatten().for_each(|s| s.visit(f));
+    }
+    /// Calls `f` on every index expression in this statement and below.
+    pub fn visit_affine(&self, f: &mut impl FnMut(&Affine)) {
+        fn access(a: &Access, f: &mut impl FnMut(&Affine)) {
+            a.index.iter().for_each(&mut *f);
+            let clip = a.lanes.iter().filter_map(|l| l.clip.as_ref());
+            clip.for_each(|c| c.lo.iter().chain(&c.hi).for_each(&mut *f));
+        }
+        fn value(v: &Value, f: &mut impl FnMut(&Affine)) {
+            v.visit(&mut |v| match v {
+                Value::Reg(_, index) => index.iter().for_each(&mut *f),
+                Value::Load(a) => access(a, f),
+                _ => {}
+            });
+        }
+        self.visit(&mut |s| match s {
+            Stmt::For(l) => l.lo.iter().chain(&l.hi).for_each(&mut *f),
+            Stmt::When { conds, .. } => conds.iter().flat_map(Cond::affines).for_each(&mut *f),
+            Stmt::Tile { .. } => {}
+            Stmt::Set { index, value: v, .. } => {
+                index.iter().for_each(&mut *f);
+                value(v, f);
+            }
+            Stmt::Store { to, parts, .. } => {
+                access(to, f);
+                parts.iter().for_each(|v| value(v, f));
+            }
+        });
     }
     /// Rewrites every index expression directly in this statement and below.
     pub fn map_affine(&mut self, f: &mut impl FnMut(&Affine) -> Affine) {

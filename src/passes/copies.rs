@@ -21,7 +21,7 @@ pub fn run(func: &mut Func, lanes: usize) {
     let mut copied = Vec::new();
     let body = std::mem::take(&mut func.run);
     let run: Vec<Stmt> = body.into_iter().map(|s| walk(s, func, lanes, &mut copied)).collect();
-    func.run = run.iter().map(interleave).collect();
+    func.run = run.into_iter().map(interleave).collect();
     for (name, entries) in copied {
         let r = func.regs.iter_mut().find(|r| r.name == name).expect("the register was declared");
         r.lanes = lanes;
@@ -79,7 +79,7 @@ impl Copy<'_> {
         let conds: Vec<Cond> = if l.const_range().is_some_and(covered) { Vec::new() } else { l.hi.iter().map(tail).collect() };
         let mut body = self.list(&l.body, &conds, &[])?;
         if each == 1 {
-            let new = Loop { step: lanes, body, ..l.clone() };
+            let new = Loop { step: lanes, ..l.around(body) };
             return Some((new.into(), self.assigned.into_iter().map(|r| (r, 0)).collect()));
         }
         let v = part(&l.var, "v");
@@ -87,7 +87,7 @@ impl Copy<'_> {
         body = body.iter().map(|s| self.spread(s, &v, each)).collect();
         body.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst(l.var.as_str(), &at)));
         let short = l.const_range().is_some_and(|(lo, hi)| hi - lo <= WRITTEN_OUT * lanes);
-        let new = Loop { step: lanes * each, body, kind: if short { LoopKind::Unroll } else { l.kind }, ..l.clone() };
+        let new = Loop { step: lanes * each, kind: if short { LoopKind::Unroll } else { l.kind }, ..l.around(body) };
         Some((new.into(), self.assigned.into_iter().map(|r| (r, each as usize)).collect()))
     }
 
@@ -131,7 +131,7 @@ impl Copy<'_> {
                 }
                 Stmt::For(l) if l.kind == LoopKind::Unroll => {
                     let body = self.list(&l.body, tail, conds)?;
-                    out.push(Loop { body, ..l.clone() }.into());
+                    out.push(l.around(body).into());
                 }
                 Stmt::Set { reg, index, value } => {
                     if !conds.is_empty() && !matches!(value, Value::Load(_)) {

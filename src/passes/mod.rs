@@ -1,7 +1,7 @@
 //! The road from the naive nest to code generation: one table of passes, run in order.
 //!
 //! [`PASSES`] is the only list: dumps, `explain`, timings, documentation and tests are made from it. Each pass is one file and one public
-//! function from a function and the plan to a new function; after each of them [`simplify`] cleans up and the verifier runs.
+//! function from a function and the plan to a new function; [`simplify`] cleans up after those that change indices, and the verifier runs after each.
 
 pub mod activation;
 pub mod block;
@@ -32,21 +32,23 @@ pub struct Pass {
     pub name: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
+    /// Whether it changes indices, bounds or conditions, so that `simplify` follows it.
+    pub indices: bool,
     /// The pass itself.
     pub run: fn(&Func, &Plan) -> Result<Func>,
 }
 
 /// Every pass, in order.
 pub const PASSES: &[Pass] = &[
-    Pass { name: "form", summary: "per output (gather) or per input pixel (scatter)", run: form::run },
-    Pass { name: "phases", summary: "one nest per residue: no multiplication by inserted zeros is left", run: phases::run },
-    Pass { name: "block", summary: "cache blocks, and what threads share out", run: block::run },
-    Pass { name: "panel", summary: "input staged with a halo of zeros: no guard is left inside", run: panel::run },
-    Pass { name: "winograd", summary: "windows and weights transformed: fewer multiplications", run: winograd::run },
-    Pass { name: "tile", summary: "register tile; weights packed in the order they are read", run: tile::run },
-    Pass { name: "vector", summary: "one tile axis becomes lanes; tails become clips", run: vector::run },
-    Pass { name: "region", summary: "tiles take in the loops around them; copies become tiles", run: region::run },
-    Pass { name: "lower", summary: "only operations that the target has", run: lower::run },
+    Pass { name: "form", summary: "per output (gather) or per input pixel (scatter)", indices: true, run: form::run },
+    Pass { name: "phases", summary: "one nest per residue: no multiplication by inserted zeros is left", indices: true, run: phases::run },
+    Pass { name: "block", summary: "cache blocks, and what threads share out", indices: true, run: block::run },
+    Pass { name: "panel", summary: "input staged with a halo of zeros: no guard is left inside", indices: true, run: panel::run },
+    Pass { name: "winograd", summary: "windows and weights transformed: fewer multiplications", indices: true, run: winograd::run },
+    Pass { name: "tile", summary: "register tile; weights packed in the order they are read", indices: true, run: tile::run },
+    Pass { name: "vector", summary: "one tile axis becomes lanes; tails become clips", indices: true, run: vector::run },
+    Pass { name: "region", summary: "tiles take in the loops around them; copies become tiles", indices: false, run: region::run },
+    Pass { name: "lower", summary: "only operations that the target has", indices: false, run: lower::run },
 ];
 
 /// The name under which the naive nest, before any pass, is dumped.
@@ -80,8 +82,8 @@ pub fn lower(naive: Snapshot, plan: &Plan) -> Result<Vec<Snapshot>> {
         let start = Instant::now();
         let before = &all[all.len() - 1].func;
         let mut func = (pass.run)(before, plan).map_err(|e| e.context(format!("pass {}", pass.name)))?;
-        if func.stage >= Stage::Phases {
-            // Before, every loop is still there, so that passes find them where the problem puts them.
+        // Before `phases` every loop is still there, so that passes find them where the problem puts them.
+        if func.stage >= Stage::Phases && pass.indices {
             func = simplify::run(&func);
         }
         let changed = Func { stage: func.stage, ..before.clone() } != func;

@@ -30,7 +30,7 @@ pub fn axes(func: &Func) -> &'static [&'static str] {
 pub fn peel(mut body: &[Stmt]) -> (Vec<Loop>, &[Stmt]) {
     let mut loops = Vec::new();
     while let [Stmt::For(l)] = body {
-        loops.push(Loop { body: Vec::new(), ..l.clone() });
+        loops.push(l.around(Vec::new()));
         body = &l.body;
     }
     (loops, body)
@@ -38,7 +38,7 @@ pub fn peel(mut body: &[Stmt]) -> (Vec<Loop>, &[Stmt]) {
 
 /// Puts statements inside loops, given outermost first.
 pub fn wrap(loops: &[Loop], body: Vec<Stmt>) -> Vec<Stmt> {
-    loops.iter().rev().fold(body, |body, l| vec![Stmt::For(Loop { body, ..l.clone() })])
+    loops.iter().rev().fold(body, |body, l| vec![Stmt::For(l.around(body))])
 }
 
 /// The congruence of one axis, `stride * i = o + pad - dilation * k` with `0 <= i < extent`.

@@ -13,7 +13,7 @@
 //! Parallel loops stay outside: they are what threads share out.
 
 use crate::Result;
-use crate::ir::{Func, Loop, LoopKind, Name, Stmt, Value};
+use crate::ir::{Func, LoopKind, Name, Stmt, Value};
 use crate::plan::Plan;
 use std::collections::HashMap;
 
@@ -35,24 +35,25 @@ fn list(stmts: &[Stmt], all: &Mentions) -> Vec<Stmt> {
 
 fn stmt(s: &Stmt, all: &Mentions) -> Stmt {
     match s {
-        Stmt::For(l) if l.kind == LoopKind::Par => Stmt::For(Loop { body: list(&l.body, all), ..l.clone() }),
+        Stmt::For(l) if l.kind == LoopKind::Par => Stmt::For(l.around(list(&l.body, all))),
         Stmt::For(l) if !holds_tile(s) => match private(s, all) {
             true => Stmt::Tile { name: format!("copy-{}", l.var).into(), body: vec![s.clone()] },
             false => s.clone(),
         },
-        Stmt::For(l) => match &list(&l.body, all)[..] {
-            [Stmt::Tile { name, body }] => {
-                Stmt::Tile { name: name.clone(), body: vec![Stmt::For(Loop { body: body.clone(), ..l.clone() })] }
-            }
-            body => Stmt::For(Loop { body: body.to_vec(), ..l.clone() }),
-        },
-        Stmt::When { conds, body } => match &list(body, all)[..] {
-            [Stmt::Tile { name, body }] => {
-                Stmt::Tile { name: name.clone(), body: vec![Stmt::When { conds: conds.clone(), body: body.clone() }] }
-            }
-            body => Stmt::When { conds: conds.clone(), body: body.to_vec() },
-        },
+        Stmt::For(l) => inside_tile(list(&l.body, all), |body| Stmt::For(l.around(body))),
+        Stmt::When { conds, body } => inside_tile(list(body, all), |body| Stmt::When { conds: conds.clone(), body }),
         Stmt::Tile { .. } | Stmt::Set { .. } | Stmt::Store { .. } => s.clone(),
+    }
+}
+
+/// Statements inside what `around` makes; if they are one tile, the tile goes around that.
+fn inside_tile(mut body: Vec<Stmt>, around: impl Fn(Vec<Stmt>) -> Stmt) -> Stmt {
+    match (body.pop(), body.is_empty()) {
+        (Some(Stmt::Tile { name, body }), true) => Stmt::Tile { name, body: vec![around(body)] },
+        (last, _) => {
+            body.extend(last);
+            around(body)
+        }
     }
 }
 

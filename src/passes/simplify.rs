@@ -22,19 +22,20 @@ pub fn run(func: &Func) -> Func {
             _ => None,
         })
     };
-    for s in out.prepare.iter_mut().chain(&mut out.run) {
-        s.map_affine(&mut |a| affine_tables(a));
+    if !func.tables.is_empty() {
+        for s in out.prepare.iter_mut().chain(&mut out.run) {
+            s.map_affine(&mut |a| affine_tables(a));
+        }
     }
     let mut env = Env { tables: &func.tables, loops: Vec::new() };
     out.prepare = stmts(&out.prepare, &mut env);
     out.run = stmts(&out.run, &mut env);
-    let mut used = Vec::new();
-    for s in out.prepare.iter_mut().chain(&mut out.run) {
-        s.map_affine(&mut |a| {
-            used.extend(a.terms.keys().filter_map(|t| if let Atom::Table(t, _) = t { Some(t.clone()) } else { None }));
-            a.clone()
-        });
+    if func.tables.is_empty() {
+        return out;
     }
+    let mut used = Vec::new();
+    let mut look = |a: &Affine| used.extend(a.terms.keys().filter_map(|t| if let Atom::Table(t, _) = t { Some(t.clone()) } else { None }));
+    out.prepare.iter().chain(&out.run).for_each(|s| s.visit_affine(&mut look));
     out.tables.retain(|t| used.contains(&t.name));
     out
 }
@@ -135,13 +136,28 @@ fn stmt(s: &Stmt, env: &mut Env) -> Vec<Stmt> {
             if body.is_empty() { Vec::new() } else { Stmt::when(left, body) }
         }
         Stmt::Tile { name, body } => vec![Stmt::Tile { name: name.clone(), body: stmts(body, env) }],
-        Stmt::Set { reg, index, value } => vec![Stmt::Set { reg: reg.clone(), index: index.clone(), value: loads(value, env) }],
+        Stmt::Set { reg, index, value } if clips(value) => {
+            vec![Stmt::Set { reg: reg.clone(), index: index.clone(), value: loads(value, env) }]
+        }
+        Stmt::Set { .. } => vec![s.clone()],
+        Stmt::Store { to, parts, .. } if !clipped(to) && !parts.iter().any(clips) => vec![s.clone()],
         Stmt::Store { to, parts, stream } => {
             let reach = parts.len() as i64 - 1;
             let parts = parts.iter().map(|v| loads(v, env)).collect();
             vec![Stmt::Store { to: unclipped(to, reach, env), parts, stream: *stream }]
         }
     }
+}
+
+fn clipped(a: &Access) -> bool {
+    a.lanes.as_ref().is_some_and(|l| l.clip.is_some())
+}
+
+/// Whether something in a value is loaded under a clip.
+fn clips(v: &Value) -> bool {
+    let mut found = false;
+    v.visit(&mut |v| found |= matches!(v, Value::Load(a) if clipped(a)));
+    found
 }
 
 fn loads(v: &Value, env: &Env) -> Value {
@@ -170,8 +186,8 @@ fn unclipped(a: &Access, reach: i64, env: &Env) -> Access {
     a
 }
 
-fn for_loop(l: &Loop, env: &mut Env) -> Vec<Stmt> {
-    let mut l = l.clone();
+fn for_loop(whole: &Loop, env: &mut Env) -> Vec<Stmt> {
+    let mut l = whole.around(Vec::new());
     strip(&mut l.lo, |kept, b| env.proves(&(kept.clone() - b.clone())));
     strip(&mut l.hi, |kept, b| env.proves(&(b.clone() - kept.clone())));
     if l.lo.iter().any(|lo| l.hi.iter().any(|hi| env.proves(&(lo.clone() - hi.clone())))) {
@@ -179,13 +195,12 @@ fn for_loop(l: &Loop, env: &mut Env) -> Vec<Stmt> {
     }
     if let ([lo], [hi]) = (&l.lo[..], &l.hi[..])
         && (hi.clone() - lo.clone()).as_const().is_some_and(|trips| trips > 0 && trips <= l.step)
-        && let Some(once) = once(&l, lo, env.tables)
+        && let Some(once) = once(whole, lo, env.tables)
     {
         return stmts(&once, env);
     }
-    let body = std::mem::take(&mut l.body);
     env.loops.push(l.clone());
-    l.body = stmts(&body, env);
+    l.body = stmts(&whole.body, env);
     env.loops.pop();
     if l.body.is_empty() { Vec::new() } else { vec![l.into()] }
 }

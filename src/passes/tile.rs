@@ -105,7 +105,7 @@ impl Tiler<'_> {
         if extent > 1 {
             return self.split(l, extent);
         }
-        let mut head = Loop { body: Vec::new(), ..l.clone() };
+        let mut head = l.around(Vec::new());
         self.widen_bounds(&mut head);
         self.loops.push(head.clone());
         let body = self.list(&l.body)?;
@@ -140,7 +140,7 @@ impl Tiler<'_> {
     fn split(&mut self, l: &Loop, extent: usize) -> Result<Vec<Stmt>> {
         let (m, t, b) = (extent as i64, part(&l.var, "t"), part(&l.var, "b"));
         let b = if self.loops.iter().any(|o| o.var == b) { part(&l.var, "c") } else { b };
-        let mut head = Loop { var: b.clone(), body: Vec::new(), ..l.clone() };
+        let mut head = Loop { var: b.clone(), ..l.around(Vec::new()) };
         self.widen_bounds(&mut head);
         if l.var.as_str().starts_with('q') {
             // Tiles start where the block (and with it the panel) does, whatever the phase.
@@ -157,7 +157,7 @@ impl Tiler<'_> {
         if !whole {
             self.loosen(&mut body, l);
         }
-        let tables = Loop { body: body.clone(), ..l.clone() }.indexes_table();
+        let tables = l.around(body.clone()).indexes_table();
         let at = if whole {
             Affine::var(&t)
         } else if tables {
@@ -206,7 +206,7 @@ impl Tiler<'_> {
     }
 
     fn sink_loop(&mut self, l: Loop, guards: &[Cond]) -> Result<Vec<Stmt>> {
-        let mut head = Loop { body: Vec::new(), ..l.clone() };
+        let mut head = l.around(Vec::new());
         let mut guards = guards.to_vec();
         let ragged = head.hi.iter().any(|a| self.tile.iter().any(|t| a.uses_var(t.t.as_str())));
         if ragged {
@@ -379,7 +379,7 @@ fn count_tiles(l: &Loop, m: i64) -> Option<Loop> {
         None => exact(a).then(|| a.clone().floor_div(m)),
     };
     let hi = l.hi.iter().map(up).collect::<Option<Vec<_>>>()?;
-    Some(Loop { lo, hi, ..l.clone() })
+    Some(Loop { lo, hi, ..l.around(l.body.clone()) })
 }
 
 /// Moves the loop over input channels outside the tap loops where it is alone inside them.

@@ -10,6 +10,8 @@
 //! and infinity contributes `A[m-1][n-1] = 1`, `G[n-1][r-1] = 1`, `B[n-1] = Π_l (x - a_l)`. Multiplying polynomials means to evaluate them at points,
 //! to multiply the values and to interpolate; the above is that, transposed. All of it is computed in rational numbers; [`ToomCook::is_exact`] is the proof.
 //!
+//! With one output, or one tap, the direct sum has as few products, and its matrices are ones and zeros.
+//!
 //! Source: A. L. Toom 1963, S. A. Cook 1966; S. Winograd, *Arithmetic Complexity of Computations*, 1980; A. Lavin and S. Gray,
 //! *Fast Algorithms for Convolutional Neural Networks*, CVPR 2016.
 
@@ -47,6 +49,9 @@ impl ToomCook {
             return None;
         }
         let (zero, one) = (Exact::from(0), Exact::from(1));
+        if outputs == 1 || taps == 1 {
+            return Some(Self::direct(outputs, taps));
+        }
         let points: Vec<Exact> = POINTS[..products - 1].iter().map(|&(n, d)| Exact::new(n, d)).collect();
         let powers = |a: Exact, n: usize| -> Vec<Exact> { (0..n).scan(one, |p, _| Some(std::mem::replace(p, *p * a))).collect() };
         let mut weight = Vec::new();
@@ -67,6 +72,16 @@ impl ToomCook {
         let mut made = ToomCook { outputs, taps, output, weight, input };
         made.make_input_whole();
         Some(made)
+    }
+
+    /// One output or one tap: there is nothing to save, and nothing to transform.
+    fn direct(outputs: usize, taps: usize) -> Self {
+        let (zero, one) = (Exact::from(0), Exact::from(1));
+        let unit = |n: usize| -> Vec<Vec<Exact>> { (0..n).map(|i| (0..n).map(|j| if i == j { one } else { zero }).collect()).collect() };
+        let products = outputs + taps - 1;
+        let output = if outputs == 1 { vec![vec![one; taps]] } else { unit(outputs) };
+        let weight = if taps == 1 { vec![vec![one]; outputs] } else { unit(taps) };
+        ToomCook { outputs, taps, output, weight, input: unit(products) }
     }
 
     /// How many products there are.

@@ -40,7 +40,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
             r.dims[dim] /= lanes;
         }
     }
-    out.run = out.run.iter().map(interleave).collect();
+    out.run = out.run.into_iter().map(interleave).collect();
     super::copies::run(&mut out, lanes);
     Ok(out)
 }
@@ -82,7 +82,7 @@ impl Axis {
                 let body = self.list(&l.body, conds, vectorised)?;
                 Loop::new(self.vector.clone(), trips, body).kind(LoopKind::Unroll).into()
             }
-            Stmt::For(l) => Stmt::For(Loop { body: self.list(&l.body, conds, vectorised)?, ..l.clone() }),
+            Stmt::For(l) => Stmt::For(l.around(self.list(&l.body, conds, vectorised)?)),
             Stmt::Tile { name, body } => Stmt::Tile { name: name.clone(), body: self.list(body, conds, vectorised)? },
             Stmt::When { conds: here, body } => {
                 let (lane, rest): (Vec<_>, Vec<_>) = here.iter().cloned().partition(|c| c.affines().iter().any(|a| self.on(a)));
@@ -169,17 +169,16 @@ pub fn clip(at: &Affine, conds: &[Cond], var: &Name, first: impl Fn(&Affine) -> 
 }
 
 /// Stores of `step` neighbouring phases, each `step` apart, become one store of interleaved parts.
-pub fn interleave(s: &Stmt) -> Stmt {
-    if let Stmt::For(l) = s
+pub fn interleave(mut s: Stmt) -> Stmt {
+    if let Stmt::For(l) = &s
         && l.kind == LoopKind::Unroll
         && let Some((0, trips)) = l.const_range()
         && let Some(joined) = join(&l.body, &l.var, trips)
     {
         return joined;
     }
-    let mut s = s.clone();
     if let Some(body) = s.body_mut() {
-        *body = body.iter().map(interleave).collect();
+        *body = std::mem::take(body).into_iter().map(interleave).collect();
     }
     s
 }
@@ -189,7 +188,7 @@ fn join(body: &[Stmt], var: &Name, trips: i64) -> Option<Stmt> {
     match body {
         [Stmt::For(l)] if l.kind == LoopKind::Unroll => {
             let inner = join(&l.body, var, trips)?;
-            Some(Stmt::For(Loop { body: vec![inner], ..l.clone() }))
+            Some(Stmt::For(l.around(vec![inner])))
         }
         [Stmt::When { conds, body }] if !conds.iter().any(|c| c.affines().iter().any(|a| a.uses_var(var.as_str()))) => {
             Some(Stmt::When { conds: conds.clone(), body: vec![join(body, var, trips)?] })

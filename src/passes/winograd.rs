@@ -241,7 +241,8 @@ impl<'a> Lowering<'a> {
     fn row(&self) -> i64 {
         self.up(self.x().windows, self.lanes())
     }
-    /// Places for the windows of a block: whole tiles, and rows that do not collide in the first-level cache.
+    /// Places for the windows of a block: whole tiles, an odd number of cache lines. With an odd number of rows, entries of one window, which are
+    /// written together, then lie in different sets of a cache.
     fn windows_held(&self) -> i64 {
         odd_lines(self.up(self.windows(), self.plan.extent(WINDOW) as i64), self.func.elem.bytes() as i64)
     }
@@ -329,7 +330,7 @@ impl<'a> Lowering<'a> {
                 .collect();
             let name = if a == 0 { WINDOWS.into() } else { Name::from(format!("X{}", axis.name)) };
             let dims: Vec<i64> = if a == 0 {
-                self.axes.iter().map(Axis::v).chain([self.inputs, self.windows_held()]).collect()
+                self.axes.iter().map(Axis::v).chain([self.inputs | 1, self.windows_held()]).collect()
             } else {
                 let windows = (a..rank).map(|i| wide(i, &self.axes[i]));
                 panel[..a].iter().copied().chain(self.axes[a..].iter().map(Axis::v)).chain(windows).collect()
@@ -406,7 +407,7 @@ impl<'a> Lowering<'a> {
     // Products
 
     fn products(&mut self, held: &Loop, start: &Affine) -> Stmt {
-        let dims: Vec<i64> = self.axes.iter().flat_map(Axis::counts).chain([self.held, self.windows_held()]).collect();
+        let dims: Vec<i64> = self.axes.iter().flat_map(Axis::counts).chain([self.held | 1, self.windows_held()]).collect();
         self.buffer(PRODUCTS, BufferKind::Scratch, &dims);
         let (oc, ic, w) = (Affine::var("oc"), Affine::var("ic"), Affine::var(WINDOW));
         let window = self.axes.iter().map(Axis::entry).chain([ic, w.clone()]).collect();

@@ -41,9 +41,11 @@ impl Rounding {
             let most = |f: fn(&ToomCook) -> f64| all.iter().map(f).fold(0.0, f64::max);
             out.growth *= most(ToomCook::growth);
             out.expected *= most(ToomCook::mean_growth);
-            let roundings = |t: &ToomCook| [&t.input, &t.weight, &t.output].map(|rows| rows.iter().map(Vec::len).max().unwrap_or(0)).iter().sum();
+            let roundings =
+                |t: &ToomCook| [&t.input, &t.weight, &t.output].map(|rows| rows.iter().map(Vec::len).max().unwrap_or(0)).iter().sum();
             out.terms += all.iter().map(roundings).max().unwrap_or(0usize);
-            let dyadic = |t: &ToomCook| [&t.input, &t.weight, &t.output].iter().all(|rows| rows.iter().flatten().all(|c: &Exact| is_dyadic(*c)));
+            let dyadic =
+                |t: &ToomCook| [&t.input, &t.weight, &t.output].iter().all(|rows| rows.iter().flatten().all(|c: &Exact| is_dyadic(*c)));
             out.exact_on_integers &= all.iter().all(dyadic);
         }
         out

@@ -106,7 +106,8 @@ impl<'a> Windows<'a> {
 
     /// Multiplications over those of direct sums, for windows that are full.
     pub fn share(&self) -> f64 {
-        let direct = self.product_of(|a| a.outputs) * (0..self.axes.len()).map(|a| self.p.kernel[a] as f64 / self.p.stride[a] as f64).product::<f64>();
+        let direct = self.product_of(|a| a.outputs)
+            * (0..self.axes.len()).map(|a| self.p.kernel[a] as f64 / self.p.stride[a] as f64).product::<f64>();
         self.product_of(|a| a.products) / direct
     }
 
@@ -166,7 +167,10 @@ impl<'a> Windows<'a> {
         let row = (x.windows / lanes).ceil();
         let (mut inward, mut outward) = (0.0, 0.0);
         for (a, axis) in self.axes.iter().enumerate() {
-            let before: f64 = self.axes[..a].iter().map(|b| b.windows * (b.outputs / self.stride_of(b)) + b.pixels - b.outputs / self.stride_of(b)).product();
+            let before: f64 = self.axes[..a]
+                .iter()
+                .map(|b| b.windows * (b.outputs / self.stride_of(b)) + b.pixels - b.outputs / self.stride_of(b))
+                .product();
             let windows: f64 = self.axes[a..rank - 1].iter().map(|b| b.windows).product();
             let entries: f64 = self.axes[a + 1..].iter().map(|b| b.entries).product();
             let load = if a + 1 == rank { APART } else { LOAD };
@@ -195,7 +199,11 @@ impl<'a> Windows<'a> {
             f => f / m.l3_bytes * EXPOSED[0],
         } * (blocks / self.p.groups as f64);
         let windows = self.window_bytes();
-        let reread = if windows + self.product_bytes() * self.held.min(self.oc) > l2 { windows * (chunks + 1.0) + 2.0 * self.product_bytes() * self.oc } else { 0.0 };
+        let reread = if windows + self.product_bytes() * self.held.min(self.oc) > l2 {
+            windows * (chunks + 1.0) + 2.0 * self.product_bytes() * self.oc
+        } else {
+            0.0
+        };
         let traffic = streamed + blocks * reread / m.l3_bytes * 0.4;
         Cost { compute, store: outward, panel: inward, traffic }
     }
@@ -232,7 +240,8 @@ impl Space<'_> {
             return;
         }
         // With one or two positions the phases of an axis are not where the windows would look for them.
-        if (0..rank).any(|a| positions(p, a) < 3 && (p.kernel[a], p.stride[a]) != (1, 1)) {
+        let plain = |a: usize| (p.kernel[a], p.stride[a], p.pad_begin[a], p.pad_end[a]) == (1, 1, 0, 0);
+        if (0..rank).any(|a| positions(p, a) < 3 && !plain(a)) {
             return;
         }
         let taps: Vec<usize> = (0..rank).map(|a| phase_taps(p, a).last().copied().unwrap_or(0)).collect();

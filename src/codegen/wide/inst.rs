@@ -205,6 +205,14 @@ pub(super) enum Inst {
         w: Width,
         from: Packed,
     },
+    /// Every `step`-th element from the address on, all of them inside: neighbouring vectors, of which lanes are picked.
+    LoadStrided {
+        dst: V,
+        w: Width,
+        mem: Mem,
+        step: usize,
+        tmp: V,
+    },
     LoadScattered {
         dst: V,
         w: Width,
@@ -328,6 +336,11 @@ impl Inst {
             Inst::LoadPacked { dst, from, .. } => {
                 from.registers(v, g);
                 v(*dst, Def);
+            }
+            Inst::LoadStrided { dst, mem, tmp, .. } => {
+                g(mem.base, Use);
+                v(*tmp, Early);
+                v(*dst, Early);
             }
             Inst::LoadScattered { dst, from, .. } => {
                 from.registers(g);

@@ -242,6 +242,37 @@ impl Encoder<'_> {
         }
     }
 
+    // Lanes a few elements apart
+
+    /// Loads the vectors in which the lanes lie and picks from two at a time. The last one ends with the last lane, so that nothing behind it is read.
+    pub(super) fn load_strided(&mut self, d: usize, w: Width, m: AsmMemoryOperand, step: usize, tmp: usize) -> Done {
+        let per = self.per(w);
+        let size = self.elem.bytes();
+        let span = step * (per - 1) + 1;
+        self.load_whole(d, w, m)?;
+        for k in 1..span.div_ceil(per) {
+            let from = (k * per).min(span - per);
+            // Lanes that earlier vectors gave stay; those of this one come from the second table.
+            let index = (0..per).map(|j| match j * step {
+                at if at >= k * per && at < (k + 1) * per => per + at - from,
+                at if k == 1 && at < per => at,
+                _ => j,
+            });
+            let table = self.index_table(index);
+            self.load_whole(tmp, w, table)?;
+            let second = sized(w, m + (from * size) as i32);
+            match (self.elem, w) {
+                (Elem::F32, Width::X) => self.asm.vpermt2ps(XMM[d], XMM[tmp], second)?,
+                (Elem::F32, Width::Y) => self.asm.vpermt2ps(YMM[d], YMM[tmp], second)?,
+                (Elem::F32, Width::Z) => self.asm.vpermt2ps(ZMM[d], ZMM[tmp], second)?,
+                (Elem::F64, Width::X) => self.asm.vpermt2pd(XMM[d], XMM[tmp], second)?,
+                (Elem::F64, Width::Y) => self.asm.vpermt2pd(YMM[d], YMM[tmp], second)?,
+                (Elem::F64, Width::Z) => self.asm.vpermt2pd(ZMM[d], ZMM[tmp], second)?,
+            }
+        }
+        Ok(())
+    }
+
     // Scattered lanes
 
     pub(super) fn load_scattered(&mut self, d: usize, w: Width, from: &Scattered) -> Done {

@@ -11,6 +11,9 @@ use crate::ir::{BinOp, BufferKind, Elem, Func, UnOp};
 use crate::{Error, Kind, Result};
 use std::collections::HashMap;
 
+/// The largest distance of lanes for which loading all that lies between them is quicker than loading each.
+const MOST_STRIDE: i64 = 6;
+
 /// A linear program.
 pub(super) struct Program {
     pub code: Vec<Inst>,
@@ -408,6 +411,13 @@ impl Selector<'_> {
                 Inst::LoadPacked { dst, w, from: Packed { mem, active: c.active, window, mask } }
             };
             self.push(inst);
+            return Ok(dst);
+        }
+        let near = (2..=MOST_STRIDE).contains(&s.step) && s.stride == Stride::Const(self.size() as i64);
+        if self.isa == WideIsa::Avx512 && near && window.is_none() && c.active * self.size() == w.bytes() {
+            let mem = self.mem(p, s.step * (c.lane * self.size()) as i64)?;
+            let (dst, tmp) = (want.unwrap_or_else(|| self.vec()), self.vec());
+            self.push(Inst::LoadStrided { dst, w, mem, step: s.step as usize, tmp });
             return Ok(dst);
         }
         let from = self.scattered(p, s, c, 0)?;

@@ -68,6 +68,10 @@ impl Encoder<'_> {
                 self.broadcast(self.places.v[*dst], *w, m)
             }
             Inst::LoadPacked { dst, w, from } => self.load_packed(self.places.v[*dst], *w, from),
+            Inst::LoadStrided { dst, w, mem, step, tmp } => {
+                let m = self.mem(*mem)?;
+                self.load_strided(self.places.v[*dst], *w, m, *step, self.places.v[*tmp])
+            }
             Inst::LoadScattered { dst, w, from } => self.load_scattered(self.places.v[*dst], *w, from),
             Inst::Bin { op, dst, w, a, b } => {
                 let b = self.src(*b, *w)?;
