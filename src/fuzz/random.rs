@@ -50,7 +50,7 @@ fn attempt(rng: &mut ChaCha8Rng, large: bool) -> Option<Case> {
     let form = *[None, None, Some(Form::Gather), Some(Form::Scatter)].choose(rng)?;
     // Windows where they are possible, more often than the cost of such small problems would have them.
     let windows = Options { isa: Some(isa), algorithm: Some(Algorithm::Winograd), ..Options::default() };
-    let possible = form.is_none() && rng.random_bool(0.5) && plan::choose(&problem, isa, &windows, true).is_ok();
+    let possible = form.is_none() && rng.random_bool(0.8) && plan::choose(&problem, isa, &windows, true).is_ok();
     Some(Case {
         extents,
         isa,

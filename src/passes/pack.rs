@@ -88,17 +88,18 @@ impl Packer {
     }
 }
 
-/// Makes `prepare` store its results in the order of the tile: a channel that the tile splits is split in `prepare`, too.
+/// Makes `prepare` store its results in the order of the tile. Where the tile splits a channel, `prepare` has split it in the same way.
 fn stored_in_place(func: &mut Func, from: &Access, dims: &[(Name, Affine)]) {
-    let mut body = std::mem::take(&mut func.prepare);
-    // Where the tile reads entry `index[d]`, the store's index stands; both name their channel loop `oc`.
-    if let Some((b, t)) = split(&from.index, dims) {
-        body = body.iter().map(|s| split_loop(s, &b, &t)).collect();
-    }
-    let store_index = |to: &[Affine]| -> Vec<Affine> {
-        let of = |v: &Name| from.index.iter().position(|e| *e == Affine::var(v)).map_or_else(|| Affine::var(v), |d| to[d].clone());
-        dims.iter().map(|(v, _)| of(v)).collect()
+    // What stands for a variable of the tile, given the index of a store: the same dimension, or the part of it with the same coefficient.
+    let entry = |v: &Name, to: &[Affine]| -> Affine {
+        let Some(d) = from.index.iter().position(|e| e.uses_var(v.as_str())) else { return Affine::from(0) };
+        if from.index[d] == Affine::var(v) {
+            return to[d].clone();
+        }
+        let by = from.index[d].coef_of_var(v.as_str());
+        to[d].terms.iter().find(|(_, c)| **c == by).map_or(Affine::from(0), |(atom, _)| Affine::atom(atom.clone()))
     };
+    let index = |to: &[Affine]| -> Vec<Affine> { dims.iter().map(|(v, _)| entry(v, to)).collect() };
     fn redirect(s: &mut Stmt, index: &impl Fn(&[Affine]) -> Vec<Affine>) {
         if let Stmt::Store { to, .. } = s
             && to.buffer == FACTORS
@@ -107,42 +108,11 @@ fn stored_in_place(func: &mut Func, from: &Access, dims: &[(Name, Affine)]) {
         }
         s.body_mut().into_iter().flatten().for_each(|s| redirect(s, index));
     }
-    body.iter_mut().for_each(|s| redirect(s, &store_index));
-    func.prepare = body;
+    func.prepare.iter_mut().for_each(|s| redirect(s, &index));
     let buffer = func.buffers.iter_mut().find(|b| b.name == FACTORS).expect("the factors are declared where they are made");
     buffer.name = PACKED.into();
     buffer.dims = dims.iter().map(|(_, e)| e.clone()).collect();
     buffer.order = (0..dims.len()).collect();
-}
-
-/// The loop over tiles of channels and the one within a tile, each with its extent, if the tile splits the channels.
-fn split(index: &[Affine], dims: &[(Name, Affine)]) -> Option<((Name, i64), (Name, i64))> {
-    let oc = index.iter().find(|e| e.vars().len() == 2)?;
-    let extent = |v: &Name| dims.iter().find(|d| d.0 == *v).and_then(|d| d.1.as_const());
-    let t = oc.vars().into_iter().find(|v| v.as_str().ends_with(".t"))?;
-    let b = oc.vars().into_iter().find(|v| *v != t)?;
-    let (nb, nt) = (extent(&b)?, extent(&t)?);
-    Some(((b, nb), (t, nt)))
-}
-
-fn split_loop(s: &Stmt, b: &(Name, i64), t: &(Name, i64)) -> Stmt {
-    let mut s = s.clone();
-    match &mut s {
-        Stmt::For(l) if l.var == "oc" => {
-            let at = Affine::var(&b.0) * t.1 + Affine::var(&t.0);
-            let mut body = l.body.clone();
-            body.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst("oc", &at)));
-            let exists = Cond::Range { lo: 0.into(), e: at, hi: l.hi[0].clone() };
-            let loops = [Loop::new(&b.0, b.1, Vec::new()), Loop::new(&t.0, t.1, Vec::new())];
-            wrap(&loops, vec![Stmt::When { conds: vec![exists], body }]).remove(0)
-        }
-        _ => {
-            if let Some(body) = s.body_mut() {
-                *body = body.iter().map(|s| split_loop(s, b, t)).collect();
-            }
-            s
-        }
-    }
 }
 
 /// How far the variable of a loop may go, over all phases: its last value plus one.

@@ -34,6 +34,8 @@ const WINDOWS: &str = "V";
 const PRODUCTS: &str = "M";
 /// The outputs of one window row, before they are stored.
 const OUT: &str = "out";
+/// Input channels whose weights are transformed at a time: with a tile of output channels, what one store covers is several cache lines.
+const CHANNELS: i64 = 8;
 /// The variable that counts the windows of a block, over all axes.
 const WINDOW: &str = "qw";
 
@@ -545,14 +547,25 @@ impl<'a> Lowering<'a> {
         self.par.iter().find(|l| l.var == "g" && self.weight.index[0].uses_var("g"))
     }
 
+    /// `prepare`: blocks of channels, so that what one step leaves for the next stays in cache, and each step stores whole cache lines.
     fn weights(&mut self) -> Vec<Stmt> {
         let rank = self.axes.len();
         let dims: Vec<i64> = self.func.buffer(WEIGHT).dims.iter().filter_map(Affine::as_const).collect();
-        let kernel = &dims[2..];
+        let (kernel, tile) = (&dims[2..], self.plan.extent("oc") as i64);
         let mut around: Vec<Loop> = self.groups().into_iter().map(|l| Loop { kind: LoopKind::Seq, ..l.clone() }).collect();
         let groups: Vec<i64> = around.iter().filter_map(|l| l.const_range().map(|r| r.1)).collect();
-        around.extend([Loop::new("oc", dims[1], Vec::new()), Loop::new("ic", self.inputs, Vec::new())]);
-        let channels: Vec<Affine> = self.weight.index[..2].to_vec();
+        // Channels in blocks: `oc.o` and `ic.o` count them, `oc.i` and `ic.i` count within.
+        let split = |channel: &str, extent: i64, size: i64| {
+            let (o, i) = (part(&channel.into(), "o"), part(&channel.into(), "i"));
+            let at = Affine::var(&o) * size + Affine::var(&i);
+            let exists = Cond::Range { lo: 0.into(), e: at.clone(), hi: extent.into() };
+            (Loop::new(o, (extent + size - 1) / size, Vec::new()), Loop::new(i, size, Vec::new()), at, exists)
+        };
+        let (oc_blocks, oc_within, oc, oc_exists) = split("oc", dims[1], tile);
+        let (ic_blocks, ic_within, ic, ic_exists) = split("ic", self.inputs, CHANNELS.min(self.inputs));
+        let within = [Affine::var(&ic_within.var), Affine::var(&oc_within.var)];
+        around.extend([oc_blocks, ic_blocks]);
+        let channels: Vec<Affine> = self.weight.index[..2].iter().map(|e| e.subst("ic", &ic).subst("oc", &oc)).collect();
         let mut from: Name = WEIGHT.into();
         let mut body = Vec::new();
         for a in (0..rank).rev() {
@@ -560,19 +573,19 @@ impl<'a> Lowering<'a> {
             let axis = &self.axes[a];
             let mut loops: Vec<Loop> = before.iter().zip(kernel).map(|(b, k)| Loop::new(b.var("k"), *k, Vec::new())).collect();
             loops.extend(behind.iter().flat_map(Axis::product_loops));
+            loops.extend([ic_within.clone(), oc_within.clone()]);
             let k: Vec<Affine> = before.iter().map(|b| b.at("k")).collect();
             let u: Vec<Affine> = behind.iter().flat_map(Axis::product).collect();
             let tap = |e: i64| {
-                let own = if a + 1 == rank { channels.clone() } else { Vec::new() };
-                [own, k.clone(), vec![e.into()], u.clone()].concat()
+                let at = [k.clone(), vec![e.into()], u.clone()].concat();
+                if a + 1 == rank { [channels.clone(), at].concat() } else { [at, within.to_vec()].concat() }
             };
             let to = |i: i64| {
-                let mut index = [k.clone(), axis.product_at(i), u.clone()].concat();
-                if a == 0 {
-                    index = self.groups().map(|_| Affine::var("g")).into_iter().chain(index).collect();
-                    index.extend([Affine::var("ic"), Affine::var("oc")]);
+                let at = [k.clone(), axis.product_at(i), u.clone()].concat();
+                if a > 0 {
+                    return [at, within.to_vec()].concat();
                 }
-                index
+                self.groups().map(|_| Affine::var("g")).into_iter().chain(at).chain([ic.clone(), oc.clone()]).collect()
             };
             let mut stores = Vec::new();
             for c in &axis.classes {
@@ -585,15 +598,16 @@ impl<'a> Lowering<'a> {
                 }
             }
             let entries: Vec<(i64, Vec<Affine>)> = (0..kernel[a]).map(|e| (e, tap(e))).collect();
-            let dims: Vec<i64> = if a == 0 {
-                groups.iter().copied().chain(self.axes.iter().flat_map(Axis::counts)).chain([self.inputs, dims[1]]).collect()
+            let counts = self.axes[a..].iter().flat_map(Axis::counts);
+            let extents: Vec<i64> = if a == 0 {
+                groups.iter().copied().chain(counts).chain([self.inputs, dims[1]]).collect()
             } else {
-                kernel[..a].iter().copied().chain(self.axes[a..].iter().flat_map(Axis::counts)).collect()
+                kernel[..a].iter().copied().chain(counts).chain([CHANNELS.min(self.inputs), tile]).collect()
             };
             let name = if a == 0 { FACTORS.into() } else { Name::from(format!("G{}", axis.name)) };
-            let into = self.buffer(name, BufferKind::Packed, &dims);
+            let into = self.buffer(name, BufferKind::Packed, &extents);
             let step = self.transform(&axis_reg("g", a, rank), &from, &entries, &into, stores);
-            body.extend(wrap(&loops, step));
+            body.extend(wrap(&loops, Stmt::when(vec![ic_exists.clone(), oc_exists.clone()], step)));
             from = into;
         }
         wrap(&around, body)

@@ -19,7 +19,7 @@ const LOAD: f64 = 0.6;
 const STORE: f64 = 1.2;
 const ADD: f64 = 0.5;
 /// Loading a vector whose lanes lie a few elements apart.
-const APART: f64 = 18.0;
+const APART: f64 = 5.0;
 /// Interleaving one vector of outputs with another.
 const INTERLEAVE: f64 = 1.0;
 /// Storing one vector of outputs, clipped.
@@ -28,8 +28,10 @@ const OUTPUT: f64 = 4.0;
 const SCATTERED: f64 = 2.0;
 /// Bytes per cycle that keep coming from the second-level cache while a tile computes.
 const SECOND_LEVEL: f64 = 28.0;
+/// Bytes per cycle that keep coming from the third level, and from memory, while a tile computes.
+const STREAM: [f64; 2] = [6.0, 3.5];
 /// The share of the time for weights from the third-level cache, and from memory, that prefetching does not hide.
-const EXPOSED: [f64; 2] = [0.25, 0.7];
+const EXPOSED: [f64; 2] = [0.15, 0.3];
 
 /// One axis of a plan with windows.
 struct AxisCounts {
@@ -81,7 +83,7 @@ impl<'a> Windows<'a> {
             let products: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64 * c.1).sum();
             // One window entry is a difference of two or three pixels; each output is a sum of most products.
             let simple = |t: usize| if t == 1 || m == 1 { 0.0 } else { 1.0 };
-            let inward = classes.iter().map(|c| (m + c.0 - 1) as f64 * (m + c.0 - 3).max(1) as f64 * simple(c.0)).sum();
+            let inward = classes.iter().map(|c| (m + c.0 - 1) as f64 * (m + c.0).saturating_sub(3).max(1) as f64 * simple(c.0)).sum();
             let outward = classes.iter().map(|c| (m * (m + c.0 - 2)) as f64 * c.1 * 0.7 * simple(c.0)).sum();
             Some(AxisCounts {
                 windows: block.div_ceil(m) as f64,
@@ -158,8 +160,13 @@ impl<'a> Windows<'a> {
         let window_tile = vectors * lanes * bytes * self.ic;
         let fetched = (if window_tile > m.l1 as f64 * 0.6 { vectors * lanes * bytes } else { 0.0 }) + moc * bytes;
         let step = (fmas.max(loads).max(chain) * spill + STEP).max(fetched / SECOND_LEVEL);
-        let tiles = self.product_of(|a| a.products) * (self.windows() / (vectors * lanes)) * channel_tiles;
-        let compute = blocks * tiles * (self.ic * step + CALL + moc * vectors * STORE);
+        // The first tile of a block that uses a weight waits for it to come from where it is.
+        let far = self.factor_bytes();
+        let rate = if far > m.l3 as f64 * 0.6 { STREAM[1] } else { STREAM[0] };
+        let first = if far > m.l2 as f64 * 0.7 { step.max(moc * bytes / rate) } else { step };
+        let along = self.windows() / (vectors * lanes);
+        let tiles = self.product_of(|a| a.products) * channel_tiles;
+        let compute = blocks * tiles * (self.ic * (first + step * (along - 1.0)) + along * (CALL + moc * vectors * STORE));
 
         // Transforms: one axis after the other, rows of windows along the lanes.
         let rank = self.axes.len();
@@ -253,6 +260,8 @@ impl Space<'_> {
                 sizes.push(outputs);
             }
         }
+        // Transformed windows beyond this leave no room for products.
+        let room = (SCRATCH * 0.9) as usize / p.elem.bytes() / (p.c_in / p.groups);
         for outputs in sizes {
             let windows = Winograd { outputs, held: 1 };
             let plan = Plan { aligned: true, winograd: Some(windows.clone()), ..self.plan(Form::Gather, true, &[], "qw") };
@@ -261,6 +270,11 @@ impl Space<'_> {
                 continue;
             }
             for block in self.window_blocks(&windows.outputs) {
+                let along = |a: usize| if block[a] > 0 { block[a] } else { positions(p, a) }.div_ceil(windows.outputs[a]);
+                let entries: usize = (0..rank).map(|a| phase_taps(p, a).iter().map(|t| windows.outputs[a] + t - 1).sum::<usize>()).product();
+                if (0..rank).map(along).product::<usize>() * entries > room {
+                    continue;
+                }
                 self.window_tiles(&Plan { block, ..plan.clone() }, &windows, out);
             }
         }
@@ -294,6 +308,9 @@ impl Space<'_> {
             }
             all = all.into_iter().flat_map(|b| sizes.iter().map(move |s| [b.clone(), vec![*s]].concat())).collect();
         }
+        // Several windows along an outer axis only where the axes between it and x are whole.
+        let few = |a: usize, b: &[usize]| b[a] == outputs[a] || b[a + 1..(rank - 1).max(a + 1)].iter().all(|s| *s == 0);
+        all.retain(|b| (0..rank).all(|a| few(a, b)));
         all
     }
 
@@ -303,7 +320,7 @@ impl Space<'_> {
         let per_group = self.problem.c_out / self.problem.groups;
         for vectors in 1..=3 {
             let room = (self.machine.registers.saturating_sub(vectors + 2)) / vectors;
-            for channels in self.divisors(room.min(per_group)).into_iter().take(4) {
+            for channels in self.divisors(room.min(per_group)).into_iter().take(3) {
                 let tile = [("oc", channels), ("qw", vectors * lanes)];
                 let tile = tile.iter().filter(|t| t.1 > 1).map(|(v, e)| TileAxis { var: (*v).into(), extent: *e }).collect();
                 let mut plan = Plan { tile, winograd: Some(Winograd { held: channels, ..windows.clone() }), ..plan.clone() };
