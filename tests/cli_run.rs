@@ -192,7 +192,16 @@ fn random_cases_pass() {
 #[test]
 fn an_impossible_case_is_a_failure_with_its_command() {
     let problem: polyphase::Deconv = "2d n1 1x4x? -> 1 k4".parse().expect("a legal descriptor");
-    let case = Case { problem, extents: vec![], isa: Isa::best().expect("a level"), form: None, threads: 1, fill: Fill::Integers, seed: 0 };
+    let case = Case {
+        problem,
+        extents: vec![],
+        isa: Isa::best().expect("a level"),
+        form: None,
+        algorithm: None,
+        threads: 1,
+        fill: Fill::Integers,
+        seed: 0,
+    };
     let failure = check(&case).expect_err("an extent is missing");
     assert!(failure.to_string().starts_with("polyphase verify '2d n1 1x4x? -> 1 k4' --isa"), "{failure}");
 }

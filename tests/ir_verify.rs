@@ -307,7 +307,7 @@ fn what_no_text_can_say() {
     change(NAIVE, |f| first_loop(f).hi[0] = Affine::sym("Q"), "Q is not a declared symbol");
     change(
         NAIVE,
-        |f| first_loop(f).hi[0].terms.extend([(Atom::Sym("L".into()), 0)]),
+        |f| first_loop(f).hi[0].terms.insert(Atom::Sym("L".into()), 0),
         "L has the coefficient 0 in an index; such terms are left out",
     );
     change(

@@ -2,7 +2,7 @@
 
 use polyphase::codegen::target::Isa;
 use polyphase::plan::tune::{PlanFile, Tuning, cpu, tune};
-use polyphase::plan::{Form, Plan, TileAxis, ranked};
+use polyphase::plan::{Algorithm, Form, Plan, TileAxis, Winograd, ranked};
 use polyphase::{Deconv, Kind, Options};
 use proptest::prelude::*;
 use std::path::Path;
@@ -26,9 +26,17 @@ fn plans() -> impl Strategy<Value = Plan> {
             tile.push(TileAxis { var: vector.into(), extent: vectors * lanes });
             let form = if gather { Form::Gather } else { Form::Scatter };
             let (aligned, panel) = (aligned && gather, panel && gather);
-            Plan { form, aligned, panel, block, channel_parts, tile, vector: vector.into(), lanes, fma, stream }
+            let plan = Plan { form, aligned, panel, block, channel_parts, winograd: None, tile, vector: vector.into(), lanes, fma, stream };
+            if stream && gather { with_windows(plan, vectors) } else { plan }
         },
     )
+}
+
+/// The plan with windows, and lanes along them.
+fn with_windows(plan: Plan, outputs: usize) -> Plan {
+    let winograd = Some(Winograd { outputs: vec![outputs; plan.block.len()], held: 8 * outputs });
+    let tile = vec![TileAxis { var: "oc".into(), extent: outputs }, TileAxis { var: "qw".into(), extent: 2 * plan.lanes }];
+    Plan { aligned: true, panel: true, winograd, tile, vector: "qw".into(), ..plan }
 }
 
 proptest! {
@@ -46,7 +54,7 @@ proptest! {
     #[test]
     fn words_in_any_order_parse_to_what_prints_them_or_not_at_all(words in prop::collection::vec(prop::sample::select(vec![
         "gather", "scatter", "aligned", "panel", "in-place", "oc=6", "qx=32", "rx=2", "along", "qx", "oc", "x16", "x2", "block", "4x0", "0",
-        "parts", "2", "no-fma", "stream",
+        "parts", "2", "no-fma", "stream", "winograd", "3", "held", "qw=16", "qw",
     ]), 0..12)) {
         let text = words.join(" ");
         if let Ok(plan) = text.parse::<Plan>() {
@@ -64,6 +72,8 @@ fn every_candidate_parses_back() {
         "2d n4 21x16x16 -> 21 k64 s32 p16 g21",
         "2d n1 6x5x7 -> 4 k3x5 s2x1 d2x3 g2 mean nhwc f64",
         "3d n1 32x8x16x16 -> 16 k2 s2",
+        "3d n1 32x8x16x16 -> 16 k4 s2 p1",
+        "2d n1 64x?x64 -> 64 k4 s2 p1",
     ];
     for problem in problems {
         let problem: Deconv = problem.parse().unwrap();
@@ -103,6 +113,12 @@ fn what_does_not_parse_says_what_is_legal() {
         ("gather panel oc=4 along oc x4 block 0 parts 1", "a number from 2 to 1024"),
         ("gather panel oc=4 along oc x4 block 0 stream no-fma", "`no-fma` is left over"),
         ("gather panel oc=256 qx=256 along oc x16 block 0", "4096 vectors; at most 64"),
+        ("gather panel oc=4 qw=16 along qw x16 block 0", "`qw`"),
+        ("gather aligned panel winograd 3", "the text ends where held is legal"),
+        ("gather aligned panel winograd 9 held 4 oc=4 qw=16 along qw x16 block 0", "a number from 1 to 8"),
+        ("gather aligned panel winograd 3 held 0 oc=4 qw=16 along qw x16 block 0", "a number from 1 to 4096"),
+        ("gather aligned panel winograd 3x3 held 4 oc=4 qw=16 along qw x16 block 0", "2 window sizes with 1 block sizes"),
+        ("gather panel winograd 3 held 4 oc=4 qw=16 along qw x16 block 0", "windows need aligned phases"),
         ("scatter panel oc=4 along oc x4 block 0", "`scatter in-place`"),
     ];
     for (text, words) in cases {
@@ -122,6 +138,8 @@ fn options_come_from_json() {
     for isa in Isa::detected() {
         assert_eq!(Options::from_json(&format!(r#"{{"isa": "{isa}"}}"#)).unwrap().isa, Some(isa));
     }
+    let options = Options::from_json(r#"{"algorithm": "winograd", "rounding": 4.5}"#).unwrap();
+    assert_eq!((options.algorithm, options.rounding), (Some(Algorithm::Winograd), 4.5));
     for empty in ["", " ", "null", "{}"] {
         assert_eq!(Options::from_json(empty).unwrap(), Options::default());
     }

@@ -139,3 +139,41 @@ fn two_by_two_with_stride_one() {
     let p = Deconv::torch2d(1, 1, [2, 2]).input([2, 2]).build().unwrap();
     gives(&p, &[2.0, 4.0, 0.0, 1.0], &[3.0, 1.0, 1.0, 5.0], &[6.0, 14.0, 4.0, 2.0, 17.0, 21.0, 0.0, 1.0, 5.0]);
 }
+
+/// The table of docs/algorithms.md, from the matrices that the compiler uses, and as a layer.
+#[test]
+fn a_window_by_hand() {
+    use polyphase::passes::toom_cook::{Exact, ToomCook};
+    let t = ToomCook::new(3, 2).unwrap();
+    let times = |m: &[Vec<Exact>], v: &[i64]| -> Vec<i64> {
+        let row = |r: &Vec<Exact>| r.iter().zip(v).map(|(a, b)| *a * Exact::from(*b)).sum::<Exact>();
+        m.iter().map(row).map(|v| if v.is_integer() { v.to_integer() } else { panic!("{v} is no integer") }).collect()
+    };
+    let window = times(&t.input, &[1, 2, 0, 3]);
+    assert_eq!(window, [1, 2, 2, -1]);
+    let page = include_str!("../docs/algorithms.md");
+    let text = |v: &[i64]| format!("`{}`", v.iter().map(i64::to_string).collect::<Vec<_>>().join(" "));
+    assert!(page.contains(&text(&window)));
+    let mut outputs = Vec::new();
+    for (phase, taps) in [[3, 1], [4, 2]].iter().enumerate() {
+        let factors = times(&t.weight, taps);
+        let products: Vec<i64> = factors.iter().zip(&window).map(|(a, b)| a * b).collect();
+        let y = times(&t.output, &products);
+        let row = format!("| {phase} | {} | {} | {} | {} |", text(taps), text(&factors), text(&products), text(&y));
+        assert!(page.contains(&row), "docs/algorithms.md lacks {row}");
+        outputs.push(y);
+    }
+    let interleaved: Vec<i64> = (0..3).flat_map(|j| [outputs[0][j], outputs[1][j]]).collect();
+    assert!(page.contains(&text(&interleaved)));
+
+    // The same pixels in a row of zeros: the window starts at pixel 2, so its first output is that of position 3.
+    let p: Deconv = "1d n1 1x9 -> 1 k4 s2 p1".parse().unwrap();
+    let x = [0.0, 0.0, 1.0, 2.0, 0.0, 3.0, 0.0, 0.0, 0.0];
+    let want: Vec<f32> = interleaved.iter().map(|v| *v as f32).collect();
+    for isa in levels() {
+        let case = Case { problem: p.clone(), batch: 1, spatial: vec![9], x: x.to_vec(), w: vec![1.0, 2.0, 3.0, 4.0], bias: None };
+        let kernel = case.kernel(&Options { algorithm: Some(polyphase::plan::Algorithm::Winograd), ..at(isa) });
+        assert!(kernel.plan().winograd.is_some());
+        assert_eq!(case.run(&kernel)[5..11], want, "{}", label(&kernel));
+    }
+}

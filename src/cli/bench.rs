@@ -50,7 +50,7 @@ struct Timed {
     run: Timing,
     gflops: f64,
     share: f64,
-    error: f64,
+    error: Errors,
     code_bytes: usize,
     scratch_bytes: usize,
     packed_bytes: usize,
@@ -207,7 +207,7 @@ impl Bench {
     }
 }
 
-fn timed<T: Element>(kernel: &Kernel<T>, [compile, pack]: [Duration; 2], run: Timing, gflops: f64, share: f64, error: f64) -> Timed {
+fn timed<T: Element>(kernel: &Kernel<T>, [compile, pack]: [Duration; 2], run: Timing, gflops: f64, share: f64, error: Errors) -> Timed {
     let report = kernel.report();
     Timed {
         plan: kernel.plan().to_string(),
@@ -221,6 +221,13 @@ fn timed<T: Element>(kernel: &Kernel<T>, [compile, pack]: [Duration; 2], run: Ti
         scratch_bytes: kernel.scratch_bytes(),
         packed_bytes: report.packed_bytes,
     }
+}
+
+/// Errors against the reference, relative to the largest output.
+#[derive(Clone, Copy)]
+struct Errors {
+    largest: f64,
+    rms: f64,
 }
 
 /// Random tensors, weights scaled so that outputs are of the order of 1.
@@ -241,18 +248,19 @@ impl<T: Element> Tensors<T> {
         Ok(Tensors { x, w, bias: p.bias.then(|| fill(p.c_out, 1.0)) })
     }
 
-    /// The largest error over the largest output, or an error that says where it is too large.
+    /// The errors over the largest output, or an error that says where one is too large.
     ///
     /// Rounding errors of a sum of n random terms grow like the square root of n; a wrong or missing term is thousands of times that.
-    fn check(&self, p: &Deconv, batch: usize, spatial: &[usize], y: &[T]) -> Result<f64> {
+    fn check(&self, p: &Deconv, batch: usize, spatial: &[usize], y: &[T]) -> Result<Errors> {
         let expected = reference::deconv(p, batch, spatial, &self.x, &self.w, self.bias.as_deref())?;
         let eps = if p.elem == Elem::F32 { f64::from(f32::EPSILON) } else { f64::EPSILON };
         let bound = eps * (8.0 + 4.0 * (reference::error_bound_terms(p) as f64).sqrt());
         let scale = expected.iter().map(|v| v.abs()).fold(f64::MIN_POSITIVE, f64::max);
-        let mut worst = (0.0, 0);
+        let (mut worst, mut squares) = ((0.0, 0), 0.0);
         for (at, (e, y)) in expected.iter().zip(y).enumerate() {
             let y: f64 = (*y).into();
             let error = if y.is_nan() { f64::INFINITY } else { (y - e).abs() / scale };
+            squares += error * error;
             if error > worst.0 {
                 worst = (error, at);
             }
@@ -265,7 +273,7 @@ impl<T: Element> Tensors<T> {
             );
             return Err(Error::new(Kind::Codegen, message));
         }
-        Ok(worst.0)
+        Ok(Errors { largest: worst.0, rms: (squares / y.len().max(1) as f64).sqrt() })
     }
 }
 
@@ -276,7 +284,7 @@ impl Row {
             Ok(t) => json!({
                 "ok": true, "plan": t.plan, "compile_ms": rounded(t.compile_ms), "pack_ms": rounded(t.pack_ms),
                 "run_ms": rounded(t.run.median * 1e3), "run_min_ms": rounded(t.run.min * 1e3), "runs": t.run.iters,
-                "gflops": rounded(t.gflops), "share_of_peak": rounded(t.share), "max_rel_err": rounded(t.error),
+                "gflops": rounded(t.gflops), "share_of_peak": rounded(t.share), "max_rel_err": rounded(t.error.largest), "rms_rel_err": rounded(t.error.rms),
                 "code_bytes": t.code_bytes, "scratch_bytes": t.scratch_bytes, "packed_bytes": t.packed_bytes,
             }),
             Err(e) => json!({"ok": false, "error": e.message}),
@@ -318,7 +326,7 @@ fn table(rows: &[Row], bench: &Bench) -> String {
                 format!("{:.2}", t.pack_ms),
                 t.code_bytes.to_string(),
                 t.scratch_bytes.to_string(),
-                format!("{:.1e}", t.error),
+                format!("{:.1e}", t.error.largest),
                 t.plan.clone(),
             ]),
             Err(_) => table.add_row([row.name.clone(), "FAILED".into()]),

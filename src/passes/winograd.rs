@@ -337,7 +337,7 @@ impl<'a> Lowering<'a> {
                 let windows = (a..rank).map(|i| wide(i, &self.axes[i]));
                 panel[..a].iter().copied().chain(self.axes[a..].iter().map(Axis::v)).chain(windows).collect()
             };
-            let pixels: Vec<(i64, Vec<Affine>)> = axis.pixels().map(|e| (e, pixel(e))).collect();
+            let pixels: Vec<Entry> = axis.pixels().map(|e| (e, pixel(e))).collect();
             let stores: Vec<(Vec<Affine>, Sum)> = rows.into_iter().map(|(i, s)| (to(i), s)).collect();
             let into = self.buffer(name, BufferKind::Scratch, &dims);
             let mut step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
@@ -389,14 +389,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Loads entries of `from` into registers, and stores sums of them.
-    fn transform(
-        &mut self,
-        prefix: &str,
-        from: &Name,
-        entries: &[(i64, Vec<Affine>)],
-        into: &Name,
-        sums: Vec<(Vec<Affine>, Sum)>,
-    ) -> Vec<Stmt> {
+    fn transform(&mut self, prefix: &str, from: &Name, entries: &[Entry], into: &Name, sums: Vec<(Vec<Affine>, Sum)>) -> Vec<Stmt> {
         let mut out: Vec<Stmt> = Vec::new();
         for (e, index) in entries {
             let reg = self.reg(prefix, *e);
@@ -461,7 +454,7 @@ impl<'a> Lowering<'a> {
                 self.axes[..=a].iter().map(Axis::h).chain(behind.iter().flat_map(Axis::counts)).chain([self.windows_read()]).collect();
             let rows: Vec<(i64, Sum, Vec<i64>)> = outputs(axis);
             let name = Name::from(format!("R{}", axis.name));
-            let entries: Vec<Vec<(i64, Vec<Affine>)>> =
+            let entries: Vec<Vec<Entry>> =
                 rows.iter().map(|r| r.2.iter().map(|&e| (e, lead(at(axis.product_at(e)), a, Affine::var(&window)))).collect()).collect();
             let to: Vec<Vec<Affine>> = rows.iter().map(|r| [at(vec![r.0.into()]), vec![Affine::var(&window)]].concat()).collect();
             let into = self.buffer(name, BufferKind::Scratch, &dims);
@@ -493,7 +486,7 @@ impl<'a> Lowering<'a> {
         let h = axis.var("h");
         let flat = self.flat();
         let index = |u: i64| [at.clone(), axis.product_at(u)].concat();
-        let rows: Vec<(i64, Sum, Vec<(i64, Vec<Affine>)>)> = rows
+        let rows: Vec<(i64, Sum, Vec<Entry>)> = rows
             .into_iter()
             .map(|(i, s, entries)| (i, s, entries.into_iter().map(|e| (e, lead(index(e), x, flat.clone()))).collect()))
             .collect();
@@ -531,7 +524,9 @@ impl<'a> Lowering<'a> {
         let rows_exist: Vec<Cond> = (0..x).map(|a| inside(a + 2)).collect();
         let store = Stmt::when(vec![inside(x + 2)], vec![Stmt::Store { to: to.clone(), parts: vec![value], stream: false }]);
         step.push(Loop::new(h, reach, store).kind(LoopKind::Unroll).into());
-        let columns = Loop::new(across, self.row(), step);
+        // An axis of one position has no variable that would tell its windows apart.
+        let moves = self.output.index[x + 2].uses_var(self.x().var("q").as_str());
+        let columns = Loop::new(across, if moves { self.row() } else { 1 }, step);
         wrap(&loops, Stmt::when(rows_exist, vec![columns.into()]))
     }
 
@@ -597,7 +592,7 @@ impl<'a> Lowering<'a> {
                     }
                 }
             }
-            let entries: Vec<(i64, Vec<Affine>)> = (0..kernel[a]).map(|e| (e, tap(e))).collect();
+            let entries: Vec<Entry> = (0..kernel[a]).map(|e| (e, tap(e))).collect();
             let counts = self.axes[a..].iter().flat_map(Axis::counts);
             let extents: Vec<i64> = if a == 0 {
                 groups.iter().copied().chain(counts).chain([self.inputs, dims[1]]).collect()
@@ -642,6 +637,9 @@ fn outputs(axis: &Axis) -> Vec<(i64, Sum, Vec<i64>)> {
 fn axis_reg(role: &str, a: usize, rank: usize) -> String {
     format!("{role}{}", crate::ir::names::axes(rank)[a])
 }
+
+/// Which register an entry of a buffer is loaded into, and the entry's index.
+type Entry = (i64, Vec<Affine>);
 
 /// A sum of registers with coefficients.
 struct Sum(Vec<(i64, Exact)>);

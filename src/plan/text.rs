@@ -171,7 +171,7 @@ impl<'a> Words<'a> {
     }
 
     fn winograd(&mut self) -> Result<Winograd> {
-        let outputs = self.sizes("outputs per window", 1, toom_cook::MOST_PRODUCTS)?;
+        let outputs = self.sizes("window", 1, toom_cook::MOST_PRODUCTS)?;
         self.expect("held")?;
         let held = number(self.next("a number of channels")?, "the number of channels held", 1, MAX_HELD)?;
         Ok(Winograd { outputs, held })
@@ -183,7 +183,7 @@ impl<'a> Words<'a> {
 
     /// One number per spatial axis, as in `4x0`.
     fn sizes(&mut self, what: &str, lo: usize, hi: usize) -> Result<Vec<usize>> {
-        let list = self.next("a list of sizes, one per spatial axis, as in 4x0,")?;
+        let list = self.next(&format!("a list of {what} sizes, as in 4x0,"))?;
         let one = format!("a {what} size");
         let sizes = list.split('x').map(|b| number(b, &one, lo, hi)).collect::<Result<Vec<_>>>()?;
         if sizes.len() > 3 {
@@ -196,9 +196,10 @@ impl<'a> Words<'a> {
 /// What holds for every problem and every machine.
 fn check(plan: &Plan) -> Result<()> {
     let rank = plan.block.len();
-    let legal: Vec<String> = ["oc".into(), "ic".into(), "qw".into()]
+    let legal: Vec<String> = ["oc".into(), "ic".into()]
         .into_iter()
         .chain("qrki".chars().flat_map(|r| axes(rank).iter().map(move |a| format!("{r}{a}"))))
+        .chain(plan.winograd.iter().map(|_| "qw".into()))
         .collect();
     if let Some(t) = plan.tile.iter().find(|t| !legal.iter().any(|l| t.var == l.as_str())) {
         return Err(error(format!(
@@ -235,8 +236,6 @@ fn check(plan: &Plan) -> Result<()> {
                 "windows need aligned phases, a panel and lanes along qw; legal: `gather aligned panel winograd … along qw`",
             ));
         }
-    } else if plan.extent("qw") > 1 {
-        return Err(error("the tile names `qw`, but there are no windows; legal with `winograd` only"));
     }
     if plan.form == Form::Scatter && (plan.panel || plan.aligned) {
         return Err(error("a scatter plan has neither a panel nor aligned phases; legal: `scatter in-place`"));

@@ -248,7 +248,8 @@ impl Space<'_> {
         }
         // With one or two positions the phases of an axis are not where the windows would look for them.
         let plain = |a: usize| (p.kernel[a], p.stride[a], p.pad_begin[a], p.pad_end[a]) == (1, 1, 0, 0);
-        if (0..rank).any(|a| positions(p, a) < 3 && !plain(a)) {
+        let meets = |a: usize| if let Extent::Fixed(i) = p.input[a] { p.useful_pairs(a, i) > 0 } else { true };
+        if (0..rank).any(|a| positions(p, a) < 3 && !plain(a) || !meets(a)) {
             return;
         }
         let taps: Vec<usize> = (0..rank).map(|a| phase_taps(p, a).last().copied().unwrap_or(0)).collect();
@@ -271,7 +272,8 @@ impl Space<'_> {
             }
             for block in self.window_blocks(&windows.outputs) {
                 let along = |a: usize| if block[a] > 0 { block[a] } else { positions(p, a) }.div_ceil(windows.outputs[a]);
-                let entries: usize = (0..rank).map(|a| phase_taps(p, a).iter().map(|t| windows.outputs[a] + t - 1).sum::<usize>()).product();
+                let entries: usize =
+                    (0..rank).map(|a| phase_taps(p, a).iter().map(|t| windows.outputs[a] + t - 1).sum::<usize>()).product();
                 if (0..rank).map(along).product::<usize>() * entries > room {
                     continue;
                 }
@@ -293,8 +295,7 @@ impl Space<'_> {
         let rank = p.rank();
         let lanes = self.machine.lanes;
         let mut all: Vec<Vec<usize>> = vec![Vec::new()];
-        for a in 0..rank {
-            let m = outputs[a];
+        for (a, &m) in outputs.iter().enumerate() {
             let windows = positions(p, a).div_ceil(m);
             let open = matches!(p.input[a], Extent::Open(_));
             let mut sizes: Vec<usize> = if a + 1 == rank {
