@@ -151,7 +151,11 @@ fn texts_that_say_nothing_legal_are_errors() {
     assert_fails(compile_with(&deep, None, &w, &[]).unwrap_err(), POLYPHASE_ERROR_PARSE, &["JSON"]);
     assert_fails(compile_with(LAYER, Some(&deep), &w, &[]).unwrap_err(), POLYPHASE_ERROR_PARSE, &["JSON"]);
     let cases = [
-        (r#"{"thread": 2}"#, POLYPHASE_ERROR_OPTIONS, "unknown key `thread`; legal keys are threads, isa, form, algorithm, rounding, plan, stream"),
+        (
+            r#"{"thread": 2}"#,
+            POLYPHASE_ERROR_OPTIONS,
+            "unknown key `thread`; legal keys are threads, isa, form, algorithm, rounding, plan, stream",
+        ),
         (r#"{"threads": 0}"#, POLYPHASE_ERROR_OPTIONS, "1 to 1024"),
         (r#"{"threads": 1e300}"#, POLYPHASE_ERROR_OPTIONS, "1 to 1024"),
         (r#"{"isa": "mmx"}"#, POLYPHASE_ERROR_OPTIONS, "legal on this machine"),

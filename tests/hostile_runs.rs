@@ -4,7 +4,7 @@
 mod support;
 
 use ndarray::{Array4, ArrayView4, ArrayViewMut4, s};
-use polyphase::plan::Form;
+use polyphase::plan::{Algorithm, Form};
 use polyphase::{Deconv, Error, Kind, Options};
 use support::*;
 
@@ -202,6 +202,35 @@ fn nan_and_infinity_in_the_input() {
             for at in [0, 5] {
                 special(text, |c| c.x[at] = v);
             }
+        }
+    }
+}
+
+/// With windows a special pixel reaches every output of the windows that hold it, and no other: those are as if it were 0, to the bit.
+#[test]
+fn nan_and_infinity_in_a_window() {
+    let p = layer("2d n1 3x9x8 -> 4 k4 s2 p1 bias");
+    let winograd = |isa| Options { algorithm: Some(Algorithm::Winograd), ..at(isa) };
+    for isa in levels() {
+        for v in SPECIALS {
+            let mut case = Case::<f32>::new(&p, Fill::Reals, 4);
+            let (iy, ix) = (4, 5);
+            case.x[72 + iy * 8 + ix] = 0.0;
+            let kernel = case.kernel(&winograd(isa));
+            let outputs = &kernel.plan().winograd.as_ref().expect("windows were asked for").outputs;
+            let clean = case.run(&kernel);
+            case.x[72 + iy * 8 + ix] = v;
+            let y = case.run(&kernel);
+            // Position q of output o, counted from the uncropped edge, lies in window q / m, which reads pixels m*w - 1 … m*w + m - 1.
+            let holds = |o: usize, i: usize, m: usize| (i + 1).saturating_sub((o + 1) / 2 / m * m) <= m && i + 1 >= (o + 1) / 2 / m * m;
+            let touched = |at: usize| holds(at / 16 % 18, iy, outputs[0]) && holds(at % 16, ix, outputs[1]);
+            for (i, (y, clean)) in y.iter().zip(&clean).enumerate() {
+                match touched(i) {
+                    true => assert!(!y.is_finite() || y.to_bits() == clean.to_bits(), "output {i} is {y}"),
+                    false => assert_eq!(y.to_bits(), clean.to_bits(), "output {i}, which no window with {v} gives"),
+                }
+            }
+            assert!(y.iter().any(|y| !y.is_finite()));
         }
     }
 }

@@ -19,6 +19,9 @@ use crate::runtime::Options;
 /// Most bytes of a panel.
 const SCRATCH: usize = 3 << 19;
 
+/// Most passes over the input for which it may be read in place although it has a halo.
+const IN_PLACE: usize = 2;
+
 /// Facts about a problem that the space depends on.
 pub struct Space<'a> {
     pub problem: &'a Deconv,
@@ -129,7 +132,10 @@ impl Space<'_> {
         tile.extend(phases.iter().map(|(n, s)| (n.as_str(), *s)));
         tile.extend([("qy", row), ("qx", columns)]);
         let plan = Plan { aligned, ..self.plan(Form::Gather, true, &tile, "qx") };
-        if p.layout == Layout::ChannelsFirst && self.no_halo() {
+        // In place every tap sweeps over the input again. That pays for a few passes over long rows, of which a panel would hold short pieces.
+        let sweeps = self.per_group().div_ceil(channels) * (0..rank).map(|a| p.stride[a]).product::<usize>()
+            / phases.iter().map(|p| p.1).product::<usize>();
+        if p.layout == Layout::ChannelsFirst && (self.no_halo() || rank == 1 && sweeps <= IN_PLACE && (aligned || self.windows_agree())) {
             out.push(self.blocked_by(Plan { panel: false, ..plan.clone() }, self.machine.l2 / 2));
         }
         self.blocked(plan, out);

@@ -36,8 +36,10 @@ const OPEN: usize = 64;
 pub(super) const CALL: f64 = 20.0;
 /// Loop control of one reduction step.
 pub(super) const STEP: f64 = 0.5;
-/// Reading from another page.
-const PAGE: f64 = 8.0;
+/// Reading from another page: of a cache, and of memory.
+const PAGE: [f64; 2] = [8.0, 20.0];
+/// Starting to copy from another page.
+const START: f64 = 60.0;
 /// Bytes per cycle that keep coming from the second-level cache while a tile computes.
 const SECOND_LEVEL: f64 = 20.0;
 /// Testing one tap.
@@ -156,7 +158,9 @@ impl<'a> Model<'a> {
         // Guarded taps outside the input are skipped; with a panel they are multiplied by the halo.
         let (steps, tests) = if plan.panel { (steps, 0.0) } else { (steps * self.landing(), steps / self.ic * GUARD) };
         // In place, every channel of every tile is another page.
-        let pages = if !plan.panel && plan.vector == "qx" && self.plane(&self.input) >= 4096.0 { self.ic * PAGE } else { 0.0 };
+        let far = self.plane(&self.input) * self.ic * self.p.groups as f64 * self.batch > self.m.l3 as f64 * 0.6;
+        let apart = !plan.panel && plan.vector == "qx" && self.plane(&self.input) >= 4096.0;
+        let pages = if apart { self.ic * PAGE[usize::from(far)] } else { 0.0 };
         let compute = tiles * (steps * step + tests + pages + CALL);
 
         let side_by_side = match (plan.vector.as_str(), self.p.layout) {
@@ -235,7 +239,10 @@ impl<'a> Model<'a> {
     fn fill(&self) -> f64 {
         let elements = self.panel() * self.blocks() * self.p.groups as f64 * self.plan.channel_parts as f64;
         let turned = (self.plan.vector == "oc") != (self.p.layout == Layout::ChannelsLast);
-        elements * if turned { TURNED } else { 1.5 / self.plan.lanes as f64 }
+        // A channel's piece of a block starts on a page of its own, ahead of which nothing is fetched.
+        let input = self.plane(&self.input) * self.ic * self.p.groups as f64;
+        let starts = if input > self.m.l2 as f64 { self.ic * self.blocks() * self.p.groups as f64 * START } else { 0.0 };
+        elements * if turned { TURNED } else { 1.5 / self.plan.lanes as f64 } + starts
     }
 
     fn scatter(&self) -> Cost {

@@ -29,9 +29,9 @@ const SCATTERED: f64 = 2.0;
 /// Bytes per cycle that keep coming from the second-level cache while a tile computes.
 const SECOND_LEVEL: f64 = 28.0;
 /// Bytes per cycle that keep coming from the third level, and from memory, while a tile computes.
-const STREAM: [f64; 2] = [6.0, 3.5];
+const STREAM: [f64; 2] = [6.0, 5.0];
 /// The share of the time for weights from the third-level cache, and from memory, that prefetching does not hide.
-const EXPOSED: [f64; 2] = [0.15, 0.3];
+const EXPOSED: [f64; 2] = [0.1, 0.15];
 
 /// One axis of a plan with windows.
 struct AxisCounts {
