@@ -222,7 +222,7 @@ fn nan_and_infinity_in_a_window() {
             case.x[72 + iy * 8 + ix] = v;
             let y = case.run(&kernel);
             // Position q of output o, counted from the uncropped edge, lies in window q / m, which reads pixels m*w - 1 … m*w + m - 1.
-            let holds = |o: usize, i: usize, m: usize| (i + 1).saturating_sub((o + 1) / 2 / m * m) <= m && i + 1 >= (o + 1) / 2 / m * m;
+            let holds = |o: usize, i: usize, m: usize| (i + 1).checked_sub(o.div_ceil(2) / m * m).is_some_and(|at| at <= m);
             let touched = |at: usize| holds(at / 16 % 18, iy, outputs[0]) && holds(at % 16, ix, outputs[1]);
             for (i, (y, clean)) in y.iter().zip(&clean).enumerate() {
                 match touched(i) {
