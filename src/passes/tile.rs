@@ -242,7 +242,8 @@ impl Tiler<'_> {
         self.check_in_place(&loads, reused)?;
 
         // A register may hold anything where its output does not exist; only taps that a phase lacks must be left out.
-        let real: Vec<Cond> = guards.iter().filter(|c| self.lacks_tap(c)).cloned().collect();
+        // A pixel outside the input is loaded as 0, which adds nothing: its guard has done its work.
+        let real: Vec<Cond> = guards.iter().filter(|c| self.lacks_tap(c) && !self.clips(reused, c)).cloned().collect();
         let index = self.expand(&reg);
         let Some(load) = reused.cloned() else {
             let set = Stmt::Set { reg, index, value: self.expand_value(value) };
@@ -276,6 +277,14 @@ impl Tiler<'_> {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether a guard says no more than that the pixel which an operand loads exists.
+    fn clips(&self, operand: Option<&Access>, c: &Cond) -> bool {
+        let Some(load) = operand.filter(|a| a.buffer == INPUT) else { return false };
+        let dims = &self.func.buffer(INPUT).dims;
+        let exists = |(e, hi): (&Affine, &Affine)| *c == Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() };
+        load.index.iter().zip(dims).skip(2).any(exists)
     }
 
     /// Loads the operand along the lanes into `v`, zero where the input ends.

@@ -94,6 +94,11 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     if plan.panel && !finite {
         return illegal("weights are not all finite, and a panel's zero halo times infinity is NaN; legal: in-place".into());
     }
+    if !plan.panel && plan.vector == "qx" && !finite {
+        return illegal(
+            "weights are not all finite, and columns beyond the input's end would be zeros times infinity; legal: along oc".into(),
+        );
+    }
     if plan.lanes > 1 && !["qx", "oc", "rx", "kx", "qw"].contains(&plan.vector.as_str()) {
         return illegal(format!("{} cannot lie along the lanes; legal: qx, oc, rx, kx, qw", plan.vector));
     }
