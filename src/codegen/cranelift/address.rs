@@ -10,7 +10,7 @@ use crate::ir::{Access, Affine, Atom, Name, Stmt, Value};
 use crate::{Error, Kind, Result};
 use cranelift_codegen::ir::{self as clif, InstBuilder, MemFlagsData, types};
 use cranelift_module::Module;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A dimension's distance in memory, in bytes.
 #[derive(Clone, Copy)]
@@ -237,36 +237,35 @@ impl Emit<'_, '_, '_> {
 
     /// Computes, ahead of a loop, what accesses in its body owe to the loops around it.
     pub(super) fn hoist(&mut self, body: &[Stmt]) {
-        let mut places: Vec<(Name, Vec<Affine>)> = Vec::new();
-        for s in body {
-            s.visit(&mut |s| {
-                let mut access = |a: &Access| {
-                    let place = (a.buffer.clone(), a.index.clone());
-                    if !places.contains(&place) {
-                        places.push(place);
-                    }
-                };
-                let values: &[Value] = match s {
-                    Stmt::Set { value, .. } => std::slice::from_ref(value),
-                    Stmt::Store { to, parts, .. } => {
-                        access(to);
-                        parts
-                    }
-                    _ => &[],
-                };
-                for v in values {
-                    v.visit(&mut |v| {
-                        if let Value::Load(a) = v {
-                            access(a);
-                        }
-                    });
-                }
-            });
-        }
+        let mut places: Vec<(&Name, &[Affine])> = Vec::new();
+        body.iter().for_each(|s| accesses(s, self.unit.isa.wide(), &mut |a| places.push((&a.buffer, &a.index))));
+        let mut seen = HashSet::new();
+        places.retain(|p| seen.insert(*p));
         let limit = self.scopes.len() - 1;
         for (buffer, index) in places {
-            let (terms, _) = self.linear(&buffer, &index);
-            self.sum(Some(&buffer), terms, limit);
+            let (terms, _) = self.linear(buffer, index);
+            self.sum(Some(buffer), terms, limit);
         }
     }
+}
+
+/// Calls `f` on every access of a statement and what is inside it. Tiles that are called find their own addresses.
+fn accesses<'a>(s: &'a Stmt, called: bool, f: &mut impl FnMut(&'a Access)) {
+    let values: &[Value] = match s {
+        Stmt::Tile { .. } if called => return,
+        Stmt::Set { value, .. } => std::slice::from_ref(value),
+        Stmt::Store { to, parts, .. } => {
+            f(to);
+            parts
+        }
+        _ => &[],
+    };
+    for v in values {
+        v.visit(&mut |v| {
+            if let Value::Load(a) = v {
+                f(a);
+            }
+        });
+    }
+    s.body().into_iter().flatten().for_each(|s| accesses(s, called, f));
 }
