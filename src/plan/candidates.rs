@@ -282,20 +282,21 @@ impl Space<'_> {
             (batch * p.groups * (0..rank).map(along).product::<usize>()).max(1)
         };
         let tiles: Vec<usize> = axes(rank).iter().map(|n| plan.extent(&format!("q{n}"))).collect();
-        // Blocks hold whole windows; along x, whole vectors of them.
-        let unit = |a: usize| match &plan.winograd {
-            Some(w) => w.outputs[a] * if a + 1 == rank { plan.lanes } else { 1 },
-            None => tiles[a],
-        };
-        let units: Vec<usize> = (0..rank).map(unit).collect();
+        if plan.winograd.is_some() {
+            // Smaller blocks would stream the transformed weights more often; parts of the channels transform their windows again, which costs less.
+            let tasks = |parts: usize| blocks(&plan.block) * parts;
+            let shared = |parts: usize| tasks(parts) >= 4 * threads || tasks(parts).is_multiple_of(threads);
+            plan.channel_parts = (1..=self.per_group()).find(|parts| shared(*parts)).unwrap_or(1);
+            return plan;
+        }
         for a in 0..rank {
             let whole = |b: usize| if b == 0 { positions[a] } else { b };
             while plan.form == Form::Gather
                 && blocks(&plan.block) < 4 * threads
-                && whole(plan.block[a]) > if plan.winograd.is_some() { units[a] } else { 4 * tiles[a] }
+                && whole(plan.block[a]) > 4 * tiles[a]
                 && positions[a] != usize::MAX
             {
-                plan.block[a] = (whole(plan.block[a]) / 2).div_ceil(units[a]) * units[a];
+                plan.block[a] = (whole(plan.block[a]) / 2).div_ceil(tiles[a]) * tiles[a];
             }
         }
         if blocks(&plan.block) < 4 * threads {

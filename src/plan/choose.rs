@@ -3,7 +3,7 @@
 use super::candidates::{self, Space};
 use super::cost::{Cost, cost};
 use super::windows::Windows;
-use super::{Algorithm, Form, Machine, Plan, Rounding};
+use super::{Algorithm, Form, Machine, Plan, Rounding, Winograd};
 use crate::codegen::target::Isa;
 use crate::problem::{Activation, Deconv, Merge};
 use crate::runtime::Options;
@@ -48,7 +48,8 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
     let space = Space { problem, machine, options, finite };
     let candidates = all.len();
     let mut ranked = all.into_iter();
-    let best = ranked.find(|r| !unusual(problem) || fits(problem, &r.plan, isa));
+    let doubtful = |plan: &Plan| unusual(problem) || wide_windows(problem, plan, &machine);
+    let best = ranked.find(|r| !doubtful(&r.plan) || fits(problem, &r.plan, isa));
     let best = best.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
     let mut rejected: Vec<Rejected> = Vec::new();
     for r in ranked {
@@ -66,6 +67,13 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
 fn unusual(p: &Deconv) -> bool {
     let idle = (0..p.rank()).any(|a| candidates::idle_phases(p, a));
     p.activation != Activation::None || idle || p.merge != Merge::Sum || p.c_in / p.groups <= 4
+}
+
+/// Whether windows are wide for a small register file: their pixels, copies into the panel and outputs may all wait in registers.
+fn wide_windows(p: &Deconv, plan: &Plan, m: &Machine) -> bool {
+    let pixels = |a: usize, outputs: usize| outputs + (p.kernel[a] - 1) / p.stride[a];
+    let wide = |w: &Winograd| w.outputs.iter().enumerate().any(|(a, m)| pixels(a, *m) > 4);
+    m.registers <= 16 && plan.winograd.as_ref().is_some_and(wide)
 }
 
 /// Whether every tile of the lowered plan fits the level's registers. Lowering takes about a millisecond, so it is asked only where there is doubt.
