@@ -1,0 +1,195 @@
+//! One spatial axis of pass `winograd`: its windows, the phases that share them, and what of the direct nest says so.
+//!
+//! *Needs* the direct nest after pass `panel`. *Leaves* an [`Axis`], or the reason why the algorithm cannot be used along it.
+
+use super::illegal;
+use crate::Result;
+use crate::ir::names::{on, part};
+use crate::ir::{Access, Affine, Func, Loop, Name};
+use crate::passes::block::{extreme, phases};
+use crate::passes::panel::PANEL;
+use crate::passes::simplify::fix;
+use crate::passes::toom_cook::ToomCook;
+
+/// Phases of one axis that have equally many taps and read the same window.
+pub struct Class {
+    /// Where their window starts, from the first pixel of the panel.
+    pub start: i64,
+    pub phases: Vec<i64>,
+    pub toom: ToomCook,
+    /// The first of its products in `V`, and in `u` and `M`.
+    pub v: i64,
+    pub u: i64,
+}
+
+impl Class {
+    /// The product `i` of phase number `f` of the class.
+    pub fn u(&self, i: usize, f: usize) -> i64 {
+        self.u + (i * self.phases.len() + f) as i64
+    }
+}
+
+/// One spatial axis.
+pub struct Axis {
+    pub name: &'static str,
+    /// Outputs of each phase per window, `m`.
+    pub outputs: i64,
+    /// Phases, `s`.
+    pub stride: i64,
+    pub classes: Vec<Class>,
+    /// Which product of the window each entry of `u` is of.
+    pub of: Vec<i64>,
+    /// Windows of one block.
+    pub windows: i64,
+    /// The first position of the block.
+    pub base: Affine,
+    pub blocked: bool,
+    /// Rows of the panel.
+    pub panel: i64,
+}
+
+impl Axis {
+    pub fn var(&self, role: &str) -> Name {
+        on(role, self.name)
+    }
+    pub fn at(&self, role: &str) -> Affine {
+        Affine::var(self.var(role))
+    }
+    pub fn v(&self) -> i64 {
+        self.of.iter().max().map_or(0, |v| v + 1)
+    }
+    /// Outputs per window.
+    pub fn h(&self) -> i64 {
+        self.stride * self.outputs
+    }
+    /// Whether all phases share every window: then a product is counted by window entry and phase, and phases go inside, so that a window entry
+    /// is read again while it is in a cache.
+    pub fn shared(&self) -> Option<&Class> {
+        if let [c] = &self.classes[..] { Some(c).filter(|c| c.phases.len() > 1) } else { None }
+    }
+    /// What counts products: their variables, extents, and which of them go inside.
+    pub fn counters(&self) -> Vec<(Name, i64, bool)> {
+        match self.shared() {
+            Some(c) => vec![(self.var("v"), c.toom.products() as i64, false), (self.var("f"), c.phases.len() as i64, true)],
+            None => vec![(self.var("u"), self.of.len() as i64, false)],
+        }
+    }
+    pub fn counts(&self) -> Vec<i64> {
+        self.counters().iter().map(|c| c.1).collect()
+    }
+    pub fn product(&self) -> Vec<Affine> {
+        self.counters().into_iter().map(|c| Affine::var(c.0)).collect()
+    }
+    pub fn product_loops(&self) -> Vec<Loop> {
+        self.counters().into_iter().map(|c| Loop::new(c.0, c.1, Vec::new())).collect()
+    }
+    /// The index of product `u`.
+    pub fn product_at(&self, u: i64) -> Vec<Affine> {
+        match self.shared() {
+            Some(c) => vec![(u / c.phases.len() as i64).into(), (u % c.phases.len() as i64).into()],
+            None => vec![u.into()],
+        }
+    }
+    /// Which entry of the window a product is of.
+    pub fn entry(&self) -> Affine {
+        if self.shared().is_some() { self.at("v") } else { Affine::table(self.var("v."), self.var("u")) }
+    }
+    /// The pixels that its windows read, from the start of a window.
+    pub fn pixels(&self) -> std::ops::Range<i64> {
+        let start = self.classes.iter().map(|c| c.start).min().unwrap_or(0);
+        let end = self.classes.iter().map(|c| c.start + c.toom.products() as i64).max().unwrap_or(0);
+        start..end
+    }
+}
+
+/// What surrounds the products of the direct nest.
+pub struct Around<'a> {
+    pub func: &'a Func,
+    pub par: &'a [Loop],
+    pub loops: &'a [Loop],
+    pub taps: &'a [Loop],
+    pub pixel: &'a Access,
+    pub weight: &'a Access,
+    pub output: &'a Access,
+}
+
+impl Around<'_> {
+    /// The axis of that number and name, with windows of so many outputs per phase.
+    ///
+    /// # Errors
+    /// What forbids the algorithm, and what is legal instead.
+    pub fn axis(&self, a: usize, name: &'static str, outputs: i64) -> Result<Axis> {
+        let Around { func, par, loops, taps, pixel, weight, output } = *self;
+        let (q, r, t) = (on("q", name), on("r", name), on("t", name));
+        let cannot = |why: &str| illegal(format!("the algorithm cannot be used along {name}: {why}; legal: a direct plan"));
+        let find = |l: &[Loop], v: &Name| l.iter().find(|l| l.var == *v).cloned();
+        let stride = find(loops, &r).and_then(|l| l.const_range()).map_or(1, |(_, s)| s);
+        let block = find(par, &part(&q, "b"));
+        let positions = find(loops, &q);
+        let base = match (&block, &positions) {
+            (Some(b), _) => Affine::var(&b.var),
+            (None, Some(l)) => extreme(&l.lo[0], func, phases(loops), false),
+            (None, None) => 0.into(),
+        };
+        let whole = |l: &Loop| (extreme(&l.hi[0], func, phases(loops), true) - base.clone()).as_const();
+        let span = match (&block, &positions) {
+            (Some(b), _) => b.step,
+            (None, Some(l)) => whole(l).ok_or_else(|| cannot("its extent is open and the block is the whole axis"))?,
+            (None, None) => 1,
+        };
+        if block.is_some() && span % outputs != 0 {
+            return Err(illegal(format!("a block of {span} positions along {q} does not hold whole windows of {outputs}")));
+        }
+        if positions.is_none() && outputs != 1 {
+            return Err(cannot("it has one position; legal: windows of 1"));
+        }
+        let o = &output.index[a + 2];
+        let steps = [(&q, stride, positions.is_some()), (&r, 1, stride > 1)];
+        if steps.iter().any(|(v, by, there)| *there && o.coef_of_var(v.as_str()) != *by) {
+            return Err(crate::passes::unexpected("winograd", "outputs a stride apart"));
+        }
+
+        // Classes of phases, by where their window starts and how many taps it serves.
+        let mut classes: Vec<Class> = Vec::new();
+        let fixed = |e: &Affine, r0: i64, t0: i64| {
+            let e = fix(&fix(e, r.as_str(), r0, &func.tables), t.as_str(), t0, &func.tables);
+            e.subst(q.as_str(), &base).as_const()
+        };
+        for phase in 0..stride {
+            let count = match find(taps, &t) {
+                Some(l) => fixed(&l.hi[0], phase, 0).ok_or_else(|| cannot("its number of taps is not known"))?,
+                None => 1,
+            };
+            let reads: Option<Vec<i64>> = (0..count).map(|t| fixed(&pixel.index[a + 1], phase, t)).collect();
+            let known = (0..count).all(|t| fixed(&weight.index[a + 2], phase, t).is_some());
+            let reads = reads.filter(|_| known).ok_or_else(|| cannot("what a tap reads is not known"))?;
+            let Some(&start) = reads.last() else { continue };
+            if reads.iter().rev().enumerate().any(|(i, &at)| at != start + i as i64) {
+                return Err(cannot("its taps do not read neighbouring pixels"));
+            }
+            match classes.iter_mut().find(|c| c.start == start && c.toom.taps as i64 == count) {
+                Some(c) => c.phases.push(phase),
+                None => {
+                    let toom = usize::try_from(outputs).ok().filter(|m| *m > 0).and_then(|m| ToomCook::new(m, count as usize));
+                    let toom = toom.ok_or_else(|| cannot(&format!("{outputs} outputs of {count} taps need more points than there are")))?;
+                    classes.push(Class { start, phases: vec![phase], toom, v: 0, u: 0 });
+                }
+            }
+        }
+        let mut of = Vec::new();
+        let mut v = 0;
+        for c in &mut classes {
+            (c.v, c.u) = (v, of.len() as i64);
+            for _ in 0..c.toom.products() {
+                of.extend(c.phases.iter().map(|_| v));
+                v += 1;
+            }
+        }
+        if classes.is_empty() {
+            return Err(cannot("no tap hits it"));
+        }
+        let panel = func.buffer(PANEL).dims[a + 1].as_const().unwrap_or(1);
+        let windows = (span + outputs - 1) / outputs;
+        Ok(Axis { name, outputs, stride, classes, of, windows, base, blocked: block.is_some(), panel })
+    }
+}
