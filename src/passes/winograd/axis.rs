@@ -15,10 +15,13 @@ use crate::passes::toom_cook::ToomCook;
 pub struct Class {
     /// Where their window starts, from the first pixel of the panel.
     pub start: i64,
+    /// The phases.
     pub phases: Vec<i64>,
+    /// Its matrices.
     pub toom: ToomCook,
-    /// The first of its products in `V`, and in `u` and `M`.
+    /// The first of its products in `V`.
     pub v: i64,
+    /// The same in `u` and `M`.
     pub u: i64,
 }
 
@@ -31,6 +34,7 @@ impl Class {
 
 /// One spatial axis.
 pub struct Axis {
+    /// Its letter.
     pub name: &'static str,
     /// Outputs of each phase per window, `m`.
     pub outputs: i64,
@@ -43,6 +47,7 @@ pub struct Axis {
     pub windows: i64,
     /// The first position of the block.
     pub base: Affine,
+    /// Whether there are several blocks along it.
     pub blocked: bool,
     /// Rows of the panel.
     pub panel: i64,
