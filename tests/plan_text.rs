@@ -145,6 +145,23 @@ fn options_come_from_json() {
     }
 }
 
+#[test]
+fn a_plan_that_contradicts_the_options_is_refused() {
+    let p: Deconv = "1d n1 4x20 -> 4 k4 s2 p1".parse().unwrap();
+    let w = vec![1.0f32; 4 * 4 * 4];
+    let (direct, windows) =
+        ("gather in-place oc=4 along oc x4 block 0", "gather aligned panel winograd 3 held 4 oc=4 qw=8 along qw x4 block 0");
+    let refused = |plan: &str, options: Options| {
+        let isa = Isa::detected().into_iter().find(|i| i.fma());
+        let options = Options { plan: Some(plan.parse().unwrap()), isa, ..options };
+        p.compile(&w, None, &options).err().unwrap_or_else(|| panic!("{plan} was taken")).message
+    };
+    let asked = |a| Options { algorithm: Some(a), ..Options::default() };
+    assert!(refused(direct, asked(Algorithm::Winograd)).contains("its algorithm is direct"));
+    assert!(refused(windows, asked(Algorithm::Direct)).contains("its algorithm is winograd"));
+    assert!(refused(windows, Options { rounding: 0.5, ..Options::default() }).contains("0.5 is allowed"));
+}
+
 fn layer() -> Deconv {
     "2d n1 8x6x6 -> 8 k4 s2 p1 bias relu".parse().unwrap()
 }

@@ -160,6 +160,7 @@ fn windows_transformed() {
         ("2d n2 3x9x20 -> 3 k4 s2 p1", "3x2", "6x8"),
         ("1d n1 3x50 -> 3 k4 s2 p1", "3", "12"),
     ];
+    check("2d n1 3x9x20 -> 3 k4 s2 p1", "gather aligned panel winograd 3x2 held 2 oc=2 qw=8 along qw x4 block 6x8 stream");
     for (text, outputs, block) in blocked {
         check(text, &format!("gather aligned panel winograd {outputs} held 2 oc=2 qw=8 along qw x4 block {block}"));
     }

@@ -321,7 +321,9 @@ impl Tiler<'_> {
         }
         conds.dedup();
         let parts = parts.into_iter().map(|v| self.expand_value(v)).collect();
-        let store = Stmt::Store { to, parts, stream: stream || self.plan.stream };
+        // What waits in scratch memory is read again soon.
+        let stream = stream || self.plan.stream && to.buffer == OUTPUT;
+        let store = Stmt::Store { to, parts, stream };
         Ok(wrap(&unroll(&self.ordered(|_| true)), Stmt::when(conds, vec![store])))
     }
 

@@ -51,6 +51,11 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     }
 }
 
+/// The next multiple.
+fn up(n: i64, to: i64) -> i64 {
+    (n + to - 1) / to * to
+}
+
 fn illegal(message: impl Into<String>) -> Error {
     Error::new(Kind::Options, message)
 }
@@ -62,8 +67,8 @@ struct Lowering<'a> {
     /// The parallel loops, and the loop over output channels inside them.
     par: Vec<Loop>,
     channels: Loop,
-    /// The nest that fills the panel, and the panel it fills.
-    fill: Vec<Stmt>,
+    /// The nest that fills the panel.
+    fill: Stmt,
     /// Input channels of a group.
     inputs: i64,
     /// Output channels whose products are held at a time.
@@ -101,13 +106,13 @@ impl<'a> Lowering<'a> {
         let axes: Vec<Axis> = (0..names.len()).map(|a| around.axis(a, names[a], outputs[a] as i64)).collect::<Result<_>>()?;
         let channels = loops.iter().find(|l| l.var == "oc").cloned().unwrap_or_else(|| Loop::new("oc", 1, Vec::new()));
         let inputs = taps.iter().find(|l| l.var == "ic").and_then(Loop::const_range).map_or(1, |r| r.1);
-        let mut made = Lowering {
+        let made = Lowering {
             func,
             plan,
             axes,
             par,
             channels,
-            fill: vec![fill.clone()],
+            fill: fill.clone(),
             inputs,
             held: held as i64,
             weight: weight.clone(),
@@ -120,7 +125,7 @@ impl<'a> Lowering<'a> {
         Ok(made)
     }
 
-    fn check(&mut self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let tile = self.plan.extent("oc") as i64;
         if self.plan.vector != WINDOW {
             return Err(illegal(format!("{} lies along the lanes; with windows {WINDOW} does", self.plan.vector)));
@@ -146,18 +151,14 @@ impl<'a> Lowering<'a> {
     fn windows(&self) -> i64 {
         self.axes.iter().map(|a| a.windows).product()
     }
-    /// The next multiple.
-    fn up(&self, n: i64, to: i64) -> i64 {
-        (n + to - 1) / to * to
-    }
     /// Windows of a row, in whole vectors.
     fn row(&self) -> i64 {
-        self.up(self.x().windows, self.lanes())
+        up(self.x().windows, self.lanes())
     }
     /// Places for the windows of a block: whole tiles, an odd number of cache lines. With an odd number of rows, entries of one window, which are
     /// written together, then lie in different sets of a cache.
     fn windows_held(&self) -> i64 {
-        odd_lines(self.up(self.windows(), self.plan.extent(WINDOW) as i64), self.func.elem.bytes() as i64)
+        odd_lines(up(self.windows(), self.plan.extent(WINDOW) as i64), self.func.elem.bytes() as i64)
     }
     /// The same where rows are read by whole vectors, past the end of the last.
     fn windows_read(&self) -> i64 {
@@ -168,7 +169,7 @@ impl<'a> Lowering<'a> {
         let mut out = self.func.clone();
         out.stage = Stage::Tile;
         out.prepare = self.weights();
-        let inward = self.inward(&mut out);
+        let inward = self.inward();
         let chunk = part(&"oc".into(), "k");
         let first = self.channels.lo[0].clone();
         let count = self.channels.hi.iter().find_map(|hi| (hi.clone() - first.clone()).as_const()).unwrap_or(1);
@@ -183,6 +184,7 @@ impl<'a> Lowering<'a> {
         let outward = self.outward(&held, &start);
         let body = [vec![inward], wrap(&[chunks], vec![products, outward])].concat();
         out.run = wrap(&self.par, body);
+        // The panel of all channels makes way for that of one.
         out.buffers.retain(|b| b.name != PANEL);
         out.buffers.extend(self.buffers);
         out.regs.extend(self.regs);
@@ -210,12 +212,12 @@ impl<'a> Lowering<'a> {
 
     // The window: fill, then B along every axis, the innermost first
 
-    fn inward(&mut self, out: &mut Func) -> Stmt {
+    fn inward(&mut self) -> Stmt {
         let rank = self.axes.len();
         let (x, row) = (rank - 1, self.row());
         let panel: Vec<i64> = self.axes.iter().enumerate().map(|(a, axis)| self.panel_extent(a, axis)).collect();
         let mut from = self.buffer(PANEL, BufferKind::Scratch, &panel);
-        let mut body = self.one_channel(out);
+        let mut body = self.one_channel();
         for a in (0..rank).rev() {
             // What this step reads: panel rows of the axes before it, products of those behind it, windows of those behind it.
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
@@ -272,8 +274,8 @@ impl<'a> Lowering<'a> {
     }
 
     /// The fill of the panel for one channel: the loop over channels goes around, and the panel has no channels any more.
-    fn one_channel(&self, out: &mut Func) -> Vec<Stmt> {
-        let (loops, body) = peel(&self.fill);
+    fn one_channel(&self) -> Vec<Stmt> {
+        let (loops, body) = peel(std::slice::from_ref(&self.fill));
         let loops: Vec<Loop> = loops.into_iter().filter(|l| l.var != "ic").collect();
         let mut body = body.to_vec();
         fn redirect(body: &mut [Stmt]) {
@@ -289,8 +291,6 @@ impl<'a> Lowering<'a> {
             }
         }
         redirect(&mut body);
-        // The names of the panel's rows are those of the loops; nothing of it is left but its name.
-        out.buffers.retain(|b| b.name != PANEL);
         wrap(&loops, body)
     }
 
@@ -357,7 +357,7 @@ impl<'a> Lowering<'a> {
             let axis = &self.axes[a];
             let mut loops: Vec<Loop> = before.iter().map(|b| Loop::new(b.var("h"), b.h(), Vec::new())).collect();
             loops.extend(behind.iter().flat_map(Axis::product_loops));
-            loops.push(Loop::new(window.clone(), self.up(self.windows(), self.lanes()), Vec::new()));
+            loops.push(Loop::new(window.clone(), up(self.windows(), self.lanes()), Vec::new()));
             let h: Vec<Affine> = before.iter().map(|b| b.at("h")).collect();
             let u: Vec<Affine> = behind.iter().flat_map(Axis::product).collect();
             let at = |i: Vec<Affine>| [h.clone(), i, u.clone()].concat();
@@ -433,7 +433,7 @@ impl<'a> Lowering<'a> {
         });
         value.map_affine(&mut |e| place(e));
         let rows_exist: Vec<Cond> = (0..x).map(|a| inside(a + 2)).collect();
-        let store = Stmt::when(vec![inside(x + 2)], vec![Stmt::Store { to: to.clone(), parts: vec![value], stream: false }]);
+        let store = Stmt::when(vec![inside(x + 2)], vec![Stmt::Store { to: to.clone(), parts: vec![value], stream: self.plan.stream }]);
         step.push(Loop::new(h, reach, store).kind(LoopKind::Unroll).into());
         // An axis of one position has no variable that would tell its windows apart.
         let moves = self.output.index[x + 2].uses_var(self.x().var("q").as_str());

@@ -3,7 +3,7 @@
 use super::candidates::{self, Space};
 use super::cost::{Cost, cost};
 use super::windows::Windows;
-use super::{Algorithm, Form, Machine, Plan, Rounding, Winograd};
+use super::{Form, Machine, Plan, Rounding, Winograd};
 use crate::codegen::target::Isa;
 use crate::problem::{Activation, Deconv, Merge};
 use crate::runtime::Options;
@@ -123,11 +123,11 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     if options.form.is_some_and(|f| f != plan.form) {
         return illegal(format!("its form is {}", plan.form.name()));
     }
-    if let Some(Algorithm::Direct) = options.algorithm.filter(|a| *a != plan.algorithm()) {
-        return illegal("direct sums were asked for".into());
+    if options.algorithm.is_some_and(|a| a != plan.algorithm()) {
+        return illegal(format!("its algorithm is {}", plan.algorithm().name()));
     }
     let expected = Rounding::of(problem, plan).expected;
-    if expected > options.rounding.max(1.0) {
+    if plan.winograd.is_some() && expected > options.rounding {
         return illegal(format!("its expected rounding error is {expected:.1} times that of direct sums; {} is allowed", options.rounding));
     }
     if plan.fma && !machine.isa.fma() {

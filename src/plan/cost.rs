@@ -31,11 +31,11 @@ impl Cost {
 }
 
 /// What an open extent is taken to be.
-const OPEN: usize = 64;
+pub(super) const OPEN: usize = 64;
 /// Starting and ending a tile: clearing accumulators, pointers, loops around it.
 pub(super) const CALL: f64 = 20.0;
 /// Loop control of one reduction step.
-pub(super) const STEP: f64 = 0.5;
+const STEP: f64 = 0.5;
 /// Reading from another page: of a cache, and of memory.
 const PAGE: [f64; 2] = [8.0, 20.0];
 /// Starting to copy from another page.
@@ -57,6 +57,16 @@ pub fn cost(p: &Deconv, plan: &Plan, m: &Machine) -> Cost {
         Some(windows) => windows.cost(m),
         None => Model::new(p, plan, m).cost(),
     }
+}
+
+/// What one reduction step costs: every accumulator gets one multiply-add.
+pub(super) fn step(m: &Machine, vectors: f64, operands: f64, scalars: f64) -> f64 {
+    let fmas = vectors / m.fma_per_cycle;
+    let loads = (operands + scalars) / m.loads_per_cycle;
+    // Fewer accumulators than the units can keep in flight: each waits for itself.
+    let chain = if vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
+    let spill = if !m.isa.wide() && vectors + operands > m.registers as f64 * 0.7 { SPILL } else { 1.0 };
+    fmas.max(loads).max(chain) * spill + STEP
 }
 
 struct Model<'a> {
@@ -105,17 +115,6 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// What one reduction step costs: every accumulator gets one multiply-add.
-    fn step(&self, vectors: f64, operands: f64, scalars: f64) -> f64 {
-        let m = self.m;
-        let fmas = vectors / m.fma_per_cycle;
-        let loads = (operands + scalars) / m.loads_per_cycle;
-        // Fewer accumulators than the units can keep in flight: each waits for itself.
-        let chain = if vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
-        let spill = if !m.isa.wide() && vectors + operands > m.registers as f64 * 0.7 { SPILL } else { 1.0 };
-        fmas.max(loads).max(chain) * spill + STEP
-    }
-
     /// Cycles that one reduction step waits for the second-level cache: the operands along the lanes, of which each line is fetched once per
     /// channel and then serves every tap, and the broadcasts if those of a whole tile exceed the first level.
     fn second_level(&self, mq: f64, mrow: f64, moc: f64, scalars: f64) -> f64 {
@@ -154,7 +153,7 @@ impl<'a> Model<'a> {
             "oc" => (moc / lanes, mq * mrow),
             _ => (mr / lanes, mq * mrow),
         };
-        let step = self.step(vectors, operands, scalars).max(self.second_level(mq, mrow, moc, scalars));
+        let step = step(self.m, vectors, operands, scalars).max(self.second_level(mq, mrow, moc, scalars));
         // Guarded taps outside the input are skipped; with a panel they are multiplied by the halo.
         let (steps, tests) = if plan.panel { (steps, 0.0) } else { (steps * self.landing(), steps / self.ic * GUARD) };
         // In place, every channel of every tile is another page.
@@ -254,7 +253,7 @@ impl<'a> Model<'a> {
         let patches: f64 = self.batch * self.input.iter().product::<f64>() * self.p.groups as f64 * (self.oc / moc).ceil();
         let kernel: f64 = self.p.kernel[..x].iter().map(|k| *k as f64).product::<f64>() * (self.p.kernel[x] as f64 / mk).ceil();
         // Every weight vector is loaded for one multiply-add.
-        let step = self.step(vectors, vectors, 1.0);
+        let step = step(self.m, vectors, vectors, 1.0);
         let compute = patches * kernel * (self.ic * step + CALL);
         let side_by_side =
             plan.vector == "oc" && self.p.layout == Layout::ChannelsLast || plan.vector != "oc" && self.p.layout == Layout::ChannelsFirst;

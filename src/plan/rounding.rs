@@ -36,7 +36,7 @@ impl Rounding {
         let Some(w) = &plan.winograd else { return direct };
         let mut out = Rounding { terms: problem.c_in / problem.groups + 2, windows: true, ..direct };
         for (a, &m) in w.outputs.iter().enumerate().take(problem.rank()) {
-            let all: Option<Vec<ToomCook>> = phase_taps(problem, a).into_iter().map(|taps| ToomCook::new(m, taps)).collect();
+            let all: Option<Vec<ToomCook>> = phase_classes(problem, a).into_iter().map(|(taps, _)| ToomCook::new(m, taps)).collect();
             let Some(all) = all.filter(|all| !all.is_empty()) else { return direct };
             let most = |f: fn(&ToomCook) -> f64| all.iter().map(f).fold(0.0, f64::max);
             out.growth *= most(ToomCook::growth);
@@ -85,15 +85,14 @@ impl Rounding {
     }
 }
 
-/// How many taps the phases of an axis have, each number once; phases without a tap are left out.
-pub fn phase_taps(p: &Deconv, axis: usize) -> Vec<usize> {
+/// How many taps the phases of an axis have, each number once with how many phases have it, fewest taps first; phases without a tap are left out.
+pub fn phase_classes(p: &Deconv, axis: usize) -> Vec<(usize, usize)> {
     let (k, s, d) = (p.kernel[axis], p.stride[axis], p.dilation[axis]);
-    let mut count = vec![0usize; s];
+    let mut taps = vec![0usize; s];
     for tap in 0..k {
-        count[tap * d % s] += 1;
+        taps[tap * d % s] += 1;
     }
-    count.retain(|c| *c > 0);
-    count.sort_unstable();
-    count.dedup();
-    count
+    taps.retain(|t| *t > 0);
+    taps.sort_unstable();
+    taps.chunk_by(|a, b| a == b).map(|same| (same[0], same.len())).collect()
 }

@@ -3,15 +3,13 @@
 //! One [`Windows`] holds the counts that both depend on: windows and products of a block, and the memory that they take.
 
 use super::candidates::Space;
-use super::cost::{CALL, Cost, STEP};
-use super::rounding::{Rounding, phase_taps};
+use super::cost::{CALL, Cost, OPEN, step};
+use super::rounding::{Rounding, phase_classes};
 use super::{Form, Machine, Plan, TileAxis, Winograd};
 use crate::problem::{Deconv, Extent, Layout};
 
 /// Most bytes of scratch memory: transformed windows and products of one block.
 const SCRATCH: f64 = (4 << 20) as f64;
-/// What an open extent is taken to be.
-const OPEN: usize = 64;
 /// Fewer multiplications than this share of the direct ones are worth a transform.
 const WORTH: f64 = 0.8;
 /// Cycles of one vector of a transform, by what it does.
@@ -48,6 +46,8 @@ struct AxisCounts {
     outward: f64,
     /// Pixels of a window.
     pixels: f64,
+    /// Positions of a window: its outputs of one phase.
+    positions: f64,
 }
 
 /// The counts of a plan with windows.
@@ -77,8 +77,7 @@ impl<'a> Windows<'a> {
             let m = *w.outputs.get(a)?;
             let all = positions(p, a);
             let block = if plan.block[a] > 0 { plan.block[a] } else { all };
-            let taps = phase_taps(p, a);
-            let classes: Vec<(usize, f64)> = taps.iter().map(|t| (*t, phases_with(p, a, *t) as f64)).collect();
+            let classes: Vec<(usize, f64)> = phase_classes(p, a).into_iter().map(|(taps, phases)| (taps, phases as f64)).collect();
             let entries: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64).sum();
             let products: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64 * c.1).sum();
             // One window entry is a difference of two or three pixels; each output is a sum of most products.
@@ -93,7 +92,8 @@ impl<'a> Windows<'a> {
                 products,
                 inward,
                 outward,
-                pixels: (m + taps.last()? - 1) as f64,
+                pixels: (m + classes.last()?.0 - 1) as f64,
+                positions: m as f64,
             })
         };
         let axes: Vec<AxisCounts> = (0..p.rank()).map(counts).collect::<Option<_>>()?;
@@ -153,13 +153,9 @@ impl<'a> Windows<'a> {
         let channel_tiles = whole * (self.held / moc).ceil() + ((self.oc - whole * self.held) / moc).ceil();
 
         // Products: as a direct tile's reduction step, with windows from the second level where a tile's exceed the first.
-        let spill = if !m.isa.wide() && moc * vectors + vectors > m.registers as f64 * 0.7 { 1.5 } else { 1.0 };
-        let fmas = moc * vectors / m.fma_per_cycle;
-        let loads = (moc + vectors) / m.loads_per_cycle;
-        let chain = if moc * vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
         let window_tile = vectors * lanes * bytes * self.ic;
         let fetched = (if window_tile > m.l1 as f64 * 0.6 { vectors * lanes * bytes } else { 0.0 }) + moc * bytes;
-        let step = (fmas.max(loads).max(chain) * spill + STEP).max(fetched / SECOND_LEVEL);
+        let step = step(m, moc * vectors, vectors, moc).max(fetched / SECOND_LEVEL);
         // The first tile of a block that uses a weight waits for it to come from where it is.
         let far = self.factor_bytes();
         let rate = if far > m.l3 as f64 * 0.6 { STREAM[1] } else { STREAM[0] };
@@ -174,10 +170,7 @@ impl<'a> Windows<'a> {
         let row = (x.windows / lanes).ceil();
         let (mut inward, mut outward) = (0.0, 0.0);
         for (a, axis) in self.axes.iter().enumerate() {
-            let before: f64 = self.axes[..a]
-                .iter()
-                .map(|b| b.windows * (b.outputs / self.stride_of(b)) + b.pixels - b.outputs / self.stride_of(b))
-                .product();
+            let before: f64 = self.axes[..a].iter().map(|b| (b.windows - 1.0) * b.positions + b.pixels).product();
             let windows: f64 = self.axes[a..rank - 1].iter().map(|b| b.windows).product();
             let entries: f64 = self.axes[a + 1..].iter().map(|b| b.entries).product();
             let load = if a + 1 == rank { APART } else { LOAD };
@@ -215,26 +208,15 @@ impl<'a> Windows<'a> {
         Cost { compute, store: outward, panel: inward, traffic }
     }
 
-    fn stride_of(&self, axis: &AxisCounts) -> f64 {
-        let at = self.axes.iter().position(|a| std::ptr::eq(a, axis)).unwrap_or(0);
-        self.p.stride[at] as f64
-    }
-
     /// Copying the panel of one channel.
     fn fill(&self, lanes: f64) -> f64 {
         let rank = self.axes.len();
-        let extent = |a: usize| self.axes[a].windows * self.axes[a].outputs / self.p.stride[a] as f64 + self.axes[a].pixels;
-        let rows: f64 = (0..rank - 1).map(extent).product();
-        let columns = extent(rank - 1);
+        let extent = |a: &AxisCounts| a.windows * a.positions + a.pixels;
+        let rows: f64 = self.axes[..rank - 1].iter().map(extent).product();
+        let columns = extent(&self.axes[rank - 1]);
         let turned = self.p.layout == Layout::ChannelsLast;
         rows * if turned { columns * 2.2 } else { (columns / lanes).ceil() * 2.0 + 2.0 }
     }
-}
-
-/// How many phases of an axis have so many taps.
-fn phases_with(p: &Deconv, axis: usize, taps: usize) -> usize {
-    let (k, s, d) = (p.kernel[axis], p.stride[axis], p.dilation[axis]);
-    (0..s).filter(|r| (0..k).filter(|t| t * d % s == *r).count() == taps).count()
 }
 
 impl Space<'_> {
@@ -252,7 +234,8 @@ impl Space<'_> {
         if (0..rank).any(|a| positions(p, a) < 3 && !plain(a) || !meets(a)) {
             return;
         }
-        let taps: Vec<usize> = (0..rank).map(|a| phase_taps(p, a).last().copied().unwrap_or(0)).collect();
+        let classes: Vec<Vec<(usize, usize)>> = (0..rank).map(|a| phase_classes(p, a)).collect();
+        let taps: Vec<usize> = classes.iter().map(|c| c.last().map_or(0, |c| c.0)).collect();
         let mut sizes: Vec<Vec<usize>> = Vec::new();
         for products in 3..=6usize {
             let of = |a: usize| if taps[a] < 2 { 1 } else { (products + 1).saturating_sub(taps[a]).clamp(1, positions(p, a)) };
@@ -270,10 +253,10 @@ impl Space<'_> {
             if !worth || Rounding::of(p, &plan).expected > self.options.rounding || !self.outputs_fit(&windows.outputs) {
                 continue;
             }
+            let per_window = |a: usize| classes[a].iter().map(|c| windows.outputs[a] + c.0 - 1).sum::<usize>();
+            let entries: usize = (0..rank).map(per_window).product();
             for block in self.window_blocks(&windows.outputs) {
                 let along = |a: usize| if block[a] > 0 { block[a] } else { positions(p, a) }.div_ceil(windows.outputs[a]);
-                let entries: usize =
-                    (0..rank).map(|a| phase_taps(p, a).iter().map(|t| windows.outputs[a] + t - 1).sum::<usize>()).product();
                 if (0..rank).map(along).product::<usize>() * entries > room {
                     continue;
                 }
@@ -285,7 +268,7 @@ impl Space<'_> {
     /// Whether the last step has registers for the outputs of a window and one phase's products.
     fn outputs_fit(&self, outputs: &[usize]) -> bool {
         let (p, x) = (self.problem, self.problem.rank() - 1);
-        let taps = phase_taps(p, x).last().copied().unwrap_or(1);
+        let taps = phase_classes(p, x).last().map_or(1, |c| c.0);
         !self.machine.isa.wide() || outputs[x] * p.stride[x] + outputs[x] + taps + 2 <= self.machine.registers
     }
 
