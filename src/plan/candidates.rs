@@ -229,12 +229,13 @@ impl Space<'_> {
     /// Blocks positions so that the panel takes at most half of the second-level cache; where that makes several blocks, also with a panel
     /// as large as scratch memory may be, for weights that are dearer to read again than the panel.
     fn blocked(&self, plan: Plan, out: &mut Vec<Plan>) {
-        let small = self.blocked_by(plan.clone(), self.machine.l2 / 2);
-        let large = self.blocked_by(plan, SCRATCH);
-        let same = small.block == large.block;
-        out.push(small);
-        if !same {
-            out.push(large);
+        let mut blocks: Vec<Vec<usize>> = Vec::new();
+        for bytes in [self.machine.l1 * 3 / 4, self.machine.l2 / 2, SCRATCH] {
+            let blocked = self.blocked_by(plan.clone(), bytes);
+            if !blocks.contains(&blocked.block) {
+                blocks.push(blocked.block.clone());
+                out.push(blocked);
+            }
         }
     }
 

@@ -33,21 +33,33 @@ impl Cost {
 /// What an open extent is taken to be.
 pub(super) const OPEN: usize = 64;
 /// Starting and ending a tile: clearing accumulators, pointers, loops around it.
-pub(super) const CALL: f64 = 20.0;
+const CALL: f64 = 8.0;
+/// How sharply the slowest resource of a step prevails over the others: the power of the mean.
+const SHARP: i32 = 8;
 /// Loop control of one reduction step.
-const STEP: f64 = 0.5;
+const STEP: f64 = 0.4;
 /// Reading from another page: of a cache, and of memory.
 const PAGE: [f64; 2] = [8.0, 20.0];
 /// Starting to copy from another page.
-const START: f64 = 60.0;
-/// Bytes per cycle that keep coming from the second-level cache while a tile computes.
-const SECOND_LEVEL: f64 = 20.0;
+const START: f64 = 75.0;
+/// Bytes of a cache line.
+const LINE: f64 = 64.0;
+/// Bytes per cycle that come from the second-level cache while a tile computes: rows of a panel, its columns, packed weights.
+const ROWS: f64 = 29.0;
+const COLUMNS: f64 = 10.0;
+const WEIGHTS: f64 = 40.0;
+/// Cycles to copy a vector into a panel.
+const FILL: f64 = 2.0;
+/// Cycles to interleave and store a vector.
+const INTERLEAVE: f64 = 0.5;
+/// The share of the time for inputs and outputs that does not overlap with computing.
+const TENSORS: f64 = 0.8;
 /// Testing one tap.
 const GUARD: f64 = 6.0;
 /// Cycles to store one element of a vector whose lanes are apart in memory.
 const STRIDED: f64 = 1.4;
 /// Cycles to copy one element into a panel whose order differs from the input's.
-const TURNED: f64 = 2.5;
+const TURNED: f64 = 3.5;
 /// How much longer a step takes when Cranelift's allocator has to spill accumulators.
 const SPILL: f64 = 1.5;
 
@@ -59,14 +71,16 @@ pub fn cost(p: &Deconv, plan: &Plan, m: &Machine) -> Cost {
     }
 }
 
-/// What one reduction step costs: every accumulator gets one multiply-add.
-pub(super) fn step(m: &Machine, vectors: f64, operands: f64, scalars: f64) -> f64 {
+/// What one reduction step costs: every accumulator gets one multiply-add, and `fetch` cycles go by while operands come from the second level.
+pub(super) fn step(m: &Machine, vectors: f64, operands: f64, scalars: f64, fetch: f64) -> f64 {
     let fmas = vectors / m.fma_per_cycle;
     let loads = (operands + scalars) / m.loads_per_cycle;
     // Fewer accumulators than the units can keep in flight: each waits for itself.
     let chain = if vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
     let spill = if !m.isa.wide() && vectors + operands > m.registers as f64 * 0.7 { SPILL } else { 1.0 };
-    fmas.max(loads).max(chain) * spill + STEP
+    // The slowest of them; what is nearly as slow gets in its way.
+    let busy = [fmas.max(chain), loads, fetch].map(|cycles| cycles.powi(SHARP)).iter().sum::<f64>().powf(1.0 / SHARP as f64);
+    busy * spill + STEP
 }
 
 struct Model<'a> {
@@ -115,24 +129,26 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Cycles that one reduction step waits for the second-level cache: the operands along the lanes, of which each line is fetched once per
-    /// channel and then serves every tap, and the broadcasts if those of a whole tile exceed the first level.
-    fn second_level(&self, mq: f64, mrow: f64, moc: f64, scalars: f64) -> f64 {
+    /// Cycles in which the operands of one reduction step come from the second-level cache: each line of pixels is fetched once per channel and
+    /// then serves every tap. Positions are the inner loops, so pixels stay in the first level if the panel does, weights if those of a tile do.
+    fn second_level(&self, mq: f64, mrow: f64, moc: f64, mr: f64) -> f64 {
         let (plan, m) = (self.plan, self.m);
         let x = self.rank - 1;
         let bytes = self.p.elem.bytes() as f64;
-        let taps: f64 = (0..self.rank).map(|a| self.taps(a).max(1.0)).product();
-        let pixels = |columns: f64| {
-            let rows = if self.rank > 1 { mrow + self.taps(x - 1).max(1.0) - 1.0 } else { 1.0 };
-            (columns + self.taps(x).max(1.0) - 1.0) * rows * bytes / taps
-        };
-        let (operand, broadcast) = match plan.vector.as_str() {
-            "qx" => (pixels(mq), scalars * bytes),
-            "oc" => (moc * bytes, pixels(mq)),
-            _ => (self.extent("r", x) * bytes, pixels(mq)),
-        };
-        let fetched = |per_step: f64| if per_step * self.ic * taps > m.l1 as f64 * 0.6 { per_step } else { 0.0 };
-        (fetched(operand) + fetched(broadcast)) / SECOND_LEVEL
+        let taps = |a: usize| self.taps(a).max(1.0);
+        let rows = if self.rank > 1 { mrow + taps(x - 1) - 1.0 } else { 1.0 };
+        let all: f64 = (0..self.rank).map(taps).product();
+        // Rows that are read at several shifts, or from within a line, touch one line more.
+        let shifted = plan.vector == "qx" && (taps(x) > 1.0 || self.p.pad_begin[x] % self.p.stride[x] as i64 != 0);
+        let columns = (mq + taps(x) - 1.0) * bytes + if shifted { LINE } else { 0.0 };
+        let pixels = columns * rows * (0..x.saturating_sub(1)).map(taps).product::<f64>() / all;
+        let weights = moc * mr * bytes;
+        let held = (pixels + weights) * self.ic * all;
+        let panel = if plan.panel { self.panel() * bytes } else { self.plane(&self.input) * self.ic };
+        let first = m.l1 as f64 * 0.9;
+        let rate = if plan.vector == "qx" { ROWS } else { COLUMNS };
+        let fetched = if held.max(panel + weights * self.ic * all) > first { pixels / rate } else { 0.0 };
+        fetched + if held > first { weights / WEIGHTS } else { 0.0 }
     }
 
     fn gather(&self) -> Cost {
@@ -153,7 +169,7 @@ impl<'a> Model<'a> {
             "oc" => (moc / lanes, mq * mrow),
             _ => (mr / lanes, mq * mrow),
         };
-        let step = step(self.m, vectors, operands, scalars).max(self.second_level(mq, mrow, moc, scalars));
+        let step = step(self.m, vectors, operands, scalars, self.second_level(mq, mrow, moc, mr));
         // Guarded taps outside the input are skipped; with a panel they are multiplied by the halo.
         let (steps, tests) = if plan.panel { (steps, 0.0) } else { (steps * self.landing(), steps / self.ic * GUARD) };
         // In place, every channel of every tile is another page.
@@ -167,7 +183,7 @@ impl<'a> Model<'a> {
             ("oc", Layout::ChannelsLast) | ("rx", Layout::ChannelsFirst) => true,
             _ => false,
         };
-        let interleave = if self.extent("r", x) > 4.0 && plan.vector == "qx" { 4.0 } else { 1.5 };
+        let interleave = if self.extent("r", x) > 4.0 && plan.vector == "qx" { 4.0 } else { INTERLEAVE };
         let store = tiles * vectors * if side_by_side { interleave } else { lanes * self.strided(moc) };
         let panel = if plan.panel { self.fill() } else { 0.0 };
         let blocks = self.blocks();
@@ -241,7 +257,7 @@ impl<'a> Model<'a> {
         // A channel's piece of a block starts on a page of its own, ahead of which nothing is fetched.
         let input = self.plane(&self.input) * self.ic * self.p.groups as f64;
         let starts = if input > self.m.l2 as f64 { self.ic * self.blocks() * self.p.groups as f64 * START } else { 0.0 };
-        elements * if turned { TURNED } else { 1.5 / self.plan.lanes as f64 } + starts
+        elements * if turned { TURNED } else { FILL / self.plan.lanes as f64 } + starts
     }
 
     fn scatter(&self) -> Cost {
@@ -253,7 +269,7 @@ impl<'a> Model<'a> {
         let patches: f64 = self.batch * self.input.iter().product::<f64>() * self.p.groups as f64 * (self.oc / moc).ceil();
         let kernel: f64 = self.p.kernel[..x].iter().map(|k| *k as f64).product::<f64>() * (self.p.kernel[x] as f64 / mk).ceil();
         // Every weight vector is loaded for one multiply-add.
-        let step = step(self.m, vectors, vectors, 1.0);
+        let step = step(self.m, vectors, vectors, 1.0, 0.0);
         let compute = patches * kernel * (self.ic * step + CALL);
         let side_by_side =
             plan.vector == "oc" && self.p.layout == Layout::ChannelsLast || plan.vector != "oc" && self.p.layout == Layout::ChannelsFirst;
@@ -282,21 +298,13 @@ impl<'a> Model<'a> {
         let weights = self.p.weight_shape().iter().map(|d| *d as f64).product::<f64>() * bytes;
         let outputs = self.batch * self.p.c_out as f64 * self.output.iter().product::<f64>() * bytes;
         let inputs = self.batch * self.p.c_in as f64 * self.input.iter().product::<f64>() * bytes;
-        // How much of the time the reads run ahead of the tile, by where they come from.
-        let exposed = |b: f64| {
-            if b > self.m.l3 as f64 * 0.6 {
-                1.0
-            } else if b > self.m.l2 as f64 {
-                0.5
-            } else {
-                0.1
-            }
-        };
-        let streamed = blocks * weights * exposed(weights) / self.rate(weights);
+        // How much of the time reading weights runs ahead of the tile.
+        let exposed = if weights > self.m.l3 as f64 * 0.6 { 0.4 } else { 0.1 };
+        let streamed = blocks * weights * exposed / self.rate(weights);
         let panel = self.panel() * bytes;
         let phases: f64 = (0..self.rank).map(|a| self.p.stride[a] as f64 / self.extent("r", a)).product();
         let passes = blocks * self.p.groups as f64 * channel_tiles * phases;
         let reread = if channel_tiles > 0.0 && panel > self.m.l2 as f64 * 0.7 { passes * panel * 0.5 / self.m.l3_bytes } else { 0.0 };
-        streamed + reread + (outputs + inputs) * exposed(outputs).max(0.3) / self.rate(outputs)
+        streamed + reread + (outputs + inputs) * TENSORS / self.rate(outputs)
     }
 }

@@ -3,7 +3,7 @@
 //! One [`Windows`] holds the counts that both depend on: windows and products of a block, and the memory that they take.
 
 use super::candidates::Space;
-use super::cost::{CALL, Cost, OPEN, step};
+use super::cost::{Cost, OPEN, step};
 use super::rounding::{Rounding, phase_classes};
 use super::{Form, Machine, Plan, TileAxis, Winograd};
 use crate::problem::{Deconv, Extent, Layout};
@@ -24,6 +24,8 @@ const INTERLEAVE: f64 = 1.0;
 const OUTPUT: f64 = 4.0;
 /// Storing one element of outputs whose neighbours are elsewhere in memory.
 const SCATTERED: f64 = 2.0;
+/// Starting and ending a tile.
+const CALL: f64 = 20.0;
 /// Bytes per cycle that keep coming from the second-level cache while a tile computes.
 const SECOND_LEVEL: f64 = 28.0;
 /// Bytes per cycle that keep coming from the third level, and from memory, while a tile computes.
@@ -155,7 +157,7 @@ impl<'a> Windows<'a> {
         // Products: as a direct tile's reduction step, with windows from the second level where a tile's exceed the first.
         let window_tile = vectors * lanes * bytes * self.ic;
         let fetched = (if window_tile > m.l1 as f64 * 0.6 { vectors * lanes * bytes } else { 0.0 }) + moc * bytes;
-        let step = step(m, moc * vectors, vectors, moc).max(fetched / SECOND_LEVEL);
+        let step = step(m, moc * vectors, vectors, moc, fetched / SECOND_LEVEL);
         // The first tile of a block that uses a weight waits for it to come from where it is.
         let far = self.factor_bytes();
         let rate = if far > m.l3 as f64 * 0.6 { STREAM[1] } else { STREAM[0] };
