@@ -247,7 +247,7 @@ impl Space<'_> {
         let limit = bytes.min(SCRATCH) / p.elem.bytes();
         let channels = p.c_in / p.groups;
         let reach = |a: usize| (p.kernel[a] - 1) * p.dilation[a] / p.stride[a] + 1;
-        let tiles: Vec<usize> = names.iter().map(|n| plan.extent(&format!("q{n}"))).collect();
+        let tiles: Vec<usize> = names.iter().map(|n| plan.extent_on("q", n)).collect();
         let tile = |a: usize| tiles[a];
         let round = |n: usize, m: usize| n.div_ceil(m) * m;
         // Whole axes first; then shrink the outermost axis that is larger than one tile.
@@ -282,7 +282,7 @@ impl Space<'_> {
             let along = |a: usize| if block[a] == 0 { 1 } else { positions[a].div_ceil(block[a]).min(threads * 8) };
             (batch * p.groups * (0..rank).map(along).product::<usize>()).max(1)
         };
-        let tiles: Vec<usize> = axes(rank).iter().map(|n| plan.extent(&format!("q{n}"))).collect();
+        let tiles: Vec<usize> = axes(rank).iter().map(|n| plan.extent_on("q", n)).collect();
         if plan.winograd.is_some() {
             // Smaller blocks would stream the transformed weights more often; parts of the channels transform their windows again, which costs less.
             let tasks = |parts: usize| blocks(&plan.block) * parts;

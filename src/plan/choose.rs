@@ -1,7 +1,7 @@
 //! The choice: the cheapest candidate, and why.
 
 use super::candidates::{self, Space};
-use super::cost::{Cost, cost};
+use super::cost::{Cost, Costs};
 use super::windows::Windows;
 use super::{Form, Machine, Plan, Rounding, Winograd};
 use crate::codegen::target::Isa;
@@ -89,7 +89,8 @@ fn fits(problem: &Deconv, plan: &Plan, isa: Isa) -> bool {
 pub fn ranked(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Vec<Rejected> {
     let machine = Machine::of(isa, problem.elem);
     let space = Space { problem, machine, options, finite };
-    let mut all: Vec<Rejected> = space.plans().into_iter().map(|plan| Rejected { cost: cost(problem, &plan, &machine), plan }).collect();
+    let costs = Costs::new(problem, &machine);
+    let mut all: Vec<Rejected> = space.plans().into_iter().map(|plan| Rejected { cost: costs.of(&plan), plan }).collect();
     all.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
     all
 }
@@ -133,7 +134,7 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     if plan.fma && !machine.isa.fma() {
         return illegal(format!("it fuses multiply and add, which {} cannot", machine.isa));
     }
-    let cost = cost(problem, plan, &machine);
+    let cost = Costs::new(problem, &machine).of(plan);
     Ok(Choice { plan: plan.clone(), cost, machine, candidates: 1, reasons: vec!["the plan was given".into()], rejected: Vec::new() })
 }
 

@@ -63,11 +63,30 @@ const TURNED: f64 = 3.5;
 /// How much longer a step takes when Cranelift's allocator has to spill accumulators.
 const SPILL: f64 = 1.5;
 
-/// The cost of a plan.
-pub fn cost(p: &Deconv, plan: &Plan, m: &Machine) -> Cost {
-    match Windows::new(p, plan) {
-        Some(windows) => windows.cost(m),
-        None => Model::new(p, plan, m).cost(),
+/// What all plans of a problem have in common.
+pub struct Costs<'a> {
+    p: &'a Deconv,
+    m: &'a Machine,
+    batch: f64,
+    input: Vec<f64>,
+    output: Vec<f64>,
+}
+
+impl<'a> Costs<'a> {
+    /// The problem's sizes; open ones are taken to be [`OPEN`].
+    pub fn new(p: &'a Deconv, m: &'a Machine) -> Self {
+        let known = |e: &Extent, open: usize| if let Extent::Fixed(v) = e { *v } else { open };
+        let input: Vec<usize> = p.input.iter().map(|e| known(e, OPEN)).collect();
+        let output = (0..p.rank()).map(|a| p.output_extent(a).eval(&mut |_| input[a] as i64).max(1) as f64).collect();
+        Costs { p, m, batch: known(&p.batch, 1) as f64, input: input.iter().map(|i| *i as f64).collect(), output }
+    }
+
+    /// The cost of a plan.
+    pub fn of(&self, plan: &Plan) -> Cost {
+        match Windows::new(self.p, plan) {
+            Some(windows) => windows.cost(self.m),
+            None => Model::new(self, plan).cost(),
+        }
     }
 }
 
@@ -91,30 +110,28 @@ struct Model<'a> {
     batch: f64,
     ic: f64,
     oc: f64,
-    input: Vec<f64>,
-    output: Vec<f64>,
+    input: &'a [f64],
+    output: &'a [f64],
 }
 
 impl<'a> Model<'a> {
-    fn new(p: &'a Deconv, plan: &'a Plan, m: &'a Machine) -> Self {
-        let known = |e: &Extent, open: usize| if let Extent::Fixed(v) = e { *v } else { open };
-        let input: Vec<usize> = p.input.iter().map(|e| known(e, OPEN)).collect();
-        let output = (0..p.rank()).map(|a| p.output_extent(a).eval(&mut |_| input[a] as i64).max(1) as f64).collect();
+    fn new(of: &'a Costs, plan: &'a Plan) -> Self {
+        let p = of.p;
         Model {
             p,
             plan,
-            m,
+            m: of.m,
             rank: p.rank(),
-            batch: known(&p.batch, 1) as f64,
+            batch: of.batch,
             ic: (p.c_in / p.groups) as f64,
             oc: (p.c_out / p.groups) as f64,
-            input: input.iter().map(|i| *i as f64).collect(),
-            output,
+            input: &of.input,
+            output: &of.output,
         }
     }
 
     fn extent(&self, role: &str, a: usize) -> f64 {
-        self.plan.extent(&format!("{role}{}", axes(self.rank)[a])) as f64
+        self.plan.extent_on(role, axes(self.rank)[a]) as f64
     }
 
     /// Taps of a phase, on average.
@@ -144,7 +161,7 @@ impl<'a> Model<'a> {
         let pixels = columns * rows * (0..x.saturating_sub(1)).map(taps).product::<f64>() / all;
         let weights = moc * mr * bytes;
         let held = (pixels + weights) * self.ic * all;
-        let panel = if plan.panel { self.panel() * bytes } else { self.plane(&self.input) * self.ic };
+        let panel = if plan.panel { self.panel() * bytes } else { self.plane(self.input) * self.ic };
         let first = m.l1 as f64 * 0.9;
         let rate = if plan.vector == "qx" { ROWS } else { COLUMNS };
         let fetched = if held.max(panel + weights * self.ic * all) > first { pixels / rate } else { 0.0 };
@@ -173,8 +190,8 @@ impl<'a> Model<'a> {
         // Guarded taps outside the input are skipped; with a panel they are multiplied by the halo.
         let (steps, tests) = if plan.panel { (steps, 0.0) } else { (steps * self.landing(), steps / self.ic * GUARD) };
         // In place, every channel of every tile is another page.
-        let far = self.plane(&self.input) * self.ic * self.p.groups as f64 * self.batch > self.m.l3 as f64 * 0.6;
-        let apart = !plan.panel && plan.vector == "qx" && self.plane(&self.input) >= 4096.0;
+        let far = self.plane(self.input) * self.ic * self.p.groups as f64 * self.batch > self.m.l3 as f64 * 0.6;
+        let apart = !plan.panel && plan.vector == "qx" && self.plane(self.input) >= 4096.0;
         let pages = if apart { self.ic * PAGE[usize::from(far)] } else { 0.0 };
         let compute = tiles * (steps * step + tests + pages + CALL);
 
@@ -198,7 +215,7 @@ impl<'a> Model<'a> {
     /// Storing one element of a vector whose lanes are planes apart. Planes a multiple of a page apart fall into the same cache sets, and lines
     /// leave the cache between one element and the next.
     fn strided(&self, moc: f64) -> f64 {
-        let plane = self.plane(&self.output);
+        let plane = self.plane(self.output);
         let collides = self.plan.vector == "oc" && plane % 2048.0 == 0.0 && plane >= 8192.0;
         STRIDED
             * if !collides {
@@ -255,7 +272,7 @@ impl<'a> Model<'a> {
         let elements = self.panel() * self.blocks() * self.p.groups as f64 * self.plan.channel_parts as f64;
         let turned = (self.plan.vector == "oc") != (self.p.layout == Layout::ChannelsLast);
         // A channel's piece of a block starts on a page of its own, ahead of which nothing is fetched.
-        let input = self.plane(&self.input) * self.ic * self.p.groups as f64;
+        let input = self.plane(self.input) * self.ic * self.p.groups as f64;
         let starts = if input > self.m.l2 as f64 { self.ic * self.blocks() * self.p.groups as f64 * START } else { 0.0 };
         elements * if turned { TURNED } else { FILL / self.plan.lanes as f64 } + starts
     }

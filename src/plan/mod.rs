@@ -130,4 +130,8 @@ impl Plan {
     pub fn extent(&self, var: &str) -> usize {
         self.tile.iter().find(|t| t.var == var).map_or(1, |t| t.extent)
     }
+    /// The same for the loop of that role along a spatial axis: `q` and `x` for `qx`.
+    pub fn extent_on(&self, role: &str, axis: &str) -> usize {
+        self.tile.iter().find(|t| t.var.as_str().strip_prefix(role) == Some(axis)).map_or(1, |t| t.extent)
+    }
 }
