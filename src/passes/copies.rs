@@ -12,6 +12,7 @@
 //!   P[ic, py, px] = copy
 //! ```
 
+use super::nest::wrap;
 use super::vector::{clip, interleave};
 use crate::ir::names::part;
 use crate::ir::{Access, Affine, Clip, Cond, Func, Lanes, Loop, LoopKind, Name, Stmt, Value};
@@ -39,6 +40,10 @@ const WRITTEN_OUT: i64 = 32;
 fn walk(s: Stmt, func: &Func, lanes: usize, copied: &mut Vec<(Name, usize)>) -> Stmt {
     match s {
         Stmt::Tile { .. } | Stmt::Set { .. } | Stmt::Store { .. } => s,
+        Stmt::For(l) if let Some((new, copy)) = turn(&l, func, lanes) => {
+            copied.push(copy);
+            new
+        }
         Stmt::For(l) => match (Copy { func, l: &l, lanes, assigned: Vec::new(), computes: !plain(&l.body) }).rewrite() {
             Some((new, regs)) => {
                 copied.extend(regs);
@@ -51,6 +56,74 @@ fn walk(s: Stmt, func: &Func, lanes: usize, copied: &mut Vec<(Name, usize)>) -> 
         },
         Stmt::When { conds, body } => Stmt::When { conds, body: body.into_iter().map(|s| walk(s, func, lanes, copied)).collect() },
     }
+}
+
+/// A nest that copies from rows along one variable to rows along another: vectors are loaded along the former, as many as there are lanes, and
+/// stored lane by lane; what neighbouring stores write to a lane lies side by side.
+fn turn(l: &Loop, func: &Func, lanes: usize) -> Option<(Stmt, (Name, usize))> {
+    let (loops, body) = peel_seq(l);
+    let (copy, zero, conds, from, to) = match body {
+        [Stmt::Set { reg, value: zero @ Value::Const(_), .. }, Stmt::When { conds, body }, Stmt::Store { to, .. }] => match &body[..] {
+            [Stmt::Set { value: Value::Load(from), .. }] => (reg, Some(zero), &conds[..], from, to),
+            _ => return None,
+        },
+        [Stmt::Set { reg, value: Value::Load(from), .. }, Stmt::Store { to, .. }] => (reg, None, &[][..], from, to),
+        _ => return None,
+    };
+    let innermost = |a: &Access| {
+        let dim = *func.buffer(a.buffer.as_str()).order.last()?;
+        let along = |l: &&Loop| a.index[dim].coef_of_var(l.var.as_str()) == 1;
+        loops.iter().find(along).map(|l| (l.clone(), dim))
+    };
+    let ((u, source), (v, target)) = (innermost(from)?, innermost(to)?);
+    let across = (0..to.index.len()).find(|d| to.index[*d].uses_var(u.var.as_str()))?;
+    let dense = |l: &Loop| l.const_range().filter(|r| l.step == 1 && r.0 == 0).map(|r| r.1);
+    let (wide, high) = (dense(&u)?, dense(&v)?);
+    if u.var == v.var || to.index[across] != Affine::var(&u.var) || to.index[target] != Affine::var(&v.var) {
+        return None;
+    }
+    // As many rows at a time as there are lanes, where the target has room for them; otherwise a divisor of their number.
+    let n = lanes as i64;
+    let room = func.buffer(to.buffer.as_str()).dims[target].as_const()?;
+    let rows = if (high + n - 1) / n * n <= room { n } else { (4..=n).rev().find(|r| high % r == 0)? };
+    let row = part(&v.var, "v");
+    let at = Affine::var(&v.var) + Affine::var(&row);
+    let exists = Cond::Range { lo: 0.into(), e: at.clone(), hi: high.into() };
+    let along = |c: &Cond| c.affines().iter().any(|a| a.uses_var(u.var.as_str()));
+    let (lane, mut rest): (Vec<Cond>, Vec<Cond>) = conds.iter().cloned().partition(along);
+    rest.iter_mut().for_each(|c| c.map_affine(&mut |a| a.subst(v.var.as_str(), &at)));
+    rest.extend((high % rows != 0).then_some(exists));
+    let tail: Vec<Cond> = (wide % n != 0).then(|| Cond::Range { lo: 0.into(), e: Affine::var(&u.var), hi: wide.into() }).into_iter().collect();
+    let access = |a: &Access, dim: usize, conds: &[Cond]| {
+        let clip = clip(&a.index[dim], conds, &u.var, Affine::clone).ok()?;
+        let index = a.index.iter().map(|i| i.subst(v.var.as_str(), &at)).collect();
+        Some(Access { buffer: a.buffer.clone(), index, lanes: Some(Lanes { dim, count: lanes, step: 1, clip }) })
+    };
+    let index = vec![Affine::var(&row)];
+    let set = |value| Stmt::Set { reg: copy.clone(), index: index.clone(), value };
+    let each = |s: Vec<Stmt>| Stmt::from(Loop::new(row.clone(), rows, s).kind(LoopKind::Unroll));
+    let load = set(Value::Load(access(from, source, &[&tail[..], &lane].concat())?));
+    let store = Stmt::Store { to: access(to, across, &tail)?, parts: vec![Value::Reg(copy.clone(), index.clone())], stream: false };
+    let zero = zero.cloned().or((!rest.is_empty()).then_some(Value::Const(0.0)));
+    let mut body: Vec<Stmt> = zero.into_iter().map(|z| each(vec![set(z)])).collect();
+    body.extend([each(Stmt::when(rest, vec![load])), each(vec![store])]);
+    let mut nest: Vec<Loop> = loops.iter().filter(|l| l.var != u.var && l.var != v.var).cloned().collect();
+    nest.extend([Loop { step: rows, ..v }, Loop { step: n, ..u }]);
+    let mut nest = wrap(&nest, body);
+    Some((nest.remove(0), (copy.clone(), rows as usize)))
+}
+
+/// The loops of a perfect nest that are counted, and what is inside.
+fn peel_seq(l: &Loop) -> (Vec<Loop>, &[Stmt]) {
+    let mut loops = vec![l.around(Vec::new())];
+    let mut body = &l.body[..];
+    while let [Stmt::For(inner)] = body
+        && inner.kind == LoopKind::Seq
+    {
+        loops.push(inner.around(Vec::new()));
+        body = &inner.body;
+    }
+    (loops, body)
 }
 
 struct Copy<'a> {

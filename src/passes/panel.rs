@@ -62,13 +62,21 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     }
     let channels = channel_extent(&nest.body[at]);
     let x = func.buffer(INPUT);
-    let order = order(plan, &x.order);
-    let pitch = if order.last() == Some(&0) { odd_lines(channels, func.elem.bytes() as i64) } else { channels };
+    let order = order(plan, x.dims.len() - 1);
+    let mut dims: Vec<i64> = std::iter::once(channels).chain(sides.iter().map(|s| s.extent)).collect();
+    let last = *order.last().expect("a panel has dimensions");
+    if last == 0 {
+        dims[0] = odd_lines(channels, func.elem.bytes() as i64);
+    } else if x.order.last() != Some(&(last + 1)) {
+        // Rows that are turned on the way are written by whole vectors.
+        let lanes = plan.lanes as i64;
+        dims[last] = (dims[last] + lanes - 1) / lanes * lanes;
+    }
     out.buffers.push(Buffer {
         name: PANEL.into(),
         kind: BufferKind::Scratch,
         elem: func.elem,
-        dims: std::iter::once(pitch).chain(sides.iter().map(|s| s.extent)).map(Affine::from).collect(),
+        dims: dims.into_iter().map(Affine::from).collect(),
         order,
     });
     out.regs.push(Reg { name: COPY.into(), lanes: 1, dims: Vec::new() });
@@ -82,11 +90,11 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
 }
 
 /// The panel's dimensions in memory, outermost first. Where pixels are broadcast to output channels along the lanes, a pixel's channels
-/// lie side by side, so that the few pixels of a tile take few cache lines; otherwise the panel keeps the input's order.
-fn order(plan: &Plan, input: &[usize]) -> Vec<usize> {
+/// lie side by side, so that the few pixels of a tile take few cache lines; otherwise rows do, from which vectors are loaded.
+fn order(plan: &Plan, rank: usize) -> Vec<usize> {
     match plan.vector.as_str() {
-        "oc" => (1..input.len() - 1).chain([0]).collect(),
-        _ => input.iter().filter(|d| **d > 0).map(|d| d - 1).collect(),
+        "oc" => (1..rank).chain([0]).collect(),
+        _ => (0..rank).collect(),
     }
 }
 

@@ -323,8 +323,15 @@ impl Tiler<'_> {
         let parts = parts.into_iter().map(|v| self.expand_value(v)).collect();
         // What waits in scratch memory is read again soon.
         let stream = stream || self.plan.stream && to.buffer == OUTPUT;
+        // Neighbours in memory are written one after the other.
+        let buffer = self.func.buffer(to.buffer.as_str());
+        let side_by_side = buffer.order.last().map(|d| to.index[*d].clone()).unwrap_or_default();
+        let vector = part(&self.plan.vector, "t");
+        let (neighbours, others): (Vec<_>, Vec<_>) =
+            self.ordered(|_| true).into_iter().partition(|t| t.t != vector && side_by_side.coef_of_var(t.t.as_str()) == 1);
+        let loops = [others, neighbours].concat();
         let store = Stmt::Store { to, parts, stream };
-        Ok(wrap(&unroll(&self.ordered(|_| true)), Stmt::when(conds, vec![store])))
+        Ok(wrap(&unroll(&loops), Stmt::when(conds, vec![store])))
     }
 
     /// Tile axes that satisfy `keep`, with the axis along the lanes last.

@@ -79,7 +79,7 @@ pub(super) fn encode(func: &Func, args: Vec<TileArg>, p: &Program, places: &Plac
 fn assemble(func: &Func, p: &Program, places: &Places, isa: WideIsa) -> Done<(Vec<u8>, usize)> {
     let mut asm = CodeAssembler::new(64)?;
     asm.set_prefer_vex(isa == WideIsa::Avx2);
-    let lanes = p.code.iter().any(|i| matches!(i, Inst::LoadScattered { .. } | Inst::StoreScattered { .. }));
+    let lanes = p.code.iter().any(|i| matches!(i, Inst::LoadScattered { .. } | Inst::StoreScattered { .. } | Inst::StoreTurned { .. }));
     let slots_at = if lanes { LANE_FRAME } else { 0 };
     let used = |r: usize| places.g.contains(&Loc::Reg(r));
     let saved = (FIRST_SAVED..POINTERS).filter(|&r| used(r)).map(|r| ALLOCATABLE[r]).collect();

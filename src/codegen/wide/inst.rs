@@ -274,6 +274,13 @@ pub(super) enum Inst {
         w: Width,
         to: Scattered,
     },
+    /// As many elements of each lane as there are parts, side by side.
+    StoreTurned {
+        parts: Vec<V>,
+        w: Width,
+        to: Scattered,
+        tmps: Vec<V>,
+    },
     StoreScalar {
         src: V,
         mem: Mem,
@@ -381,6 +388,11 @@ impl Inst {
             Inst::StoreScattered { src, to, .. } => {
                 v(*src, Use);
                 to.registers(g);
+            }
+            Inst::StoreTurned { parts, to, tmps, .. } => {
+                parts.iter().for_each(|p| v(*p, Use));
+                to.registers(g);
+                tmps.iter().for_each(|t| v(*t, Early));
             }
             Inst::StoreScalar { src, mem } => {
                 v(*src, Use);

@@ -357,7 +357,7 @@ impl Encoder<'_> {
     }
 
     /// The byte step between lanes into `rcx`.
-    fn pitch(&mut self, p: Pitch) -> Done {
+    pub(super) fn pitch(&mut self, p: Pitch) -> Done {
         match p {
             Pitch::Const(bytes) => self.asm.mov(rcx, bytes),
             Pitch::Reg(g) => self.get(rcx, g),

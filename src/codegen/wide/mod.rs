@@ -27,6 +27,7 @@ mod loops;
 mod select;
 mod stores;
 mod tree;
+mod turned;
 mod vector;
 
 use crate::ir::{Affine, Func, Name, Stmt};

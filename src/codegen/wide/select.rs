@@ -184,8 +184,17 @@ impl Selector<'_> {
             let uses = &mut self.uses;
             n.scalar_loads(&mut |k| uses.entry(k).or_default().push(i));
         }
-        for (i, n) in nodes.iter().enumerate() {
+        let mut i = 0;
+        while i < nodes.len() {
+            let n = &nodes[i];
             self.at = i;
+            let turned = self.turned(&nodes[i..]);
+            if turned > 1 {
+                self.store_turned(&nodes[i..i + turned])?;
+                i += turned;
+                continue;
+            }
+            i += 1;
             match n {
                 Node::Set { entry, value } => self.set(*entry, value)?,
                 Node::Store { to, parts, stream } => self.store(to, parts, *stream)?,

@@ -1,9 +1,10 @@
-//! Second step, stores: values leave their registers whole, interleaved, or lane by lane.
+//! Second step, stores: values leave their registers whole, interleaved, turned, or lane by lane.
 
 use super::WideIsa;
 use super::inst::*;
 use super::select::{Chunk, Selector, chunks};
-use super::tree::{Place, Spread, Stride, Val};
+use super::tree::{Node, Place, Spread, Stride, Val};
+use super::turned::{PIECE, temporaries};
 use crate::{Error, Kind, Result};
 
 impl Selector<'_> {
@@ -84,6 +85,47 @@ impl Selector<'_> {
             self.out.streams |= stream;
             self.push(Inst::StorePacked { src, w, to: Packed { mem, active: c.active, window, mask }, stream });
         }
+        Ok(())
+    }
+
+    // Turned stores
+
+    /// How many stores from the first on write neighbouring elements, each with lanes that are apart: they go together.
+    pub(super) fn turned(&self, nodes: &[Node]) -> usize {
+        let most = PIECE / self.size();
+        let place = |n: &Node| match n {
+            Node::Store { to, parts, stream: false } if parts.len() == 1 && !parts[0].loads_from(to.buffer, None) => Some(to.clone()),
+            _ => None,
+        };
+        let Some(first) = nodes.first().and_then(place) else { return 0 };
+        let apart = |s: &Spread| s.count > 1 && (s.step != 1 || s.stride != Stride::Const(self.size() as i64));
+        // Narrow vectors of many lanes do not occur: one chunk holds them all.
+        if !first.spread.as_ref().is_some_and(|s| apart(s) && chunks(s.count, self.size(), self.isa, self.widest).len() == 1) {
+            return 0;
+        }
+        let follows = |(i, n): (usize, &Node)| {
+            place(n).is_some_and(|p| p.group == first.group && p.spread == first.spread && p.disp as i64 == first.disp as i64 + (i * self.size()) as i64)
+        };
+        nodes.iter().take(most).enumerate().take_while(|n| follows(*n)).count()
+    }
+
+    pub(super) fn store_turned(&mut self, nodes: &[Node]) -> Result<()> {
+        let Node::Store { to, .. } = &nodes[0] else { unreachable!("only stores are turned") };
+        let s = to.spread.as_ref().expect("turned stores have lanes");
+        let c = chunks(s.count, self.size(), self.isa, self.widest)[0];
+        self.copies = 1;
+        let first = self.at;
+        let mut parts = Vec::new();
+        for (i, n) in nodes.iter().enumerate() {
+            let Node::Store { parts: values, .. } = n else { unreachable!("only stores are turned") };
+            self.at = first + i;
+            parts.push(self.value(&values[0], s.count, c, None)?);
+        }
+        let window = self.window(&s.clip).map(|b| b.shifted(s.step * c.lane as i64));
+        let at = self.scattered(to, s, c, 0)?;
+        let tmps = (0..temporaries(nodes.len())).map(|_| self.vec()).collect();
+        self.push(Inst::StoreTurned { parts, w: c.w, to: Scattered { window, ..at }, tmps });
+        self.shared.retain(|x| x.1 != to.buffer);
         Ok(())
     }
 }

@@ -310,10 +310,11 @@ impl<'a> Resolver<'a> {
         }
         self.need_vars(open.iter());
         let body = self.body(body)?;
-        if open.is_empty() {
-            out.extend(body);
-        } else {
-            out.push(Node::When { conds: open, body });
+        match out.last_mut() {
+            _ if open.is_empty() => out.extend(body),
+            // Nothing inside changes what a condition tests.
+            Some(Node::When { conds, body: before }) if *conds == open => before.extend(body),
+            _ => out.push(Node::When { conds: open, body }),
         }
         Ok(())
     }

@@ -107,6 +107,11 @@ impl Encoder<'_> {
                 self.interleave(self.places.v[*dst], *w, &parts, *k, tmp)
             }
             Inst::StorePacked { src, w, to, stream } => self.store_packed(self.places.v[*src], *w, to, *stream),
+            Inst::StoreTurned { parts, w, to, tmps } => {
+                let place = |vs: &[V]| -> Vec<usize> { vs.iter().map(|v| self.places.v[*v]).collect() };
+                let (parts, tmps) = (place(parts), place(tmps));
+                self.store_turned(&parts, *w, to, &tmps)
+            }
             Inst::StoreScattered { src, w, to } => self.store_scattered(self.places.v[*src], *w, to),
             Inst::StoreScalar { src, mem } => {
                 let m = self.mem(*mem)?;
