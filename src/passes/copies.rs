@@ -93,7 +93,8 @@ fn turn(l: &Loop, func: &Func, lanes: usize) -> Option<(Stmt, (Name, usize))> {
     let (lane, mut rest): (Vec<Cond>, Vec<Cond>) = conds.iter().cloned().partition(along);
     rest.iter_mut().for_each(|c| c.map_affine(&mut |a| a.subst(v.var.as_str(), &at)));
     rest.extend((high % rows != 0).then_some(exists));
-    let tail: Vec<Cond> = (wide % n != 0).then(|| Cond::Range { lo: 0.into(), e: Affine::var(&u.var), hi: wide.into() }).into_iter().collect();
+    let tail: Vec<Cond> =
+        (wide % n != 0).then(|| Cond::Range { lo: 0.into(), e: Affine::var(&u.var), hi: wide.into() }).into_iter().collect();
     let access = |a: &Access, dim: usize, conds: &[Cond]| {
         let clip = clip(&a.index[dim], conds, &u.var, Affine::clone).ok()?;
         let index = a.index.iter().map(|i| i.subst(v.var.as_str(), &at)).collect();

@@ -22,7 +22,7 @@ use super::nest::{Nest, peel, wrap};
 use super::panel::{PANEL, odd_lines};
 use super::simplify::fix;
 use super::toom_cook::{Exact, float};
-use crate::ir::names::{ACC, OUTPUT, WEIGHT, part};
+use crate::ir::names::{ACC, INPUT, OUTPUT, WEIGHT, part};
 use crate::ir::{Access, Affine, BinOp, Buffer, BufferKind, Cond, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Table, Value};
 use crate::plan::Plan;
 use crate::{Error, Kind, Result};
@@ -215,9 +215,15 @@ impl<'a> Lowering<'a> {
     fn inward(&mut self) -> Stmt {
         let rank = self.axes.len();
         let (x, row) = (rank - 1, self.row());
-        let panel: Vec<i64> = self.axes.iter().enumerate().map(|(a, axis)| self.panel_extent(a, axis)).collect();
-        let mut from = self.buffer(PANEL, BufferKind::Scratch, &panel);
-        let mut body = self.one_channel();
+        let mut panel: Vec<i64> = self.axes.iter().enumerate().map(|(a, axis)| self.panel_extent(a, axis)).collect();
+        let together = self.together();
+        if together > 1 {
+            panel[x] = up(panel[x], self.lanes());
+        }
+        let mut from = self.buffer(PANEL, BufferKind::Scratch, &[&[together], &panel[..]].concat());
+        let first = Affine::var(part(&"ic".into(), "o"));
+        let fill = self.fill(&first, together);
+        let mut body = Vec::new();
         for a in (0..rank).rev() {
             // What this step reads: panel rows of the axes before it, products of those behind it, windows of those behind it.
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
@@ -250,7 +256,8 @@ impl<'a> Lowering<'a> {
                 let windows = (a..rank).map(|i| wide(i, &self.axes[i]));
                 panel[..a].iter().copied().chain(self.axes[a..].iter().map(Axis::v)).chain(windows).collect()
             };
-            let pixels: Vec<Entry> = axis.pixels().map(|e| (e, pixel(e))).collect();
+            let channel = if a == x { vec![Affine::var("ic") - first.clone()] } else { Vec::new() };
+            let pixels: Vec<Entry> = axis.pixels().map(|e| (e, [channel.clone(), pixel(e)].concat())).collect();
             let stores: Vec<(Vec<Affine>, Sum)> = rows.into_iter().map(|(i, s)| (to(i), s)).collect();
             let into = self.buffer(name, BufferKind::Scratch, &dims);
             let mut step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
@@ -264,7 +271,16 @@ impl<'a> Lowering<'a> {
             body.extend(wrap(&loops, step));
             from = into;
         }
-        Loop::new("ic", self.inputs, body).into()
+        let hi = vec![first.clone() + together, self.inputs.into()];
+        let channels = Loop { lo: vec![first], hi, ..Loop::new("ic", 1, body) };
+        let some = Loop::new(part(&"ic".into(), "o"), self.inputs, [fill, vec![channels.into()]].concat());
+        Loop { step: together, ..some }.into()
+    }
+
+    /// Input channels that the panel holds: one, or as many as lie side by side in what a vector loads.
+    fn together(&self) -> i64 {
+        let x = self.func.buffer(INPUT);
+        if x.order.last() == Some(&1) && self.inputs > 1 { self.lanes() } else { 1 }
     }
 
     /// The rows of the panel that windows read; along x as many columns as whole vectors of windows read.
@@ -273,25 +289,31 @@ impl<'a> Lowering<'a> {
         ((windows - 1) * axis.outputs + axis.pixels().end).max(axis.panel)
     }
 
-    /// The fill of the panel for one channel: the loop over channels goes around, and the panel has no channels any more.
-    fn one_channel(&self) -> Vec<Stmt> {
+    /// The fill of the panel for some channels, from the first on: the loop over channels goes around.
+    fn fill(&self, first: &Affine, together: i64) -> Vec<Stmt> {
         let (loops, body) = peel(std::slice::from_ref(&self.fill));
-        let loops: Vec<Loop> = loops.into_iter().filter(|l| l.var != "ic").collect();
+        let within = part(&"ic".into(), "i");
+        let at = first.clone() + Affine::var(&within);
         let mut body = body.to_vec();
-        fn redirect(body: &mut [Stmt]) {
+        body.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst("ic", &at)));
+        let exists = Cond::Range { lo: 0.into(), e: at, hi: self.inputs.into() };
+        let ragged = self.inputs % together != 0;
+        fn redirect(body: &mut [Stmt], within: &Name, exists: Option<&Cond>) {
             for s in body {
-                if let Stmt::Store { to, .. } = s
-                    && to.buffer == PANEL
-                {
-                    to.index.remove(0);
+                match s {
+                    Stmt::Store { to, .. } if to.buffer == PANEL => to.index[0] = Affine::var(within),
+                    Stmt::When { conds, .. } => conds.extend(exists.cloned()),
+                    _ => {}
                 }
                 if let Some(inner) = s.body_mut() {
-                    redirect(inner);
+                    redirect(inner, within, exists);
                 }
             }
         }
-        redirect(&mut body);
-        wrap(&loops, body)
+        redirect(&mut body, &within, ragged.then_some(&exists));
+        let mut nest = vec![Loop::new(within, together, Vec::new())];
+        nest.extend(loops.into_iter().filter(|l| l.var != "ic"));
+        wrap(&nest, body)
     }
 
     /// The number of a window within its block.
@@ -344,30 +366,38 @@ impl<'a> Lowering<'a> {
         let x = rank - 1;
         // Their own names: the tile's are taken apart by pass `tile`.
         let (oc, window) = (part(&"oc".into(), "y"), part(&WINDOW.into(), "y"));
-        let channel = Loop { var: oc.clone(), ..held.clone() };
+        let side_by_side = self.side_by_side();
+        let unit = part(&"oc".into(), "u");
+        let channel = Loop { var: oc.clone(), step: side_by_side, ..held.clone() };
         let mut body: Vec<Stmt> = Vec::new();
         let mut from: Name = PRODUCTS.into();
         // Products are held by channel; what comes after is of one channel.
         let mut lead = |index: Vec<Affine>, a: usize, w: Affine| -> Vec<Affine> {
-            let channel = if a == 0 { vec![Affine::var(&oc) - start.clone()] } else { Vec::new() };
-            [index, channel, vec![w]].concat()
+            let of = if a == 0 { Affine::var(&oc) - start.clone() + Affine::var(&unit) } else { Affine::var(&unit) };
+            [index, vec![of, w]].concat()
         };
         for a in 0..x {
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
             let axis = &self.axes[a];
-            let mut loops: Vec<Loop> = before.iter().map(|b| Loop::new(b.var("h"), b.h(), Vec::new())).collect();
+            let mut loops: Vec<Loop> = vec![Loop::new(unit.clone(), side_by_side, Vec::new())];
+            loops.extend(before.iter().map(|b| Loop::new(b.var("h"), b.h(), Vec::new())));
             loops.extend(behind.iter().flat_map(Axis::product_loops));
             loops.push(Loop::new(window.clone(), up(self.windows(), self.lanes()), Vec::new()));
             let h: Vec<Affine> = before.iter().map(|b| b.at("h")).collect();
             let u: Vec<Affine> = behind.iter().flat_map(Axis::product).collect();
             let at = |i: Vec<Affine>| [h.clone(), i, u.clone()].concat();
-            let dims: Vec<i64> =
-                self.axes[..=a].iter().map(Axis::h).chain(behind.iter().flat_map(Axis::counts)).chain([self.windows_read()]).collect();
+            let dims: Vec<i64> = self.axes[..=a]
+                .iter()
+                .map(Axis::h)
+                .chain(behind.iter().flat_map(Axis::counts))
+                .chain([side_by_side, self.windows_read()])
+                .collect();
             let rows: Vec<(i64, Sum, Vec<i64>)> = outputs(axis);
             let name = Name::from(format!("R{}", axis.name));
             let entries: Vec<Vec<Entry>> =
                 rows.iter().map(|r| r.2.iter().map(|&e| (e, lead(at(axis.product_at(e)), a, Affine::var(&window)))).collect()).collect();
-            let to: Vec<Vec<Affine>> = rows.iter().map(|r| [at(vec![r.0.into()]), vec![Affine::var(&window)]].concat()).collect();
+            let to: Vec<Vec<Affine>> =
+                rows.iter().map(|r| [at(vec![r.0.into()]), vec![Affine::var(&unit), Affine::var(&window)]].concat()).collect();
             let into = self.buffer(name, BufferKind::Scratch, &dims);
             let mut step = Vec::new();
             let mut loaded: Vec<i64> = Vec::new();
@@ -402,21 +432,15 @@ impl<'a> Lowering<'a> {
             .map(|(i, s, entries)| (i, s, entries.into_iter().map(|e| (e, lead(index(e), x, flat.clone()))).collect()))
             .collect();
         let (reach, across) = (axis.h(), axis.var("w"));
-        self.regs.push(Reg { name: OUT.into(), lanes: 1, dims: vec![reach as usize] });
-        // Products are loaded phase by phase: few of them wait in registers.
         let prefix = axis_reg("e", x, x + 1);
-        let mut loaded: Vec<i64> = Vec::new();
-        for (i, s, entries) in rows {
-            for (e, index) in entries.into_iter().filter(|e| !loaded.contains(&e.0)).collect::<Vec<_>>() {
-                loaded.push(e);
-                step.push(Stmt::set(self.reg(&prefix, e), Value::load(from.clone(), index)));
-            }
-            step.push(Stmt::Set { reg: OUT.into(), index: vec![i.into()], value: s.value(&prefix) });
-        }
+        let (together, unit) = (self.side_by_side(), part(&"oc".into(), "u"));
+        // Either the outputs of a window lie side by side, or those of several channels.
+        let (held, along) = if together > 1 { (together, &unit) } else { (reach, &h) };
+        self.regs.push(Reg { name: OUT.into(), lanes: 1, dims: vec![held as usize] });
 
         // The output that the window's output `h` is, and the conditions under which it exists.
         let place = |e: &Affine| {
-            let e = e.subst("oc", &Affine::var(oc));
+            let e = e.subst("oc", &(Affine::var(oc) + Affine::var(&unit)));
             self.axes.iter().fold(e, |e, a| {
                 // With one phase only there is no variable for it: the outputs of a window are neighbouring positions.
                 let within = if a.stride == 1 { a.at("h") } else { 0.into() };
@@ -427,18 +451,51 @@ impl<'a> Lowering<'a> {
         let to = Access { index: self.output.index.iter().map(place).collect(), ..self.output.clone() };
         let dims = &self.func.buffer(OUTPUT).dims;
         let inside = |d: usize| Cond::Range { lo: 0.into(), e: to.index[d].clone(), hi: dims[d].clone() };
+        let rows_exist: Vec<Cond> = (0..x).map(|a| inside(a + 2)).collect();
         let mut value = self.epilogue.clone().map(&mut |v| match v {
-            Value::Reg(r, _) if r == ACC => Value::Reg(OUT.into(), vec![Affine::var(&h)]),
+            Value::Reg(r, _) if r == ACC => Value::Reg(OUT.into(), vec![Affine::var(along)]),
             v => v,
         });
         value.map_affine(&mut |e| place(e));
-        let rows_exist: Vec<Cond> = (0..x).map(|a| inside(a + 2)).collect();
         let store = Stmt::when(vec![inside(x + 2)], vec![Stmt::Store { to: to.clone(), parts: vec![value], stream: self.plan.stream }]);
-        step.push(Loop::new(h, reach, store).kind(LoopKind::Unroll).into());
+        let fixed = |mut s: Vec<Stmt>, var: &Name, i: i64| {
+            s.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst(var.as_str(), &i.into())));
+            s
+        };
+        // Products are loaded phase by phase: few of them wait in registers.
+        let mut loaded: Vec<i64> = Vec::new();
+        for (i, s, entries) in rows {
+            for u in 0..together {
+                for (e, index) in entries.iter().filter(|e| together > 1 || !loaded.contains(&e.0)).cloned().collect::<Vec<_>>() {
+                    loaded.push(e);
+                    let reg = self.reg(&prefix, e);
+                    step.extend(fixed(vec![Stmt::set(reg, Value::load(from.clone(), index))], &unit, u));
+                }
+                let at = if together > 1 { u } else { i };
+                step.push(Stmt::Set { reg: OUT.into(), index: vec![at.into()], value: s.value(&prefix) });
+            }
+            if together > 1 {
+                step.push(Loop::new(unit.clone(), together, fixed(store.clone(), &h, i)).kind(LoopKind::Unroll).into());
+            }
+        }
+        if together == 1 {
+            step.push(Loop::new(h, reach, fixed(store, &unit, 0)).kind(LoopKind::Unroll).into());
+        }
         // An axis of one position has no variable that would tell its windows apart.
         let moves = self.output.index[x + 2].uses_var(self.x().var("q").as_str());
         let columns = Loop::new(across, if moves { self.row() } else { 1 }, step);
         wrap(&loops, Stmt::when(rows_exist, vec![columns.into()]))
+    }
+
+    /// Output channels whose outputs are stored together, since they lie side by side.
+    fn side_by_side(&self) -> i64 {
+        const MOST: i64 = 4;
+        let all = self.func.buffer(OUTPUT).dims[1].as_const().unwrap_or(1) / self.groups().and_then(Loop::const_range).map_or(1, |r| r.1);
+        let whole = |n: i64| {
+            self.held % n == 0 && all % n == 0 && all % self.plan.channel_parts as i64 == 0 && all / self.plan.channel_parts as i64 % n == 0
+        };
+        let channels_last = self.func.buffer(OUTPUT).order.last() == Some(&1);
+        if channels_last { (2..=MOST).rev().find(|n| whole(*n)).unwrap_or(1) } else { 1 }
     }
 
     // Weights: G along every axis, once

@@ -116,7 +116,7 @@ impl Space<'_> {
                     if room < one {
                         continue;
                     }
-                    for channels in self.divisors((room / one).min(self.per_group())) {
+                    for channels in self.channel_tiles((room / one).min(self.per_group())) {
                         self.columns_tile(held, aligned, channels, row, vectors * lanes, out);
                     }
                 }
@@ -217,6 +217,14 @@ impl Space<'_> {
         let tile: &[(&str, usize)] = if p.merge == Merge::Sum { &[("oc", lanes)] } else { &[] };
         let plan = self.plan(Form::Scatter, false, tile, "oc");
         out.push(Plan { lanes: if tile.is_empty() { 1 } else { plan.lanes }, ..plan });
+    }
+
+    /// Channels of a tile. Channels-last outputs leave the registers in pieces of 16 bytes, so tiles hold whole pieces where there are enough channels.
+    pub(super) fn channel_tiles(&self, most: usize) -> Vec<usize> {
+        let piece = 16 / self.problem.elem.bytes();
+        let whole = |m: &usize| m.is_multiple_of(piece) && self.per_group().is_multiple_of(*m) || *m == self.per_group();
+        let pieces: Vec<usize> = (1..=most).rev().filter(whole).take(3).collect();
+        if self.problem.layout == Layout::ChannelsLast && !pieces.is_empty() { pieces } else { self.divisors(most) }
     }
 
     /// The largest extent and a few smaller ones that divide the channels better.

@@ -59,7 +59,9 @@ const GUARD: f64 = 6.0;
 /// Cycles to store one element of a vector whose lanes are apart in memory.
 const STRIDED: f64 = 1.4;
 /// Cycles to copy one element into a panel whose order differs from the input's.
-const TURNED: f64 = 3.5;
+pub(super) const TURNED: f64 = 0.5;
+/// Cycles to store up to 16 bytes that lie side by side, of one lane, and to shuffle them into place.
+const PIECE: f64 = 1.2;
 /// How much longer a step takes when Cranelift's allocator has to spill accumulators.
 const SPILL: f64 = 1.5;
 
@@ -100,6 +102,15 @@ pub(super) fn step(m: &Machine, vectors: f64, operands: f64, scalars: f64, fetch
     // The slowest of them; what is nearly as slow gets in its way.
     let busy = [fmas.max(chain), loads, fetch].map(|cycles| cycles.powi(SHARP)).iter().sum::<f64>().powf(1.0 / SHARP as f64);
     busy * spill + STEP
+}
+
+/// Cycles to store one element of a tile with columns along the lanes, channels last: a tile's channels lie side by side, in pieces, if every tile has
+/// all of them.
+pub(super) fn lane_apart(p: &Deconv, tile: usize) -> f64 {
+    let most = 16 / p.elem.bytes();
+    let (whole, rest) = (tile / most, tile % most);
+    let pieces = whole + [0, 1, 1, 2][rest.min(3)];
+    if tile > 1 && (p.c_out / p.groups).is_multiple_of(tile) { PIECE * pieces as f64 / tile as f64 } else { STRIDED }
 }
 
 struct Model<'a> {
@@ -201,7 +212,11 @@ impl<'a> Model<'a> {
             _ => false,
         };
         let interleave = if self.extent("r", x) > 4.0 && plan.vector == "qx" { 4.0 } else { INTERLEAVE };
-        let store = tiles * vectors * if side_by_side { interleave } else { lanes * self.strided(moc) };
+        let each = match (plan.vector.as_str(), self.p.layout) {
+            ("qx", Layout::ChannelsLast) => lane_apart(self.p, plan.extent("oc")),
+            _ => self.strided(moc),
+        };
+        let store = tiles * vectors * if side_by_side { interleave } else { lanes * each };
         let panel = if plan.panel { self.fill() } else { 0.0 };
         let blocks = self.blocks();
         Cost { compute, store, panel, traffic: self.traffic(blocks, if plan.panel { (self.oc / moc).ceil() } else { 0.0 }) }

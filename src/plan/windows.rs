@@ -3,7 +3,7 @@
 //! One [`Windows`] holds the counts that both depend on: windows and products of a block, and the memory that they take.
 
 use super::candidates::Space;
-use super::cost::{Cost, OPEN, step};
+use super::cost::{Cost, OPEN, TURNED, lane_apart, step};
 use super::rounding::{Rounding, phase_classes};
 use super::{Form, Machine, Plan, TileAxis, Winograd};
 use crate::problem::{Deconv, Extent, Layout};
@@ -22,8 +22,6 @@ const APART: f64 = 5.0;
 const INTERLEAVE: f64 = 1.0;
 /// Storing one vector of outputs, clipped.
 const OUTPUT: f64 = 4.0;
-/// Storing one element of outputs whose neighbours are elsewhere in memory.
-const SCATTERED: f64 = 2.0;
 /// Starting and ending a tile.
 const CALL: f64 = 20.0;
 /// Bytes per cycle that keep coming from the second-level cache while a tile computes.
@@ -187,7 +185,10 @@ impl<'a> Windows<'a> {
         let rows: f64 = self.axes[..rank - 1].iter().map(|b| b.windows * b.outputs).product();
         let store = match self.p.layout {
             Layout::ChannelsFirst => x.outputs * ((x.outputs - 1.0) * INTERLEAVE + OUTPUT),
-            Layout::ChannelsLast => x.outputs * lanes * SCATTERED,
+            Layout::ChannelsLast => {
+                let together = (1..=4).rev().find(|n| (self.held as usize).is_multiple_of(*n) && (self.oc as usize).is_multiple_of(*n));
+                x.outputs * (x.products * LOAD * 0.5 + lanes * lane_apart(self.p, together.unwrap_or(1)))
+            }
         };
         outward += rows * row * (x.products * LOAD + x.outward * ADD + store);
         let outward = blocks * self.oc * outward;
@@ -217,7 +218,7 @@ impl<'a> Windows<'a> {
         let rows: f64 = self.axes[..rank - 1].iter().map(extent).product();
         let columns = extent(&self.axes[rank - 1]);
         let turned = self.p.layout == Layout::ChannelsLast;
-        rows * if turned { columns * 2.2 } else { (columns / lanes).ceil() * 2.0 + 2.0 }
+        rows * if turned { columns * TURNED } else { (columns / lanes).ceil() * 2.0 + 2.0 }
     }
 }
 
@@ -306,7 +307,7 @@ impl Space<'_> {
         let per_group = self.problem.c_out / self.problem.groups;
         for vectors in 1..=3 {
             let room = (self.machine.registers.saturating_sub(vectors + 2)) / vectors;
-            for channels in self.divisors(room.min(per_group)).into_iter().take(3) {
+            for channels in self.channel_tiles(room.min(per_group)).into_iter().take(3) {
                 let tile = [("oc", channels), ("qw", vectors * lanes)];
                 let tile = tile.iter().filter(|t| t.1 > 1).map(|(v, e)| TileAxis { var: (*v).into(), extent: *e }).collect();
                 let mut plan = Plan { tile, winograd: Some(Winograd { held: channels, ..windows.clone() }), ..plan.clone() };

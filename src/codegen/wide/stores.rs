@@ -104,7 +104,9 @@ impl Selector<'_> {
             return 0;
         }
         let follows = |(i, n): (usize, &Node)| {
-            place(n).is_some_and(|p| p.group == first.group && p.spread == first.spread && p.disp as i64 == first.disp as i64 + (i * self.size()) as i64)
+            place(n).is_some_and(|p| {
+                p.group == first.group && p.spread == first.spread && p.disp as i64 == first.disp as i64 + (i * self.size()) as i64
+            })
         };
         nodes.iter().take(most).enumerate().take_while(|n| follows(*n)).count()
     }
