@@ -104,6 +104,34 @@ fn gather_with_channels_along_the_lanes() {
     ]);
 }
 
+/// Channels last: rows of the panel are turned on the way, and outputs leave in pieces, with channels that fill pieces and channels that do not.
+#[test]
+fn columns_along_the_lanes_channels_last() {
+    for channels in ["3x5x9 -> 4", "5x4x11 -> 6", "8x3x9 -> 8", "1x5x9 -> 3"] {
+        for (kernel, block) in [("k4 s2 p1", "0x0"), ("k4 s2 p1", "2x8"), ("k3 s2 p1 op1 bias relu", "4x0"), ("k2 s2", "0x0")] {
+            for tile in ["oc=4 rx=2 qx=4", "oc=3 qx=8", "oc=2 rx=2 qy=2 qx=4"] {
+                check(&format!("2d n2 {channels} {kernel} nhwc"), &format!("gather panel {tile} along qx x4 block {block}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_along_the_lanes() {
+    for problem in ["2d n2 5x4x9 -> 5 k4 s2 p1 g5 nhwc bias", "2d n1 8x5x7 -> 8 k3 s2 p1 op1 g8 nhwc relu", "2d n1 6x3x5 -> 6 k3 s3 d2 g6"]
+    {
+        for tile in ["qx=2 g=4", "rx=R qx=2 g=4", "qy=2 qx=2 g=8"] {
+            for block in ["0x0", "2x4"] {
+                let p: Deconv = problem.parse().expect("legal");
+                let tile = tile.replace('R', &p.stride[1].to_string());
+                check(problem, &format!("gather panel {tile} along g x4 block {block}"));
+            }
+        }
+    }
+    check("1d n2 5x13 -> 5 k4 s2 g5 nhwc", "gather panel rx=2 qx=2 g=4 along g x4 block 0");
+    check("3d n1 5x2x3x4 -> 5 k3 s2 g5 nhwc", "gather panel qz=2 qx=2 g=4 along g x4 block 0x0x0");
+}
+
 #[test]
 fn without_lanes() {
     each(&["gather panel along qx x1 block B", "gather in-place along qx x1 block B", "scatter in-place along kx x1 block B"]);
@@ -163,6 +191,9 @@ fn windows_transformed() {
     check("2d n1 3x9x20 -> 3 k4 s2 p1", "gather aligned panel winograd 3x2 held 2 oc=2 qw=8 along qw x4 block 6x8 stream");
     for (text, outputs, block) in blocked {
         check(text, &format!("gather aligned panel winograd {outputs} held 2 oc=2 qw=8 along qw x4 block {block}"));
+        if !text.contains("nhwc") {
+            check(&format!("{text} nhwc"), &format!("gather aligned panel winograd {outputs} held 4 oc=4 qw=8 along qw x4 block {block}"));
+        }
     }
 }
 

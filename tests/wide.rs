@@ -74,6 +74,37 @@ fn x_axis_tiles_interleave_two_phases() {
     }
 }
 
+/// Rows that become columns: `n` stores of neighbours, whose lanes are a row apart. The window starts and ends within the lanes; the row's length is known or open.
+#[test]
+fn neighbours_of_scattered_lanes_are_stored_together() {
+    for isa in levels() {
+        for elem in [Elem::F32, Elem::F64] {
+            let lanes = isa.vector_bytes() / if elem == Elem::F32 { 4 } else { 8 };
+            for (n, open, step) in [(1, false, 1), (2, false, 1), (3, true, 1), (4, false, 2), (5, true, 2), (7, false, 1), (8, true, 1)] {
+                let (row, name) = (if open { "R".to_string() } else { "11".into() }, elem.name());
+                let to = format!("{}*i + 1", step * lanes);
+                let with = if step > 1 { format!(" step {step}") } else { String::new() };
+                let text = format!(
+                    "func t {name} stage vector {{\n  symbols W, R\n  buffer x: input {name}[8, {all}]\n  buffer y: output {name}[{high}, {row}]\n  reg c: {name}x{lanes}[8]\n  \
+                     run {{\n    tile t {{\n      for i in 0..3 {{\n        unroll for j in 0..{n} {{\n          c[j] = x[j, {lanes}*i : {lanes}]\n        }}\n        \
+                     unroll for j in 0..{n} {{\n          y[{to} : {lanes}{with} clip 0..W, j + 2] = c[j]\n        }}\n      }}\n    }}\n  }}\n}}\n",
+                    all = 3 * lanes,
+                    high = 3 * step * lanes + 2,
+                );
+                let f: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+                let most = (3 * step * lanes + 2) as i64;
+                for w in [most, most - 3, most / 2, 2, 1, 0] {
+                    let syms = [("W", w), ("R", 11)];
+                    match elem {
+                        Elem::F32 => agree::<f32>(&f, &syms, isa),
+                        Elem::F64 => agree::<f64>(&f, &syms, isa),
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn oc_axis_tiles_store_channels_first_and_last() {
     for isa in levels() {

@@ -24,10 +24,14 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let mut outer: Vec<Loop> = Vec::new();
     let mut blocks: Vec<Loop> = Vec::new();
     let mut inner: Vec<Loop> = Vec::new();
+    let mut innermost: Vec<Loop> = Vec::new();
     let axes = names::axes(plan.block.len());
     let loops = nest.loops.clone();
     for l in nest.loops {
-        if l.var == "n" || l.var == "g" {
+        if l.var == "g" && plan.extent("g") > 1 {
+            // Groups that lie side by side are the innermost loop: what is next to a tile in memory comes next.
+            innermost.push(l);
+        } else if l.var == "n" || l.var == "g" {
             outer.push(l.kind(LoopKind::Par));
         } else if l.var == "oc" {
             let (per, parts) = channel_parts(&l, plan);
@@ -59,7 +63,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
             inner.push(Loop { lo: [l.lo.clone(), vec![at.clone()]].concat(), hi: [l.hi.clone(), vec![at + size]].concat(), ..l });
         }
     }
-    out.run = wrap(&[outer, blocks, inner].concat(), nest.body);
+    out.run = wrap(&[outer, blocks, inner, innermost].concat(), nest.body);
     Ok(out)
 }
 

@@ -22,7 +22,7 @@ pub fn run(func: &mut Func, lanes: usize) {
     let mut copied = Vec::new();
     let body = std::mem::take(&mut func.run);
     let run: Vec<Stmt> = body.into_iter().map(|s| walk(s, func, lanes, &mut copied)).collect();
-    func.run = run.into_iter().map(interleave).collect();
+    func.run = run.into_iter().map(|s| interleave(s, &func.buffers)).collect();
     for (name, entries) in copied {
         let r = func.regs.iter_mut().find(|r| r.name == name).expect("the register was declared");
         r.lanes = lanes;

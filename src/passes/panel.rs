@@ -54,13 +54,19 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
         other => (Vec::new(), other.to_vec()),
     };
 
-    let access = find_load(&reduction, INPUT).ok_or_else(|| super::unexpected("panel", "a load of the input in the reduction"))?;
+    let mut access = find_load(&reduction, INPUT).ok_or_else(|| super::unexpected("panel", "a load of the input in the reduction"))?;
     let around = Around { func, plan, loops: &nest.loops, taps: &taps, conds: &conds };
     let mut sides = Vec::new();
     for (a, axis) in super::nest::axes(func).iter().enumerate() {
         sides.push(around.side(axis, a, &access.index[a + 2])?);
     }
-    let channels = channel_extent(&nest.body[at]);
+    let mut channels = channel_extent(&nest.body[at]);
+    // Groups of one channel each that lie side by side are the panel's channels.
+    let grouped = nest.loops[par..].iter().find(|l| l.var == "g").and_then(Loop::const_range).map(|r| r.1);
+    if let Some(groups) = grouped {
+        channels = groups;
+        access.index[1] = access.index[1].subst("g", &Affine::var("ic"));
+    }
     let x = func.buffer(INPUT);
     let order = order(plan, x.dims.len() - 1);
     let mut dims: Vec<i64> = std::iter::once(channels).chain(sides.iter().map(|s| s.extent)).collect();
@@ -82,7 +88,8 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     out.regs.push(Reg { name: COPY.into(), lanes: 1, dims: Vec::new() });
 
     let fill = fill(&access, &sides, channels, &out.buffers[out.buffers.len() - 1].order);
-    let body = Stmt::when(leftover(&conds, &sides), redirect(reduction, &sides));
+    let channel = if grouped.is_some() { "g" } else { "ic" };
+    let body = Stmt::when(leftover(&conds, &sides), redirect(reduction, &sides, channel));
     let mut inside = nest.body.clone();
     inside.splice(at..=at, wrap(&taps, body));
     out.run = wrap(blocks, [fill, wrap(inner, inside)].concat());
@@ -93,7 +100,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
 /// lie side by side, so that the few pixels of a tile take few cache lines; otherwise rows do, from which vectors are loaded.
 fn order(plan: &Plan, rank: usize) -> Vec<usize> {
     match plan.vector.as_str() {
-        "oc" => (1..rank).chain([0]).collect(),
+        "oc" | "g" => (1..rank).chain([0]).collect(),
         _ => (0..rank).collect(),
     }
 }
@@ -223,15 +230,15 @@ fn fill(access: &Access, sides: &[Side], channels: i64, order: &[usize]) -> Vec<
     wrap(&ordered, body)
 }
 
-/// Loads of the input become loads of the panel.
-fn redirect(mut body: Vec<Stmt>, sides: &[Side]) -> Vec<Stmt> {
-    fn value(v: Value, sides: &[Side]) -> Value {
+/// Loads of the input become loads of the panel, whose channels the variable `channel` counts.
+fn redirect(mut body: Vec<Stmt>, sides: &[Side], channel: &str) -> Vec<Stmt> {
+    fn value(v: Value, sides: &[Side], channel: &str) -> Value {
         v.map(&mut |v| match v {
             Value::Load(a) if a.buffer == INPUT => {
                 let at = sides.iter().zip(&a.index[2..]).map(|(s, e)| e.clone() - s.origin.clone());
-                // The channel within the group: the panel holds one group.
-                let ic = a.index[1].coef_of_var("ic");
-                let channel = if ic == 0 { Affine::from(0) } else { Affine::var("ic") };
+                // The channel within the group, or the group itself.
+                let at_all = a.index[1].uses_var(channel);
+                let channel = if at_all { Affine::var(channel) } else { 0.into() };
                 Value::load(PANEL, std::iter::once(channel).chain(at).collect())
             }
             v => v,
@@ -239,12 +246,12 @@ fn redirect(mut body: Vec<Stmt>, sides: &[Side]) -> Vec<Stmt> {
     }
     for s in &mut body {
         match s {
-            Stmt::Set { value: v, .. } => *v = value(std::mem::replace(v, Value::Const(0.0)), sides),
-            Stmt::Store { parts, .. } => parts.iter_mut().for_each(|v| *v = value(std::mem::replace(v, Value::Const(0.0)), sides)),
+            Stmt::Set { value: v, .. } => *v = value(std::mem::replace(v, Value::Const(0.0)), sides, channel),
+            Stmt::Store { parts, .. } => parts.iter_mut().for_each(|v| *v = value(std::mem::replace(v, Value::Const(0.0)), sides, channel)),
             _ => {}
         }
         if let Some(inner) = s.body_mut() {
-            *inner = redirect(std::mem::take(inner), sides);
+            *inner = redirect(std::mem::take(inner), sides, channel);
         }
     }
     body

@@ -215,10 +215,9 @@ impl Tiler<'_> {
         }
         let lanes = self.plan.lanes.max(1);
         let per_tap = (self.tile.iter().map(|t| t.extent).product::<usize>() / lanes).max(1);
-        let innermost = !l.body.iter().any(|s| matches!(s, Stmt::For(_)));
         let trips = head.const_range().map_or(usize::MAX, |(lo, hi)| (hi - lo).max(0) as usize);
         let tap = l.var.as_str().starts_with('t');
-        if ragged || tap && innermost && trips.saturating_mul(per_tap) <= UNROLLED {
+        if ragged || tap && inner_taps(&l.body).saturating_mul(trips).saturating_mul(per_tap) <= UNROLLED {
             head.kind = LoopKind::Unroll;
         }
         self.loops.push(head.clone());
@@ -235,7 +234,10 @@ impl Tiler<'_> {
         let value = self.packer.redirect(self.func, value, &self.loops, &axes, &vector)?;
         let loads = loads(&value);
         let uses = |a: &Access, t: &Name| a.index.iter().any(|i| i.uses_var(t.as_str()));
-        let lane_load = loads.iter().find(|a| uses(a, &vector)).filter(|_| matches!(value, Value::Fma(_)));
+        // Of two operands along the lanes, the one that serves several elements.
+        let along = || loads.iter().filter(|a| uses(a, &vector));
+        let serves = |a: &&Access| self.tile.iter().any(|t| !uses(a, &t.t));
+        let lane_load = along().find(serves).or_else(|| along().next()).filter(|_| matches!(value, Value::Fma(_)));
         // What reads the input past its end is loaded under a guard, whether it lies along the lanes or not.
         let reused = lane_load.filter(|a| a.buffer == INPUT || self.tile.iter().any(|t| !uses(a, &t.t)));
         let reused = reused.or_else(|| loads.iter().find(|a| self.overhangs(a)));
@@ -372,6 +374,20 @@ impl Tiler<'_> {
         let known = |v: &Name| self.tile.iter().any(|t| t.t == *v) || self.loops.iter().any(|l| l.var == *v && l.kind == LoopKind::Unroll);
         a.vars().iter().all(known) && !a.terms.keys().any(|t| matches!(t, Atom::Sym(_)))
     }
+}
+
+/// How many taps one iteration of a tap loop goes through: the tap loops inside it are written out with it.
+fn inner_taps(body: &[Stmt]) -> usize {
+    let of = |s: &Stmt| match s {
+        Stmt::For(l) => {
+            let trips = l.const_range().map_or(usize::MAX, |(lo, hi)| (hi - lo).max(0) as usize);
+            let tap = l.var.as_str().starts_with('t');
+            if tap { trips.saturating_mul(inner_taps(&l.body)) } else { usize::MAX }
+        }
+        Stmt::When { body, .. } => inner_taps(body),
+        _ => 1,
+    };
+    body.iter().map(of).max().unwrap_or(1)
 }
 
 fn loads(value: &Value) -> Vec<Access> {

@@ -13,7 +13,7 @@
 //! ```
 
 use crate::ir::names::part;
-use crate::ir::{Access, Affine, Clip, Cond, Func, Lanes, Loop, LoopKind, Name, Stage, Stmt, Value};
+use crate::ir::{Access, Affine, Buffer, Clip, Cond, Func, Lanes, Loop, LoopKind, Name, Stage, Stmt, Value};
 use crate::plan::Plan;
 use crate::{Error, Kind, Result};
 
@@ -40,7 +40,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
             r.dims[dim] /= lanes;
         }
     }
-    out.run = out.run.into_iter().map(interleave).collect();
+    out.run = std::mem::take(&mut out.run).into_iter().map(|s| interleave(s, &out.buffers)).collect();
     super::copies::run(&mut out, lanes);
     Ok(out)
 }
@@ -168,36 +168,37 @@ pub fn clip(at: &Affine, conds: &[Cond], var: &Name, first: impl Fn(&Affine) -> 
     Ok((!clip.lo.is_empty()).then_some(clip))
 }
 
-/// Stores of `step` neighbouring phases, each `step` apart, become one store of interleaved parts.
-pub fn interleave(mut s: Stmt) -> Stmt {
+/// Stores of `step` neighbouring phases, each `step` apart in memory, become one store of interleaved parts.
+pub fn interleave(mut s: Stmt, buffers: &[Buffer]) -> Stmt {
     if let Stmt::For(l) = &s
         && l.kind == LoopKind::Unroll
         && let Some((0, trips)) = l.const_range()
-        && let Some(joined) = join(&l.body, &l.var, trips)
+        && let Some(joined) = join(&l.body, &l.var, trips, buffers)
     {
         return joined;
     }
     if let Some(body) = s.body_mut() {
-        *body = std::mem::take(body).into_iter().map(interleave).collect();
+        *body = std::mem::take(body).into_iter().map(|s| interleave(s, buffers)).collect();
     }
     s
 }
 
 /// The only store in a nest of `unroll` loops, with the phases `0..trips` of `var` as its parts.
-fn join(body: &[Stmt], var: &Name, trips: i64) -> Option<Stmt> {
+fn join(body: &[Stmt], var: &Name, trips: i64, buffers: &[Buffer]) -> Option<Stmt> {
     match body {
         [Stmt::For(l)] if l.kind == LoopKind::Unroll => {
-            let inner = join(&l.body, var, trips)?;
+            let inner = join(&l.body, var, trips, buffers)?;
             Some(Stmt::For(l.around(vec![inner])))
         }
         [Stmt::When { conds, body }] if !conds.iter().any(|c| c.affines().iter().any(|a| a.uses_var(var.as_str()))) => {
-            Some(Stmt::When { conds: conds.clone(), body: vec![join(body, var, trips)?] })
+            Some(Stmt::When { conds: conds.clone(), body: vec![join(body, var, trips, buffers)?] })
         }
         [Stmt::Store { to, parts, stream }] if parts.len() == 1 => {
             let lanes = to.lanes.as_ref()?;
             let at = &to.index[lanes.dim];
             let others = to.index.iter().enumerate().any(|(d, i)| d != lanes.dim && i.uses_var(var.as_str()));
-            if lanes.step != trips || at.coef_of_var(var.as_str()) != 1 || others {
+            let in_memory = buffers.iter().find(|b| b.name == to.buffer).and_then(|b| b.order.last());
+            if in_memory != Some(&lanes.dim) || lanes.step != trips || at.coef_of_var(var.as_str()) != 1 || others {
                 return None;
             }
             let fixed = |i: i64| {

@@ -221,7 +221,9 @@ impl<'a> Lowering<'a> {
             panel[x] = up(panel[x], self.lanes());
         }
         let mut from = self.buffer(PANEL, BufferKind::Scratch, &[&[together], &panel[..]].concat());
-        let first = Affine::var(part(&"ic".into(), "o"));
+        let channel: Name = "ic".into();
+        let counter = if together > 1 { part(&channel, "o") } else { channel.clone() };
+        let first = Affine::var(&counter);
         let fill = self.fill(&first, together);
         let mut body = Vec::new();
         for a in (0..rank).rev() {
@@ -256,8 +258,8 @@ impl<'a> Lowering<'a> {
                 let windows = (a..rank).map(|i| wide(i, &self.axes[i]));
                 panel[..a].iter().copied().chain(self.axes[a..].iter().map(Axis::v)).chain(windows).collect()
             };
-            let channel = if a == x { vec![Affine::var("ic") - first.clone()] } else { Vec::new() };
-            let pixels: Vec<Entry> = axis.pixels().map(|e| (e, [channel.clone(), pixel(e)].concat())).collect();
+            let within = if a == x { vec![Affine::var(&channel) - first.clone()] } else { Vec::new() };
+            let pixels: Vec<Entry> = axis.pixels().map(|e| (e, [within.clone(), pixel(e)].concat())).collect();
             let stores: Vec<(Vec<Affine>, Sum)> = rows.into_iter().map(|(i, s)| (to(i), s)).collect();
             let into = self.buffer(name, BufferKind::Scratch, &dims);
             let mut step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
@@ -271,10 +273,11 @@ impl<'a> Lowering<'a> {
             body.extend(wrap(&loops, step));
             from = into;
         }
-        let hi = vec![first.clone() + together, self.inputs.into()];
-        let channels = Loop { lo: vec![first], hi, ..Loop::new("ic", 1, body) };
-        let some = Loop::new(part(&"ic".into(), "o"), self.inputs, [fill, vec![channels.into()]].concat());
-        Loop { step: together, ..some }.into()
+        if together > 1 {
+            let hi = vec![first.clone() + together, self.inputs.into()];
+            body = vec![Loop { lo: vec![first], hi, ..Loop::new(channel, 1, body) }.into()];
+        }
+        Loop { step: together, ..Loop::new(counter, self.inputs, [fill, body].concat()) }.into()
     }
 
     /// Input channels that the panel holds: one, or as many as lie side by side in what a vector loads.
@@ -296,21 +299,28 @@ impl<'a> Lowering<'a> {
         let at = first.clone() + Affine::var(&within);
         let mut body = body.to_vec();
         body.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst("ic", &at)));
-        let exists = Cond::Range { lo: 0.into(), e: at, hi: self.inputs.into() };
-        let ragged = self.inputs % together != 0;
-        fn redirect(body: &mut [Stmt], within: &Name, exists: Option<&Cond>) {
+        fn redirect(body: &mut [Stmt], within: &Name) {
             for s in body {
-                match s {
-                    Stmt::Store { to, .. } if to.buffer == PANEL => to.index[0] = Affine::var(within),
-                    Stmt::When { conds, .. } => conds.extend(exists.cloned()),
-                    _ => {}
+                if let Stmt::Store { to, .. } = s
+                    && to.buffer == PANEL
+                {
+                    to.index[0] = Affine::var(within);
                 }
-                if let Some(inner) = s.body_mut() {
-                    redirect(inner, within, exists);
-                }
+                s.body_mut().into_iter().for_each(|inner| redirect(inner, within));
             }
         }
-        redirect(&mut body, &within, ragged.then_some(&exists));
+        redirect(&mut body, &within);
+        if self.inputs % together != 0 {
+            let exists = vec![Cond::Range { lo: 0.into(), e: at, hi: self.inputs.into() }];
+            let loads = |s: &Stmt| matches!(s, Stmt::When { .. } | Stmt::Set { value: Value::Load(_), .. });
+            let guarded = body.into_iter().map(|s| if loads(&s) { Stmt::when(exists.clone(), vec![s]) } else { vec![s] });
+            body = guarded.flatten().collect();
+            if let Some(Stmt::When { body: inner, .. }) = body.first()
+                && let Some(Stmt::Set { reg, .. }) = inner.first()
+            {
+                body.insert(0, Stmt::set(reg.clone(), Value::Const(0.0)));
+            }
+        }
         let mut nest = vec![Loop::new(within, together, Vec::new())];
         nest.extend(loops.into_iter().filter(|l| l.var != "ic"));
         wrap(&nest, body)

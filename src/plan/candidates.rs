@@ -41,6 +41,7 @@ impl Space<'_> {
                 if direct {
                     self.columns(&mut out);
                     self.channels(&mut out);
+                    self.groups(&mut out);
                     self.phases(&mut out);
                 }
                 if self.options.algorithm != Some(Algorithm::Direct) {
@@ -177,6 +178,29 @@ impl Space<'_> {
         }
     }
 
+    /// Groups of one channel each along the lanes, where they lie side by side.
+    fn groups(&self, out: &mut Vec<Plan>) {
+        let p = self.problem;
+        if !depthwise(p) || p.layout != Layout::ChannelsLast {
+            return;
+        }
+        let lanes = self.machine.lanes;
+        let x = self.x();
+        let rows: &[usize] = if p.rank() > 1 { &[1, 2, 4] } else { &[1] };
+        let phases = [1, p.stride[x]].into_iter().take(if idle_phases(p, x) { 1 } else { 2 });
+        for (vectors, phases) in (1..=4).flat_map(|v| phases.clone().map(move |p| (v, p))) {
+            if (vectors - 1) * lanes >= p.groups {
+                break;
+            }
+            for (columns, &row) in [8, 4, 2, 1].into_iter().flat_map(|c| rows.iter().map(move |r| (c, r))) {
+                if phases * row * columns * vectors <= self.room(vectors) {
+                    let tile = [("rx", phases), ("qy", row), ("qx", columns), ("g", vectors * lanes)];
+                    self.blocked(self.plan(Form::Gather, true, &tile, "g"), out);
+                }
+            }
+        }
+    }
+
     fn phases(&self, out: &mut Vec<Plan>) {
         let (p, x) = (self.problem, self.x());
         let (stride, lanes) = (p.stride[x], self.machine.lanes);
@@ -253,7 +277,7 @@ impl Space<'_> {
         let rank = p.rank();
         let names = axes(rank);
         let limit = bytes.min(SCRATCH) / p.elem.bytes();
-        let channels = p.c_in / p.groups;
+        let channels = if plan.extent("g") > 1 { p.c_in } else { p.c_in / p.groups };
         let reach = |a: usize| (p.kernel[a] - 1) * p.dilation[a] / p.stride[a] + 1;
         let tiles: Vec<usize> = names.iter().map(|n| plan.extent_on("q", n)).collect();
         let tile = |a: usize| tiles[a];
@@ -313,6 +337,11 @@ impl Space<'_> {
         }
         plan
     }
+}
+
+/// Whether every group has one channel in and one out.
+pub fn depthwise(p: &Deconv) -> bool {
+    p.groups > 1 && p.c_in == p.groups && p.c_out == p.groups
 }
 
 /// Whether some phases of an axis have no tap: the stride exceeds the kernel, or shares a divisor with the dilation.

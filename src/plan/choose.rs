@@ -108,12 +108,15 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
             "weights are not all finite, and columns beyond the input's end would be zeros times infinity; legal: along oc".into(),
         );
     }
-    if plan.lanes > 1 && !["qx", "oc", "rx", "kx", "qw"].contains(&plan.vector.as_str()) {
-        return illegal(format!("{} cannot lie along the lanes; legal: qx, oc, rx, kx, qw", plan.vector));
+    if plan.lanes > 1 && !["qx", "oc", "g", "rx", "kx", "qw"].contains(&plan.vector.as_str()) {
+        return illegal(format!("{} cannot lie along the lanes; legal: qx, oc, g, rx, kx, qw", plan.vector));
     }
     if plan.lanes > 1 && !plan.extent(plan.vector.as_str()).is_multiple_of(plan.lanes) {
         let (extent, lanes) = (plan.extent(plan.vector.as_str()), plan.lanes);
         return illegal(format!("a tile of {extent} along {} is not a multiple of {lanes} lanes", plan.vector));
+    }
+    if plan.extent("g") > 1 && (!candidates::depthwise(problem) || !plan.panel) {
+        return illegal("groups can lie in a tile where each has one channel in and out, read from a panel".into());
     }
     if plan.form == Form::Scatter && problem.merge != Merge::Sum && plan.extent("oc") > 1 {
         return illegal("the channels of a tile would share one count of patches; legal: no tile along oc".into());
@@ -184,6 +187,7 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
         "qx" => format!("lanes: {} neighbouring columns; weights are broadcast, column phases are interleaved when stored", plan.lanes),
         "qw" => format!("lanes: {} windows, row after row; transformed weights are broadcast", plan.lanes),
         "oc" => format!("lanes: {} output channels; input pixels are broadcast", plan.lanes),
+        "g" => format!("lanes: {} groups of one channel, which lie side by side", plan.lanes),
         "rx" => format!("lanes: {} neighbouring phases, whose outputs are contiguous", plan.lanes),
         _ => format!("lanes: {} neighbouring taps of one patch, whose outputs are contiguous", plan.lanes),
     });

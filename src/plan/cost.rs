@@ -186,7 +186,8 @@ impl<'a> Model<'a> {
         let row = |role| if self.rank > 1 { self.extent(role, x - 1) } else { 1.0 };
         let (moc, mq, mrow) = (plan.extent("oc") as f64, self.extent("q", x), row("q"));
         let mr: f64 = (0..self.rank).map(|a| self.extent("r", a)).product();
-        let vectors = moc * mq * mrow * mr / lanes;
+        let groups = plan.extent("g") as f64;
+        let vectors = moc * mq * mrow * mr * groups / lanes;
         let tiles = self.tiles(moc);
         let steps = self.ic * (0..self.rank).map(|a| self.taps(a)).product::<f64>();
         // Phases whose windows differ read vectors of their own; shifted vectors straddle cache lines.
@@ -195,6 +196,8 @@ impl<'a> Model<'a> {
         let (operands, scalars) = match plan.vector.as_str() {
             "qx" => (mq / lanes * mrow * straddle * if shared { 1.0 } else { mr }, moc * mr),
             "oc" => (moc / lanes, mq * mrow),
+            // Every multiply-add has a pixel of its own.
+            "g" => (groups / lanes * mr * (1.0 + mq * mrow), 0.0),
             _ => (mr / lanes, mq * mrow),
         };
         let step = step(self.m, vectors, operands, scalars, self.second_level(mq, mrow, moc, mr));
@@ -208,10 +211,15 @@ impl<'a> Model<'a> {
 
         let side_by_side = match (plan.vector.as_str(), self.p.layout) {
             ("qx", Layout::ChannelsFirst) => self.p.stride[x] as f64 == self.extent("r", x),
-            ("oc", Layout::ChannelsLast) | ("rx", Layout::ChannelsFirst) => true,
+            ("oc" | "g", Layout::ChannelsLast) | ("rx", Layout::ChannelsFirst) => true,
             _ => false,
         };
-        let interleave = if self.extent("r", x) > 4.0 && plan.vector == "qx" { 4.0 } else { INTERLEAVE };
+        let interleave = match plan.vector.as_str() {
+            "qx" if self.extent("r", x) > 4.0 => 4.0,
+            // Pixels of one phase leave gaps in memory that the other phases come back for.
+            "g" => self.p.stride[x] as f64 / self.extent("r", x),
+            _ => INTERLEAVE,
+        };
         let each = match (plan.vector.as_str(), self.p.layout) {
             ("qx", Layout::ChannelsLast) => lane_apart(self.p, plan.extent("oc")),
             _ => self.strided(moc),
@@ -245,7 +253,8 @@ impl<'a> Model<'a> {
     /// How many tiles: positions of each phase, rounded up to tiles, times phases and channels.
     fn tiles(&self, moc: f64) -> f64 {
         let plan = self.plan;
-        let mut tiles = self.batch * self.p.groups as f64 * (self.oc / moc).ceil();
+        let groups = (self.p.groups as f64 / plan.extent("g") as f64).ceil();
+        let mut tiles = self.batch * groups * (self.oc / moc).ceil();
         for a in 0..self.rank {
             let phases = self.p.stride[a] as f64 / self.extent("r", a);
             let shifted = plan.aligned && self.p.pad_begin[a] % self.p.stride[a] as i64 != 0;
@@ -280,12 +289,14 @@ impl<'a> Model<'a> {
     fn panel(&self) -> f64 {
         let halo = |a: usize| (self.taps(a).ceil() - 1.0).max(0.0) * self.p.dilation[a] as f64 + 1.0;
         let along = |a: usize| halo(a) + if self.plan.block[a] > 0 { self.plan.block[a] as f64 } else { self.input[a] };
-        self.ic * (0..self.rank).map(along).product::<f64>()
+        let channels = if self.plan.extent("g") > 1 { self.p.c_in as f64 } else { self.ic };
+        channels * (0..self.rank).map(along).product::<f64>()
     }
 
     fn fill(&self) -> f64 {
-        let elements = self.panel() * self.blocks() * self.p.groups as f64 * self.plan.channel_parts as f64;
-        let turned = (self.plan.vector == "oc") != (self.p.layout == Layout::ChannelsLast);
+        let panels = if self.plan.extent("g") > 1 { 1.0 } else { self.p.groups as f64 };
+        let elements = self.panel() * self.blocks() * panels * self.plan.channel_parts as f64;
+        let turned = ["oc", "g"].contains(&self.plan.vector.as_str()) != (self.p.layout == Layout::ChannelsLast);
         // A channel's piece of a block starts on a page of its own, ahead of which nothing is fetched.
         let input = self.plane(self.input) * self.ic * self.p.groups as f64;
         let starts = if input > self.m.l2 as f64 { self.ic * self.blocks() * self.p.groups as f64 * START } else { 0.0 };

@@ -196,7 +196,7 @@ impl<'a> Words<'a> {
 /// What holds for every problem and every machine.
 fn check(plan: &Plan) -> Result<()> {
     let rank = plan.block.len();
-    let legal: Vec<String> = ["oc".into(), "ic".into()]
+    let legal: Vec<String> = ["g".into(), "oc".into(), "ic".into()]
         .into_iter()
         .chain("qrki".chars().flat_map(|r| axes(rank).iter().map(move |a| format!("{r}{a}"))))
         .chain(plan.winograd.iter().map(|_| "qw".into()))

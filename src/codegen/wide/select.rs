@@ -35,8 +35,8 @@ pub(super) struct Chunk {
     pub(super) w: Width,
 }
 
-/// Writes the program. Scalar loads whose uses lie within `reach` statements of each other share a register.
-pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize) -> Result<Program> {
+/// Writes the program. Scalar loads whose uses lie within `reach` statements of each other share a register; `turns` says whether stores may be turned.
+pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, turns: bool) -> Result<Program> {
     let mut first = Vec::new();
     let mut resident = 0;
     let size = func.elem.bytes();
@@ -52,6 +52,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize) -
         first,
         widest,
         reach,
+        turns,
         ptr: vec![None; tree.groups.len()],
         vars: vec![None; tree.loops.len()],
         strides: HashMap::new(),
@@ -110,6 +111,7 @@ pub(super) struct Selector<'a> {
     pub(super) first: Vec<V>,
     pub(super) widest: Width,
     pub(super) reach: usize,
+    pub(super) turns: bool,
     /// The pointer register of each group that is valid here.
     pub(super) ptr: Vec<Option<G>>,
     /// The variable of each open loop, where it is needed.

@@ -100,7 +100,8 @@ impl Selector<'_> {
         let Some(first) = nodes.first().and_then(place) else { return 0 };
         let apart = |s: &Spread| s.count > 1 && (s.step != 1 || s.stride != Stride::Const(self.size() as i64));
         // Narrow vectors of many lanes do not occur: one chunk holds them all.
-        if !first.spread.as_ref().is_some_and(|s| apart(s) && chunks(s.count, self.size(), self.isa, self.widest).len() == 1) {
+        if !self.turns || !first.spread.as_ref().is_some_and(|s| apart(s) && chunks(s.count, self.size(), self.isa, self.widest).len() == 1)
+        {
             return 0;
         }
         let follows = |(i, n): (usize, &Node)| {
