@@ -7,7 +7,7 @@
 use super::TileArg;
 use super::inst::*;
 use super::select::Selector;
-use super::tree::{Clips, Group, Inc, Lin, Node, Place, Spread, Stride, Term, intern};
+use super::tree::{Clips, Group, Inc, Lin, Node, Place, Spread, Stride, Term, Val, intern};
 use crate::Result;
 use crate::ir::Affine;
 
@@ -15,6 +15,8 @@ use crate::ir::Affine;
 const LINE: i64 = 64;
 /// How far ahead weights are asked for: what a tile reads while a line comes from the third-level cache.
 const AHEAD: i64 = 4096;
+/// Rows that are closer to each other than a page are fetched ahead by hardware.
+const PAGE: i64 = 4096;
 /// Least statements of an iteration per line that it asks for.
 const REUSE: i64 = 4;
 
@@ -121,18 +123,21 @@ impl Selector<'_> {
                 moves.push((dst, inc.clone()));
             }
         }
+        self.open.push(id);
         let region = self.regions;
         self.regions += 1;
         self.push(Inst::LoopBegin { id: region, count, check });
         self.depth += 1;
         self.table_pointers(id, &groups);
         self.ask_ahead(body, &moves, info.step);
+        self.ask_next_rows(id, body);
         self.nodes(body)?;
         self.advance(&moves, info.step);
         if let Some(dst) = self.vars[id].take() {
             self.push(Inst::AddImm { dst, by: info.step });
         }
         self.depth -= 1;
+        self.open.pop();
         self.push(Inst::LoopEnd { id: region, count, step: info.step });
         self.ptr = outer;
         if self.depth == 0 {
@@ -161,6 +166,28 @@ impl Selector<'_> {
             asked.push(base);
             for line in 0..lines {
                 self.push(Inst::Prefetch { mem: Mem { base, disp: (AHEAD + line * LINE) as i32 } });
+            }
+        }
+    }
+
+    /// In an innermost loop that copies rows of the input: asks for those of the next channel, of which hardware knows nothing before it gets there.
+    fn ask_next_rows(&mut self, id: usize, body: &[Node]) {
+        let Some(&outer) = self.open.iter().rev().find(|l| **l != id) else { return };
+        let copies = |n: &Node| matches!(n, Node::Store { parts, .. } if matches!(parts[..], [Val::Reg(_)]));
+        if body.iter().any(|n| matches!(n, Node::Loop { .. })) || !body.iter().any(copies) {
+            return;
+        }
+        let mut rows: Vec<Place> = Vec::new();
+        input_rows(body, &self.inputs, self.size(), &mut rows);
+        let step = self.tree.loops[outer].step;
+        for p in rows {
+            let incs = &self.tree.groups[p.group].incs;
+            let next = incs.iter().find(|(t, inc)| *t == Term::Loop(outer) && inc.strides.is_empty()).map(|(_, inc)| inc.bytes * step);
+            let (Some(next), Some(base), Some(s)) = (next.filter(|by| *by >= PAGE), self.ptr[p.group], &p.spread) else { continue };
+            for line in (0..(s.count * self.size()) as i64).step_by(LINE as usize) {
+                if let Ok(disp) = i32::try_from(p.disp as i64 + next + line) {
+                    self.push(Inst::Prefetch { mem: Mem { base, disp } });
+                }
             }
         }
     }
@@ -277,6 +304,19 @@ impl Selector<'_> {
             for &(arg, coef) in &inc.strides {
                 let by = self.stride_reg(arg, coef * step);
                 self.push(Inst::AddReg { dst: *dst, by });
+            }
+        }
+    }
+}
+
+/// The vectors of whole rows that statements load from the input.
+fn input_rows(body: &[Node], inputs: &[bool], size: usize, out: &mut Vec<Place>) {
+    for n in body {
+        match n {
+            Node::When { body, .. } => input_rows(body, inputs, size, out),
+            n => {
+                let dense = |s: &Spread| s.step == 1 && s.stride == Stride::Const(size as i64);
+                out.extend(n.loads().into_iter().filter(|p| inputs[p.buffer] && p.spread.as_ref().is_some_and(dense)));
             }
         }
     }

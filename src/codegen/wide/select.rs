@@ -64,6 +64,8 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, t
         bounds: None,
         regions: 0,
         packed: func.buffers.iter().map(|b| b.kind == BufferKind::Packed).collect(),
+        inputs: func.buffers.iter().map(|b| b.kind == BufferKind::Input).collect(),
+        open: Vec::new(),
         tree,
         out: Program { code: Vec::new(), vectors: resident, resident, ints: 0, streams: false },
     };
@@ -132,6 +134,10 @@ pub(super) struct Selector<'a> {
     pub(super) regions: usize,
     /// Which buffers hold packed weights.
     pub(super) packed: Vec<bool>,
+    /// Which buffers are the caller's inputs.
+    pub(super) inputs: Vec<bool>,
+    /// The loops around the present statement, outermost first.
+    pub(super) open: Vec<usize>,
     pub(super) out: Program,
 }
 
