@@ -99,6 +99,7 @@ fn gather_with_phases_of_two_axes_in_the_tile() {
 fn gather_with_channels_along_the_lanes() {
     each(&[
         "gather panel qx=4 oc=4 along oc x4 block B",
+        "gather panel rx=R qx=2 oc=8 along oc x4 block B",
         "gather in-place oc=4 along oc x4 block B",
         "gather in-place oc=8 along oc x4 block B parts 2",
     ]);

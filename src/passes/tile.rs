@@ -329,8 +329,9 @@ impl Tiler<'_> {
         let buffer = self.func.buffer(to.buffer.as_str());
         let side_by_side = buffer.order.last().map(|d| to.index[*d].clone()).unwrap_or_default();
         let vector = part(&self.plan.vector, "t");
-        let (neighbours, others): (Vec<_>, Vec<_>) =
-            self.ordered(|_| true).into_iter().partition(|t| t.t != vector && side_by_side.coef_of_var(t.t.as_str()) == 1);
+        let along = |t: &TileVar| side_by_side.coef_of_var(t.t.as_str());
+        let (mut neighbours, others): (Vec<_>, Vec<_>) = self.ordered(|_| true).into_iter().partition(|t| t.t != vector && along(t) > 0);
+        neighbours.sort_by_key(|t| std::cmp::Reverse(along(t)));
         let loops = [others, neighbours].concat();
         let store = Stmt::Store { to, parts, stream };
         Ok(wrap(&unroll(&loops), Stmt::when(conds, vec![store])))

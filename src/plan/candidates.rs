@@ -94,6 +94,12 @@ impl Space<'_> {
         self.machine.registers.saturating_sub(operands + 2 + polynomial + straight)
     }
 
+    /// Registers left for accumulators where outputs leave in pieces: the shuffles need some.
+    fn turning(&self) -> usize {
+        const SHUFFLES: usize = 6;
+        self.machine.registers.saturating_sub(SHUFFLES)
+    }
+
     /// Columns along the lanes. The tile may hold the phases of the innermost axes; aligned, they all share the vectors that they read.
     fn columns(&self, out: &mut Vec<Plan>) {
         let (p, lanes) = (self.problem, self.machine.lanes);
@@ -113,7 +119,11 @@ impl Space<'_> {
                 }
                 for (vectors, &row) in (1..=3).flat_map(|v| rows.iter().map(move |r| (v, r))) {
                     let one = phases * vectors * row;
-                    let room = self.room(vectors * row);
+                    let room = if p.layout == Layout::ChannelsLast {
+                        self.room(vectors * row).min(self.turning())
+                    } else {
+                        self.room(vectors * row)
+                    };
                     if room < one {
                         continue;
                     }
@@ -160,18 +170,23 @@ impl Space<'_> {
     fn channels(&self, out: &mut Vec<Plan>) {
         let lanes = self.machine.lanes;
         let rank = self.problem.rank();
-        for vectors in 1..=4 {
-            if self.per_group() <= (vectors - 1) * lanes {
-                break;
+        // With all phases of a row in the tile, channels-first outputs leave in pieces.
+        let x = self.x();
+        let stride = self.problem.stride[x];
+        let pieces = self.problem.layout == Layout::ChannelsFirst && (2..=4).contains(&stride) && !idle_phases(self.problem, x);
+        for (vectors, phases) in (1..=4).flat_map(|v| [1, stride].into_iter().take(if pieces { 2 } else { 1 }).map(move |p| (v, p))) {
+            if self.per_group() <= (vectors - 1) * lanes || phases > 1 && vectors > 2 {
+                continue;
             }
-            let most = self.room(vectors) / vectors;
+            let room = if phases > 1 { self.room(vectors * phases).min(self.turning()) } else { self.room(vectors) };
+            let most = room / vectors / phases;
             for columns in (1..=most).rev() {
                 let rows: &[usize] = if rank > 1 { &[1, 2, 3, 4] } else { &[1] };
                 for &row in rows {
-                    if columns * row > most || columns * row * vectors * 2 < most * vectors {
+                    if columns * row > most || columns * row * 2 < most {
                         continue;
                     }
-                    let tile = [("qy", row), ("qx", columns), ("oc", vectors * lanes)];
+                    let tile = [("rx", phases), ("qy", row), ("qx", columns), ("oc", vectors * lanes)];
                     self.blocked(self.plan(Form::Gather, true, &tile, "oc"), out);
                 }
             }

@@ -195,7 +195,7 @@ impl<'a> Model<'a> {
         let straddle = 1.0 + if self.taps(x) > 1.0 || !shared { plan.lanes as f64 * self.p.elem.bytes() as f64 / 64.0 } else { 0.0 };
         let (operands, scalars) = match plan.vector.as_str() {
             "qx" => (mq / lanes * mrow * straddle * if shared { 1.0 } else { mr }, moc * mr),
-            "oc" => (moc / lanes, mq * mrow),
+            "oc" => (moc / lanes * mr, if shared { mq * mrow } else { mq * mrow * mr }),
             // Every multiply-add has a pixel of its own.
             "g" => (groups / lanes * mr * (1.0 + mq * mrow), 0.0),
             _ => (mr / lanes, mq * mrow),
@@ -240,14 +240,19 @@ impl<'a> Model<'a> {
     fn strided(&self, moc: f64) -> f64 {
         let plane = self.plane(self.output);
         let collides = self.plan.vector == "oc" && plane % 2048.0 == 0.0 && plane >= 8192.0;
-        STRIDED
-            * if !collides {
-                1.0
-            } else if moc > 16.0 {
-                12.0
-            } else {
-                3.0
-            }
+        // All phases of a row together fill pieces.
+        let x = self.rank - 1;
+        let run = self.extent("r", x) * self.extent("q", x);
+        let whole = self.plan.vector == "oc" && self.extent("r", x) == self.p.stride[x] as f64 && run > 1.0;
+        let most = 16.0 / self.p.elem.bytes() as f64;
+        let each = if whole { PIECE * (run / most).ceil() / run } else { STRIDED };
+        each * if !collides {
+            1.0
+        } else if moc > 16.0 {
+            12.0
+        } else {
+            3.0
+        }
     }
 
     /// How many tiles: positions of each phase, rounded up to tiles, times phases and channels.
