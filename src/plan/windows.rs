@@ -207,7 +207,7 @@ impl<'a> Windows<'a> {
         } else {
             0.0
         };
-        let traffic = streamed + blocks * reread / m.l3_bytes * 0.4;
+        let traffic = streamed + blocks * reread / m.l3_bytes * 0.15;
         Cost { compute, store: outward, panel: inward, traffic }
     }
 
