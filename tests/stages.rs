@@ -117,6 +117,15 @@ fn columns_along_the_lanes_channels_last() {
     }
 }
 
+/// Windows whose channels leave together, where parts of the channels begin at multiples of what is stored at once, and where they do not.
+#[test]
+fn windows_channels_last_in_parts() {
+    for (held, tile, parts) in [(20, 5, 2), (8, 4, 2), (8, 8, 2), (6, 3, 3), (24, 12, 2)] {
+        let plan = format!("gather aligned panel winograd 3x2 held {held} oc={tile} qw=4 along qw x4 block 0x0 parts {parts}");
+        check("2d n1 5x4x7 -> 24 k4 s2 p1 nhwc bias", &plan);
+    }
+}
+
 #[test]
 fn groups_along_the_lanes() {
     for problem in ["2d n2 5x4x9 -> 5 k4 s2 p1 g5 nhwc bias", "2d n1 8x5x7 -> 8 k3 s2 p1 op1 g8 nhwc relu", "2d n1 6x3x5 -> 6 k3 s3 d2 g6"]

@@ -11,6 +11,8 @@
 //!     copy = x[n, ic, py, px - 1]                          unroll px.v in 0..5: P[ic, py, 16*px.v : 16 clip 0..66] = copy[px.v]
 //!   P[ic, py, px] = copy
 //! ```
+//!
+//! A nest that copies between orders, from pixels with all their channels to rows or back, goes by squares of as many vectors as there are lanes ([`turn`]).
 
 use super::nest::wrap;
 use super::vector::{clip, interleave};

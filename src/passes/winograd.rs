@@ -501,9 +501,9 @@ impl<'a> Lowering<'a> {
     fn side_by_side(&self) -> i64 {
         const MOST: i64 = 4;
         let all = self.func.buffer(OUTPUT).dims[1].as_const().unwrap_or(1) / self.groups().and_then(Loop::const_range).map_or(1, |r| r.1);
-        let whole = |n: i64| {
-            self.held % n == 0 && all % n == 0 && all % self.plan.channel_parts as i64 == 0 && all / self.plan.channel_parts as i64 % n == 0
-        };
+        // No chunk of channels, of no part of them, ends within what is stored together.
+        let starts = &self.channels.lo[0];
+        let whole = |n: i64| self.held % n == 0 && all % n == 0 && starts.offset % n == 0 && starts.terms.values().all(|c| c % n == 0);
         let channels_last = self.func.buffer(OUTPUT).order.last() == Some(&1);
         if channels_last { (2..=MOST).rev().find(|n| whole(*n)).unwrap_or(1) } else { 1 }
     }

@@ -3,7 +3,8 @@
 //! | vector axis | tile | when |
 //! |---|---|---|
 //! | `qx` columns | channels × phases of the innermost axes × (rows) × vectors | a row fills vectors |
-//! | `oc` output channels | columns × (rows) × vectors | several output channels |
+//! | `oc` output channels | (phases of a row) × columns × (rows) × vectors | several output channels |
+//! | `g` groups | (phases of a row) × columns × (rows) × vectors | one channel in and out per group, channels last |
 //! | `rx` phases | columns × vectors | stride of a vector or more, the same taps in every phase, no dilation on x |
 //! | `kx` taps | channels × vectors, scatter | |
 //! | `qw` windows | channels × vectors | transforms save multiplications (`windows.rs`) |
