@@ -109,7 +109,7 @@ fn what_does_not_parse_says_what_is_legal() {
         ("gather panel oc=4 along oc x4 block", "a list of block sizes"),
         ("gather panel oc=4 along oc x4 block 0x0x0x0", "has 4 sizes"),
         ("gather panel oc=4 along oc x4 block 4x-1", "`-1`"),
-        ("gather panel oc=4 qy=2 along oc x4 block 0", "with 1 block sizes the legal loops are oc, ic, qx, rx, kx, ix"),
+        ("gather panel oc=4 qy=2 along oc x4 block 0", "with 1 block sizes the legal loops are g, oc, ic, qx, rx, kx, ix"),
         ("gather panel oc=4 along oc x4 block 0 parts 1", "a number from 2 to 1024"),
         ("gather panel oc=4 along oc x4 block 0 stream no-fma", "`no-fma` is left over"),
         ("gather panel oc=256 qx=256 along oc x16 block 0", "4096 vectors; at most 64"),
@@ -243,4 +243,21 @@ fn a_file_that_is_no_plan_file_says_why() {
     assert!(e.kind == Kind::Io && e.message.contains("no/such/file.json"), "{e}");
     let e = PlanFile::new().save(Path::new("no/such/file.json")).unwrap_err();
     assert_eq!(e.kind, Kind::Io);
+}
+
+#[test]
+fn groups_lie_in_a_tile_only_where_each_has_one_channel() {
+    for (problem, plan) in [
+        ("1d n1 4x9 -> 4 k4 s2 p1", "gather panel qx=2 g=4 along g x4 block 0"),
+        ("1d n1 8x9 -> 8 k4 s2 p1 g4", "gather panel qx=2 g=4 along g x4 block 0"),
+        ("1d n1 4x9 -> 4 k4 s2 p1 g4", "gather in-place qx=2 g=4 along g x4 block 0"),
+    ] {
+        let p: Deconv = problem.parse().unwrap();
+        let w = vec![1.0f32; p.weight_shape().iter().product()];
+        let isa = Isa::detected().into_iter().find(|i| i.fma());
+        let options = Options { plan: Some(plan.parse().unwrap()), isa, ..Options::default() };
+        let e = p.compile(&w, None, &options).err().unwrap_or_else(|| panic!("{problem}: {plan} was taken"));
+        assert_eq!(e.kind, Kind::Options);
+        assert!(e.message.contains("each has one channel in and out"), "{}", e.message);
+    }
 }
