@@ -5,7 +5,7 @@ use super::cost::{Cost, Costs};
 use super::windows::Windows;
 use super::{Form, Machine, Plan, Rounding, Winograd};
 use crate::codegen::target::Isa;
-use crate::problem::{Activation, Deconv, Merge};
+use crate::problem::{Activation, Deconv, Layout, Merge};
 use crate::runtime::Options;
 use crate::{Error, Kind, Result, passes};
 
@@ -171,8 +171,15 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
             w.held
         ));
     }
+    let last = p.layout == Layout::ChannelsLast;
     out.push(match plan.panel {
-        true if plan.winograd.is_some() => "input: one channel at a time in a panel with a zero halo, then as transformed windows".into(),
+        true if plan.winograd.is_some() => {
+            let together = if last { plan.lanes.min(p.c_in / p.groups) } else { 1 };
+            format!(
+                "input: {together} channel{} at a time in a panel with a zero halo, then as transformed windows",
+                if together > 1 { "s" } else { "" }
+            )
+        }
         true => "input: a panel with a zero halo, so that no tap is tested in the inner loop".into(),
         false if p.merge != Merge::Sum => "input: in place, because a zero halo would take part in a mean or max".into(),
         false if !finite => "input: in place, because a weight is infinite or NaN and a zero halo would turn it into NaN".into(),
@@ -184,6 +191,7 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
     });
     out.push(match plan.vector.as_str() {
         _ if plan.lanes == 1 => "lanes: none; the channels of a tile would share one count of patches".into(),
+        "qx" if last => format!("lanes: {} neighbouring columns; weights are broadcast, channels of a tile leave side by side", plan.lanes),
         "qx" => format!("lanes: {} neighbouring columns; weights are broadcast, column phases are interleaved when stored", plan.lanes),
         "qw" => format!("lanes: {} windows, row after row; transformed weights are broadcast", plan.lanes),
         "oc" => format!("lanes: {} output channels; input pixels are broadcast", plan.lanes),
@@ -196,7 +204,9 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
     if plan.winograd.is_some() && plan.block.iter().any(|b| *b > 0) {
         out.push("blocks: so many windows that their transforms stay in cache while the weights stream by".into());
     } else if plan.panel && plan.block.iter().any(|b| *b > 0) {
-        out.push(format!("blocks: the panel of one block fits half of the {} KiB second-level cache", m.l2 >> 10));
+        let bytes = Costs::new(p, m).panel_bytes(plan) / 1024.0;
+        let (first, second) = (m.l1 >> 10, m.l2 >> 10);
+        out.push(format!("blocks: the panel of one takes about {bytes:.0} KiB; the caches have {first} and {second} KiB"));
     }
     out
 }

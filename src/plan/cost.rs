@@ -83,6 +83,11 @@ impl<'a> Costs<'a> {
         Costs { p, m, batch: known(&p.batch, 1) as f64, input: input.iter().map(|i| *i as f64).collect(), output }
     }
 
+    /// Bytes of the panel of one block.
+    pub fn panel_bytes(&self, plan: &Plan) -> f64 {
+        Model::new(self, plan).panel() * self.p.elem.bytes() as f64
+    }
+
     /// The cost of a plan.
     pub fn of(&self, plan: &Plan) -> Cost {
         match Windows::new(self.p, plan) {
