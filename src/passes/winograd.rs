@@ -17,10 +17,10 @@
 //! and the table `v.y` says which entry a product is of. `h` counts the `s*m` outputs of a window along one axis.
 
 mod axis;
+mod weights;
 
 use super::nest::{Nest, peel, wrap};
 use super::panel::{PANEL, odd_lines};
-use super::simplify::fix;
 use super::toom_cook::{Exact, float};
 use crate::ir::names::{ACC, INPUT, OUTPUT, WEIGHT, part};
 use crate::ir::{Access, Affine, BinOp, Buffer, BufferKind, Cond, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Table, Value};
@@ -506,91 +506,6 @@ impl<'a> Lowering<'a> {
         let whole = |n: i64| self.held % n == 0 && all % n == 0 && starts.offset % n == 0 && starts.terms.values().all(|c| c % n == 0);
         let channels_last = self.func.buffer(OUTPUT).order.last() == Some(&1);
         if channels_last { (2..=MOST).rev().find(|n| whole(*n)).unwrap_or(1) } else { 1 }
-    }
-
-    // Weights: G along every axis, once
-
-    /// Which group a weight belongs to, if there are several, then products, input and output channel.
-    fn factor_index(&self) -> Vec<Affine> {
-        let group = self.groups().map(|_| Affine::var("g"));
-        group.into_iter().chain(self.axes.iter().flat_map(Axis::product)).chain([Affine::var("ic"), Affine::var("oc")]).collect()
-    }
-
-    fn groups(&self) -> Option<&Loop> {
-        self.par.iter().find(|l| l.var == "g" && self.weight.index[0].uses_var("g"))
-    }
-
-    /// `prepare`: blocks of channels, so that what one step leaves for the next stays in cache, and each step stores whole cache lines.
-    fn weights(&mut self) -> Vec<Stmt> {
-        let rank = self.axes.len();
-        let dims: Vec<i64> = self.func.buffer(WEIGHT).dims.iter().filter_map(Affine::as_const).collect();
-        let (kernel, tile) = (&dims[2..], self.plan.extent("oc") as i64);
-        let mut around: Vec<Loop> = self.groups().into_iter().map(|l| Loop { kind: LoopKind::Seq, ..l.clone() }).collect();
-        let groups: Vec<i64> = around.iter().filter_map(|l| l.const_range().map(|r| r.1)).collect();
-        // Channels in blocks: `oc.o` and `ic.o` count them, `oc.i` and `ic.i` count within.
-        let split = |channel: &str, extent: i64, size: i64| {
-            let (o, i) = (part(&channel.into(), "o"), part(&channel.into(), "i"));
-            let at = Affine::var(&o) * size + Affine::var(&i);
-            let exists = Cond::Range { lo: 0.into(), e: at.clone(), hi: extent.into() };
-            (Loop::new(o, (extent + size - 1) / size, Vec::new()), Loop::new(i, size, Vec::new()), at, exists)
-        };
-        let (oc_blocks, oc_within, oc, oc_exists) = split("oc", dims[1], tile);
-        let (ic_blocks, ic_within, ic, ic_exists) = split("ic", self.inputs, CHANNELS.min(self.inputs));
-        let within = [Affine::var(&ic_within.var), Affine::var(&oc_within.var)];
-        around.extend([oc_blocks, ic_blocks]);
-        let channels: Vec<Affine> = self.weight.index[..2].iter().map(|e| e.subst("ic", &ic).subst("oc", &oc)).collect();
-        let mut from: Name = WEIGHT.into();
-        let mut body = Vec::new();
-        for a in (0..rank).rev() {
-            let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
-            let axis = &self.axes[a];
-            let mut loops: Vec<Loop> = before.iter().zip(kernel).map(|(b, k)| Loop::new(b.var("k"), *k, Vec::new())).collect();
-            loops.extend(behind.iter().flat_map(Axis::product_loops));
-            loops.extend([ic_within.clone(), oc_within.clone()]);
-            let k: Vec<Affine> = before.iter().map(|b| b.at("k")).collect();
-            let u: Vec<Affine> = behind.iter().flat_map(Axis::product).collect();
-            let tap = |e: i64| {
-                let at = [k.clone(), vec![e.into()], u.clone()].concat();
-                if a + 1 == rank { [channels.clone(), at].concat() } else { [at, within.to_vec()].concat() }
-            };
-            let to = |i: i64| {
-                let at = [k.clone(), axis.product_at(i), u.clone()].concat();
-                if a > 0 {
-                    return [at, within.to_vec()].concat();
-                }
-                self.groups().map(|_| Affine::var("g")).into_iter().chain(at).chain([ic.clone(), oc.clone()]).collect()
-            };
-            let mut stores = Vec::new();
-            for c in &axis.classes {
-                for (f, r) in c.phases.iter().enumerate() {
-                    for (i, g) in c.toom.weight.iter().enumerate() {
-                        // The filter runs against the taps: its last coefficient belongs to tap 0.
-                        let s = sum(g, |t| self.tap(a, *r, c.toom.taps as i64 - 1 - t as i64));
-                        stores.push((to(c.u(i, f)), s));
-                    }
-                }
-            }
-            let entries: Vec<Entry> = (0..kernel[a]).map(|e| (e, tap(e))).collect();
-            let counts = self.axes[a..].iter().flat_map(Axis::counts);
-            let extents: Vec<i64> = if a == 0 {
-                groups.iter().copied().chain(counts).chain([self.inputs, dims[1]]).collect()
-            } else {
-                kernel[..a].iter().copied().chain(counts).chain([CHANNELS.min(self.inputs), tile]).collect()
-            };
-            let name = if a == 0 { FACTORS.into() } else { Name::from(format!("G{}", axis.name)) };
-            let into = self.buffer(name, BufferKind::Packed, &extents);
-            let step = self.transform(&axis_reg("g", a, rank), &from, &entries, &into, stores);
-            body.extend(wrap(&loops, Stmt::when(vec![ic_exists.clone(), oc_exists.clone()], step)));
-            from = into;
-        }
-        wrap(&around, body)
-    }
-
-    /// The kernel position of a tap of a phase.
-    fn tap(&self, a: usize, r: i64, t: i64) -> i64 {
-        let axis = &self.axes[a];
-        let at = fix(&self.weight.index[a + 2], axis.var("r").as_str(), r, &self.func.tables);
-        fix(&at, axis.var("t").as_str(), t, &self.func.tables).as_const().unwrap_or(0)
     }
 }
 
