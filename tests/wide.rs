@@ -105,6 +105,28 @@ fn neighbours_of_scattered_lanes_are_stored_together() {
     }
 }
 
+/// Two elements between lanes, three neighbours stored: what one store writes to a lane, a later one writes again, and the later one counts.
+#[test]
+fn neighbours_that_reach_the_next_lane_keep_their_order() {
+    for isa in levels() {
+        for elem in [Elem::F32, Elem::F64] {
+            let lanes = isa.vector_bytes() / if elem == Elem::F32 { 4 } else { 8 };
+            let name = elem.name();
+            let text = format!(
+                "func t {name} stage vector {{\n  buffer x: input {name}[3, {lanes}]\n  buffer y: output {name}[{all}]\n  reg c: {name}x{lanes}[3]\n  \
+                 run {{\n    tile t {{\n      unroll for j in 0..3 {{\n        c[j] = x[j, 0 : {lanes}]\n      }}\n      \
+                 unroll for j in 0..3 {{\n        y[j : {lanes} step 2] = c[j]\n      }}\n    }}\n  }}\n}}\n",
+                all = 2 * lanes + 1,
+            );
+            let f: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+            match elem {
+                Elem::F32 => agree::<f32>(&f, &[], isa),
+                Elem::F64 => agree::<f64>(&f, &[], isa),
+            }
+        }
+    }
+}
+
 #[test]
 fn oc_axis_tiles_store_channels_first_and_last() {
     for isa in levels() {

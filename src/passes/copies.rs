@@ -14,7 +14,8 @@
 //!
 //! A nest that copies between orders, from pixels with all their channels to rows or back, goes by squares of as many vectors as there are lanes ([`turn`]).
 
-use super::nest::wrap;
+use super::nest::{peel, wrap};
+use super::panel::up;
 use super::vector::{clip, interleave};
 use crate::ir::names::part;
 use crate::ir::{Access, Affine, Clip, Cond, Func, Lanes, Loop, LoopKind, Name, Stmt, Value};
@@ -40,12 +41,12 @@ const AT_A_TIME: i64 = 8;
 const WRITTEN_OUT: i64 = 32;
 
 fn walk(s: Stmt, func: &Func, lanes: usize, copied: &mut Vec<(Name, usize)>) -> Stmt {
+    if let Some((new, copy)) = turn(&s, func, lanes) {
+        copied.push(copy);
+        return new;
+    }
     match s {
         Stmt::Tile { .. } | Stmt::Set { .. } | Stmt::Store { .. } => s,
-        Stmt::For(l) if let Some((new, copy)) = turn(&l, func, lanes) => {
-            copied.push(copy);
-            new
-        }
         Stmt::For(l) => match (Copy { func, l: &l, lanes, assigned: Vec::new(), computes: !plain(&l.body) }).rewrite() {
             Some((new, regs)) => {
                 copied.extend(regs);
@@ -62,8 +63,11 @@ fn walk(s: Stmt, func: &Func, lanes: usize, copied: &mut Vec<(Name, usize)>) -> 
 
 /// A nest that copies from rows along one variable to rows along another: vectors are loaded along the former, as many as there are lanes, and
 /// stored lane by lane; what neighbouring stores write to a lane lies side by side.
-fn turn(l: &Loop, func: &Func, lanes: usize) -> Option<(Stmt, (Name, usize))> {
-    let (loops, body) = peel_seq(l);
+fn turn(s: &Stmt, func: &Func, lanes: usize) -> Option<(Stmt, (Name, usize))> {
+    let (loops, body) = peel(std::slice::from_ref(s));
+    if loops.iter().any(|l| l.kind != LoopKind::Seq) {
+        return None;
+    }
     let (copy, zero, conds, from, to) = match body {
         [Stmt::Set { reg, value: zero @ Value::Const(_), .. }, Stmt::When { conds, body }, Stmt::Store { to, .. }] => match &body[..] {
             [Stmt::Set { value: Value::Load(from), .. }] => (reg, Some(zero), &conds[..], from, to),
@@ -87,7 +91,7 @@ fn turn(l: &Loop, func: &Func, lanes: usize) -> Option<(Stmt, (Name, usize))> {
     // As many rows at a time as there are lanes, where the target has room for them; otherwise a divisor of their number.
     let n = lanes as i64;
     let room = func.buffer(to.buffer.as_str()).dims[target].as_const()?;
-    let rows = if (high + n - 1) / n * n <= room { n } else { (4..=n).rev().find(|r| high % r == 0)? };
+    let rows = if up(high, n) <= room { n } else { (4..=n).rev().find(|r| high % r == 0)? };
     let row = part(&v.var, "v");
     let at = Affine::var(&v.var) + Affine::var(&row);
     let exists = Cond::Range { lo: 0.into(), e: at.clone(), hi: high.into() };
@@ -114,19 +118,6 @@ fn turn(l: &Loop, func: &Func, lanes: usize) -> Option<(Stmt, (Name, usize))> {
     nest.extend([Loop { step: rows, ..v }, Loop { step: n, ..u }]);
     let mut nest = wrap(&nest, body);
     Some((nest.remove(0), (copy.clone(), rows as usize)))
-}
-
-/// The loops of a perfect nest that are counted, and what is inside.
-fn peel_seq(l: &Loop) -> (Vec<Loop>, &[Stmt]) {
-    let mut loops = vec![l.around(Vec::new())];
-    let mut body = &l.body[..];
-    while let [Stmt::For(inner)] = body
-        && inner.kind == LoopKind::Seq
-    {
-        loops.push(inner.around(Vec::new()));
-        body = &inner.body;
-    }
-    (loops, body)
 }
 
 struct Copy<'a> {

@@ -75,8 +75,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
         dims[0] = odd_lines(channels, func.elem.bytes() as i64);
     } else if x.order.last() != Some(&(last + 1)) {
         // Rows that are turned on the way are written by whole vectors.
-        let lanes = plan.lanes as i64;
-        dims[last] = (dims[last] + lanes - 1) / lanes * lanes;
+        dims[last] = up(dims[last], plan.lanes as i64);
     }
     out.buffers.push(Buffer {
         name: PANEL.into(),
@@ -103,6 +102,11 @@ fn order(plan: &Plan, rank: usize) -> Vec<usize> {
         "oc" | "g" => (1..rank).chain([0]).collect(),
         _ => (0..rank).collect(),
     }
+}
+
+/// The next multiple.
+pub fn up(n: i64, to: i64) -> i64 {
+    (n + to - 1) / to * to
 }
 
 /// An extent that takes an odd number of 64-byte cache lines: pixels of one tile then lie in different sets of the first-level cache.

@@ -20,7 +20,7 @@ mod axis;
 mod weights;
 
 use super::nest::{Nest, peel, wrap};
-use super::panel::{PANEL, odd_lines};
+use super::panel::{PANEL, odd_lines, up};
 use super::toom_cook::{Exact, float};
 use crate::ir::names::{ACC, INPUT, OUTPUT, WEIGHT, part};
 use crate::ir::{Access, Affine, BinOp, Buffer, BufferKind, Cond, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Table, Value};
@@ -49,11 +49,6 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
         Some(w) => Lowering::new(func, plan, &w.outputs, w.held)?.lower(),
         None => Ok(func.clone()),
     }
-}
-
-/// The next multiple.
-fn up(n: i64, to: i64) -> i64 {
-    (n + to - 1) / to * to
 }
 
 fn illegal(message: impl Into<String>) -> Error {

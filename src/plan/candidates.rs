@@ -326,9 +326,11 @@ impl Space<'_> {
         let rank = p.rank();
         let positions: Vec<usize> = (0..rank).map(|a| if let Extent::Fixed(i) = &p.input[a] { *i + 1 } else { usize::MAX }).collect();
         let batch = if let Extent::Fixed(n) = &p.batch { *n } else { 1 };
+        // Groups that lie in a tile are not shared out.
+        let groups = if plan.extent("g") > 1 { 1 } else { p.groups };
         let blocks = |block: &[usize]| {
             let along = |a: usize| if block[a] == 0 { 1 } else { positions[a].div_ceil(block[a]).min(threads * 8) };
-            (batch * p.groups * (0..rank).map(along).product::<usize>()).max(1)
+            (batch * groups * (0..rank).map(along).product::<usize>()).max(1)
         };
         let tiles: Vec<usize> = axes(rank).iter().map(|n| plan.extent_on("q", n)).collect();
         if plan.winograd.is_some() {

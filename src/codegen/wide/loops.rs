@@ -83,7 +83,7 @@ impl Selector<'_> {
         let dst = self.int();
         self.push(Inst::Int { dst, expr: IntExpr::of(IntTerm::Arg(arg), by) });
         // Inside loops the register would be set in the body: it is not shared there.
-        if self.depth == 0 {
+        if self.open.is_empty() {
             self.strides.insert((arg, by), dst);
         }
         dst
@@ -95,7 +95,7 @@ impl Selector<'_> {
         let info = self.tree.loops[id].clone();
         let groups: Vec<usize> = info.groups.iter().copied().collect();
         let outer = self.ptr.clone();
-        if self.depth == 0 {
+        if self.open.is_empty() {
             self.prepare(body, &groups);
         }
         let lo = (!info.from_zero).then(|| {
@@ -123,24 +123,22 @@ impl Selector<'_> {
                 moves.push((dst, inc.clone()));
             }
         }
-        self.open.push(id);
         let region = self.regions;
         self.regions += 1;
         self.push(Inst::LoopBegin { id: region, count, check });
-        self.depth += 1;
+        self.open.push(id);
         self.table_pointers(id, &groups);
         self.ask_ahead(body, &moves, info.step);
-        self.ask_next_rows(id, body);
+        self.ask_next_rows(body);
         self.nodes(body)?;
         self.advance(&moves, info.step);
         if let Some(dst) = self.vars[id].take() {
             self.push(Inst::AddImm { dst, by: info.step });
         }
-        self.depth -= 1;
         self.open.pop();
         self.push(Inst::LoopEnd { id: region, count, step: info.step });
         self.ptr = outer;
-        if self.depth == 0 {
+        if self.open.is_empty() {
             self.strides.clear();
         }
         Ok(())
@@ -171,8 +169,8 @@ impl Selector<'_> {
     }
 
     /// In an innermost loop that copies rows of the input: asks for those of the next channel, of which hardware knows nothing before it gets there.
-    fn ask_next_rows(&mut self, id: usize, body: &[Node]) {
-        let Some(&outer) = self.open.iter().rev().find(|l| **l != id) else { return };
+    fn ask_next_rows(&mut self, body: &[Node]) {
+        let Some(&outer) = self.open.iter().rev().nth(1) else { return };
         let copies = |n: &Node| matches!(n, Node::Store { parts, .. } if matches!(parts[..], [Val::Reg(_)]));
         if body.iter().any(|n| matches!(n, Node::Loop { .. })) || !body.iter().any(copies) {
             return;

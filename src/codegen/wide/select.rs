@@ -56,7 +56,6 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, t
         ptr: vec![None; tree.groups.len()],
         vars: vec![None; tree.loops.len()],
         strides: HashMap::new(),
-        depth: 0,
         shared: Vec::new(),
         uses: HashMap::new(),
         at: 0,
@@ -120,7 +119,6 @@ pub(super) struct Selector<'a> {
     pub(super) vars: Vec<Option<G>>,
     /// Registers that hold multiples of run-time strides, valid inside the outermost open loop.
     pub(super) strides: HashMap<(usize, i64), G>,
-    pub(super) depth: usize,
     /// Scalar loads that are in a register: place, register, statement of the last use.
     pub(super) shared: Vec<(Key, usize, V, usize)>,
     /// Statements of the present block that use a scalar load, last first.
@@ -212,7 +210,7 @@ impl Selector<'_> {
         self.shared.clear();
         self.bounds = None;
         self.ptr = outer;
-        if self.depth == 0 {
+        if self.open.is_empty() {
             self.strides.clear();
         }
         Ok(())

@@ -92,24 +92,28 @@ impl Selector<'_> {
 
     /// How many stores from the first on write neighbouring elements, each with lanes that are apart: they go together.
     pub(super) fn turned(&self, nodes: &[Node]) -> usize {
-        let most = PIECE / self.size();
-        let place = |n: &Node| match n {
-            Node::Store { to, parts, stream: false } if parts.len() == 1 && !parts[0].loads_from(to.buffer, None) => Some(to.clone()),
-            _ => None,
-        };
-        let Some(first) = nodes.first().and_then(place) else { return 0 };
-        let apart = |s: &Spread| s.count > 1 && (s.step != 1 || s.stride != Stride::Const(self.size() as i64));
-        // Narrow vectors of many lanes do not occur: one chunk holds them all.
-        if !self.turns || !first.spread.as_ref().is_some_and(|s| apart(s) && chunks(s.count, self.size(), self.isa, self.widest).len() == 1)
-        {
+        fn place(n: &Node) -> Option<&Place> {
+            match n {
+                Node::Store { to, parts, stream: false } if parts.len() == 1 && !parts[0].loads_from(to.buffer, None) => Some(to),
+                _ => None,
+            }
+        }
+        let Some((first, lanes)) = nodes.first().and_then(place).and_then(|to| Some((to, to.spread.as_ref()?))) else { return 0 };
+        let size = self.size();
+        let one_chunk = chunks(lanes.count, size, self.isa, self.widest).len() == 1;
+        if !self.turns || lanes.count == 1 || !one_chunk {
             return 0;
         }
-        let follows = |(i, n): (usize, &Node)| {
-            place(n).is_some_and(|p| {
-                p.group == first.group && p.spread == first.spread && p.disp as i64 == first.disp as i64 + (i * self.size()) as i64
-            })
+        // What reaches the next lane would be written in another order. Lanes that are a run-time stride apart are in different rows.
+        let apart = match lanes.stride {
+            Stride::Const(bytes) => bytes.saturating_mul(lanes.step).unsigned_abs() as usize / size,
+            Stride::Arg(_) => PIECE,
         };
-        nodes.iter().take(most).enumerate().take_while(|n| follows(*n)).count()
+        let follows = |(i, n): (usize, &Node)| {
+            let next = first.disp as i64 + (i * size) as i64;
+            place(n).is_some_and(|p| p.group == first.group && p.disp as i64 == next && p.spread == first.spread)
+        };
+        nodes.iter().take(apart.min(PIECE / size)).enumerate().take_while(|n| follows(*n)).count()
     }
 
     pub(super) fn store_turned(&mut self, nodes: &[Node]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Turned stores: several values whose elements lie side by side in memory, while their lanes are apart.
 //!
-//! A few shuffles gather what belongs to one lane, which then leaves the register as one piece of up to 16 bytes: four pieces of four f32
-//! from four vectors take eight shuffles, where single lanes would take sixteen loads and stores through the frame.
+//! A few shuffles gather what belongs to one lane, which then leaves the register as one piece of up to 16 bytes: four vectors of f32 take eight
+//! shuffles and a store for each lane, where single elements would take four loads and four stores for each, through the frame.
 //!
 //! ```text
 //! p0 = a0 a1 a2 a3 | …      unpcklps, unpckhps:  a0 b0 a1 b1, a2 b2 a3 b3, c0 d0 c1 d1, c2 d2 c3 d3
