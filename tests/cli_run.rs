@@ -198,6 +198,7 @@ fn an_impossible_case_is_a_failure_with_its_command() {
         isa: Isa::best().expect("a level"),
         form: None,
         algorithm: None,
+        plan: None,
         threads: 1,
         fill: Fill::Integers,
         seed: 0,

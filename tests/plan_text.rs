@@ -26,7 +26,10 @@ fn plans() -> impl Strategy<Value = Plan> {
             tile.push(TileAxis { var: vector.into(), extent: vectors * lanes });
             let form = if gather { Form::Gather } else { Form::Scatter };
             let (aligned, panel) = (aligned && gather, panel && gather);
-            let plan = Plan { form, aligned, panel, block, channel_parts, winograd: None, tile, vector: vector.into(), lanes, fma, stream };
+            let (bounded, reduction) = (panel && fma, if stream { channel_parts } else { 0 });
+            let vector = vector.into();
+            let plan =
+                Plan { form, aligned, panel, bounded, block, reduction, channel_parts, winograd: None, tile, vector, lanes, fma, stream };
             if stream && gather { with_windows(plan, vectors) } else { plan }
         },
     )
@@ -54,7 +57,7 @@ proptest! {
     #[test]
     fn words_in_any_order_parse_to_what_prints_them_or_not_at_all(words in prop::collection::vec(prop::sample::select(vec![
         "gather", "scatter", "aligned", "panel", "in-place", "oc=6", "qx=32", "rx=2", "along", "qx", "oc", "x16", "x2", "block", "4x0", "0",
-        "parts", "2", "no-fma", "stream", "winograd", "3", "held", "qw=16", "qw",
+        "parts", "2", "no-fma", "stream", "bounded", "reduction", "winograd", "3", "held", "qw=16", "qw",
     ]), 0..12)) {
         let text = words.join(" ");
         if let Ok(plan) = text.parse::<Plan>() {

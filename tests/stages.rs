@@ -105,6 +105,37 @@ fn gather_with_channels_along_the_lanes() {
     ]);
 }
 
+/// Input channels in parts, between which sums wait; taps bounded by the input; both, for every axis that may lie along the lanes.
+#[test]
+fn reductions_in_parts_and_bounded_taps() {
+    for text in [
+        "2d n2 6x5x4 -> 5 k4 s2 p1 bias relu",
+        "2d n1 4x3x7 -> 6 k3 s2 p1 op1 g2",
+        "1d n1 6x9 -> 4 k5 s3 p1 bias",
+        "3d n1 4x2x3x4 -> 3 k4 s2 p1",
+    ] {
+        let p: Deconv = text.parse().expect("legal");
+        let (rank, stride) = (p.rank(), p.stride[p.rank() - 1]);
+        let (whole, small) = (vec!["0"; rank].join("x"), [&vec!["1"; rank - 1][..], &["8"]].concat().join("x"));
+        for (channels, block) in [(1, &whole), (2, &whole), (2, &small)] {
+            for tile in [
+                "qx=4 oc=4 along oc x4",
+                "oc=3 qx=4 along qx x4",
+                &format!("oc=2 rx={stride} qx=4 along qx x4"),
+                &format!("rx={stride} qx=2 oc=4 along oc x4"),
+            ] {
+                for bounded in ["", "bounded "] {
+                    check(text, &format!("gather {bounded}panel {tile} block {block} reduction {channels}"));
+                }
+            }
+            check(text, &format!("gather in-place oc=4 along oc x4 block {whole} reduction {channels}"));
+            check(text, &format!("gather bounded panel qx=4 oc=4 along oc x4 block {block} reduction {channels} parts 2"));
+            check(&format!("{text} nhwc"), &format!("gather bounded panel qx=4 oc=4 along oc x4 block {block} reduction {channels}"));
+        }
+    }
+    check("1d n1 4x21 -> 2 k32 s16 p8", "gather aligned panel qx=2 rx=16 along rx x4 block 0 reduction 2");
+}
+
 /// Channels last: rows of the panel are turned on the way, and outputs leave in pieces, with channels that fill pieces and channels that do not.
 #[test]
 fn columns_along_the_lanes_channels_last() {

@@ -48,6 +48,9 @@ pub struct Source {
     /// Direct sums, or transformed windows, instead of the cheaper one
     #[arg(long, value_name = "NAME", value_parser = ["direct", "winograd"])]
     pub algorithm: Option<String>,
+    /// Every choice of the compiler at once, as `explain` prints it: `gather panel oc=6 rx=2 qx=32 along qx x16 block 4x0`
+    #[arg(long, value_name = "PLAN")]
+    pub plan: Option<String>,
     /// Threads over which a run is shared out
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub threads: usize,
@@ -108,7 +111,8 @@ impl Source {
         let isa = self.isa.as_deref().map(Isa::forced).transpose()?;
         let form = self.form.as_deref().map(|f| if f == "scatter" { Form::Scatter } else { Form::Gather });
         let algorithm = self.algorithm.as_deref().map(Algorithm::named).transpose()?;
-        Ok(Options { isa, form, algorithm, threads: self.threads, ..Options::default() })
+        let plan = self.plan.as_deref().map(str::parse).transpose()?;
+        Ok(Options { isa, form, algorithm, plan, threads: self.threads, ..Options::default() })
     }
 
     /// The layers of a text that is not IR.

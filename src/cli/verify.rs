@@ -51,12 +51,17 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let forced = args.source.options()?;
     let fill = args.fill.as_deref().and_then(|f| Fill::ALL.into_iter().find(|k| k.name() == f));
     let failures = match &args.source.problem {
+        None if forced.plan.is_some() => return Err(Error::new(Kind::Options, "--plan needs a problem that the plan is for")),
         None if !args.extents.is_empty() => return Err(Error::new(Kind::Options, "--extents needs a problem whose extents are open")),
         None => check_all(args, args.cases, |i| {
             let mut case = Case::random(args.seed, i);
             case.isa = forced.isa.unwrap_or(case.isa);
             case.form = forced.form.or(case.form);
             case.algorithm = if forced.form.is_some() { forced.algorithm } else { forced.algorithm.or(case.algorithm) };
+            // What is forced is not what the case's own plan was made for.
+            if forced.isa.is_some() || forced.form.is_some() || forced.algorithm.is_some() {
+                case.plan = None;
+            }
             case.fill = fill.unwrap_or(case.fill);
             case.threads = if forced.threads > 1 { forced.threads } else { case.threads };
             case
@@ -111,6 +116,7 @@ fn given(args: &Args, forced: &polyphase::Options, fill: Option<Fill>, problem: 
     };
     let forms = match forced.form {
         Some(_) => vec![forced.form],
+        None if forced.plan.is_some() => vec![None],
         // A command that was printed for a failure says everything; what it leaves out is meant so.
         None if heavy || (forced.isa.is_some() && fill.is_some()) => vec![None],
         None => vec![None, Some(Form::Gather), Some(Form::Scatter)],
@@ -127,6 +133,7 @@ fn given(args: &Args, forced: &polyphase::Options, fill: Option<Fill>, problem: 
                     isa,
                     form,
                     algorithm: forced.algorithm,
+                    plan: forced.plan.clone(),
                     threads: forced.threads,
                     fill,
                     seed: args.seed,

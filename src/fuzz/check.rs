@@ -13,7 +13,7 @@ use crate::interp::{Tensors, execute};
 use crate::plan::{Plan, Rounding};
 use crate::problem::{Activation, Merge};
 use crate::runtime::Element;
-use crate::{Elem, Error, Kernel, Options, Result, ir::Func, passes, plan, reference};
+use crate::{Elem, Error, Kernel, Kind, Options, Result, ir::Func, passes, plan, reference};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -193,13 +193,20 @@ fn plan_of<T: Element>(case: &Case, data: &Data<T>) -> Result<Plan> {
     Ok(plan::choose(&case.problem, case.isa, &options_for(case, data), finite)?.plan)
 }
 
-/// The options of a case; an algorithm is dropped where these weights forbid it.
+/// The options of a case; an algorithm or a plan is dropped where these weights forbid it, or where its tile has no room.
 fn options_for<T: Element>(case: &Case, data: &Data<T>) -> Options {
     let finite = data.w.iter().all(|w| w.to_f64().is_finite());
     let options = case.options();
-    match plan::choose(&case.problem, case.isa, &options, finite) {
-        Err(_) if case.algorithm.is_some() => Options { algorithm: None, ..options },
-        _ => options,
+    let chosen = plan::choose(&case.problem, case.isa, &options, finite);
+    let fits = |plan: &Plan| match passes::lower_problem(&case.problem, plan) {
+        Ok(mut stages) => stages.pop().is_none_or(|s| crate::codegen::tiles_fit(&s.func, case.isa)),
+        // What a plan may not ask for; any other error is a fault.
+        Err(e) => e.kind != Kind::Options,
+    };
+    match chosen {
+        Ok(c) if case.plan.is_none() || fits(&c.plan) => options,
+        Err(_) if case.plan.is_none() && case.algorithm.is_none() => options,
+        _ => Options { algorithm: None, plan: None, ..options },
     }
 }
 

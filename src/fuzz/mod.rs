@@ -28,7 +28,7 @@ pub use check::{Failure, What, check};
 pub use shrink::shrink;
 
 use crate::codegen::target::Isa;
-use crate::plan::{Algorithm, Form};
+use crate::plan::{Algorithm, Form, Plan};
 use crate::problem::Deconv;
 use crate::{Extent, Options, Result};
 use std::fmt;
@@ -71,6 +71,8 @@ pub struct Case {
     pub form: Option<Form>,
     /// The algorithm, if it is forced.
     pub algorithm: Option<Algorithm>,
+    /// The whole plan, if it is forced; where it cannot be used with these weights the compiler's own is checked.
+    pub plan: Option<Plan>,
     /// Threads of the run.
     pub threads: usize,
     /// What the tensors hold.
@@ -90,7 +92,8 @@ impl Case {
 
     /// The options of the compilation.
     pub fn options(&self) -> Options {
-        Options { isa: Some(self.isa), form: self.form, algorithm: self.algorithm, threads: self.threads, ..Options::default() }
+        let Case { form, algorithm, threads, .. } = *self;
+        Options { isa: Some(self.isa), form, algorithm, plan: self.plan.clone(), threads, ..Options::default() }
     }
 
     /// The same case with every extent known when it is compiled, or `None` if that is so already or it is no legal problem.
@@ -117,6 +120,9 @@ impl fmt::Display for Case {
         }
         if let Some(algorithm) = self.algorithm {
             write!(f, " --algorithm {}", algorithm.name())?;
+        }
+        if let Some(plan) = &self.plan {
+            write!(f, " --plan '{plan}'")?;
         }
         if self.threads != 1 {
             write!(f, " --threads {}", self.threads)?;

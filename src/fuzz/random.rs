@@ -4,7 +4,7 @@
 
 use super::{Case, Fill};
 use crate::codegen::target::Isa;
-use crate::plan::{self, Algorithm, Form};
+use crate::plan::{self, Algorithm, Form, Plan};
 use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
 use crate::{Elem, Options};
 use rand::seq::IndexedRandom;
@@ -51,16 +51,36 @@ fn attempt(rng: &mut ChaCha8Rng, large: bool) -> Option<Case> {
     // Windows where they are possible, more often than the cost of such small problems would have them.
     let windows = Options { isa: Some(isa), algorithm: Some(Algorithm::Winograd), ..Options::default() };
     let possible = form.is_none() && rng.random_bool(0.8) && plan::choose(&problem, isa, &windows, true).is_ok();
+    let fill = fills.choose_weighted(rng, |f| f.1).ok()?.0;
+    // Any plan that the compiler weighs, not only the one that it would take.
+    let plan = if form.is_none() && !possible && rng.random_bool(0.4) { plan(rng, &problem, isa, fill) } else { None };
     Some(Case {
         extents,
         isa,
         form,
         algorithm: possible.then_some(Algorithm::Winograd),
         threads: if large || rng.random_bool(0.2) { 2 } else { 1 },
-        fill: fills.choose_weighted(rng, |f| f.1).ok()?.0,
+        plan,
+        fill,
         seed: rng.random_range(0..1_000_000),
         problem,
     })
+}
+
+/// A plan of those that the compiler weighs for a problem, with choices that only large problems are offered.
+fn plan(rng: &mut ChaCha8Rng, p: &Deconv, isa: Isa, fill: Fill) -> Option<Plan> {
+    let options = Options { isa: Some(isa), ..Options::default() };
+    let ranked = plan::ranked(p, isa, &options, fill != Fill::Special);
+    let mut plan = ranked.choose(rng)?.plan.clone();
+    if plan.winograd.is_none() && plan.form == Form::Gather && p.merge == Merge::Sum {
+        let channels = p.c_in / p.groups;
+        let parts: Vec<usize> = (1..channels).filter(|r| channels.is_multiple_of(*r)).collect();
+        if rng.random_bool(0.5) {
+            plan.reduction = parts.choose(rng).copied().unwrap_or(0);
+        }
+        plan.bounded = plan.panel && rng.random_bool(0.5);
+    }
+    Some(plan)
 }
 
 /// Something between `lo` and `hi`, mostly near `lo`.

@@ -56,6 +56,9 @@ fn smaller(case: &Case) -> Vec<Case> {
     if case.fill != Fill::Integers {
         out.push(Case { fill: Fill::Integers, ..case.clone() });
     }
+    if case.plan.is_some() {
+        out.push(Case { plan: None, ..case.clone() });
+    }
     if case.algorithm.is_some() {
         out.push(Case { algorithm: None, ..case.clone() });
     }

@@ -164,7 +164,8 @@ impl Copy<'_> {
         let wide = self.lanes * self.func.elem.bytes() > 16;
         let Some((lo, hi)) = self.l.const_range().filter(|(lo, hi)| wide && hi > lo && plain(&self.l.body)) else { return 1 };
         let vectors = (hi - lo + lanes - 1) / lanes;
-        let rounds = (vectors + AT_A_TIME - 1) / AT_A_TIME;
+        let most = (AT_A_TIME / registers(&self.l.body)).max(1);
+        let rounds = (vectors + most - 1) / most;
         (vectors + rounds - 1) / rounds
     }
 
@@ -260,6 +261,21 @@ fn plain(body: &[Stmt]) -> bool {
         Stmt::Store { parts, .. } => parts.iter().all(moved),
         Stmt::For(_) | Stmt::Tile { .. } => false,
     })
+}
+
+/// How many registers a body sets.
+fn registers(body: &[Stmt]) -> i64 {
+    let mut set: Vec<Name> = Vec::new();
+    for s in body {
+        s.visit(&mut |s| {
+            if let Stmt::Set { reg, .. } = s
+                && !set.contains(reg)
+            {
+                set.push(reg.clone());
+            }
+        });
+    }
+    set.len().max(1) as i64
 }
 
 /// Whether a body stores, and holds no counted loop.

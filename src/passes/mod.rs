@@ -13,6 +13,7 @@ pub mod nest;
 mod pack;
 pub mod panel;
 pub mod phases;
+pub mod reduction;
 pub mod region;
 pub mod simplify;
 pub mod tile;
@@ -45,6 +46,12 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "block", summary: "cache blocks, and what threads share out", indices: true, run: block::run },
     Pass { name: "panel", summary: "input staged with a halo of zeros: no guard is left inside", indices: true, run: panel::run },
     Pass { name: "winograd", summary: "windows and weights transformed: fewer multiplications", indices: true, run: winograd::run },
+    Pass {
+        name: "reduction",
+        summary: "input channels summed in parts: weights come from memory once",
+        indices: true,
+        run: reduction::run,
+    },
     Pass { name: "tile", summary: "register tile; weights packed in the order they are read", indices: true, run: tile::run },
     Pass { name: "vector", summary: "one tile axis becomes lanes; tails become clips", indices: true, run: vector::run },
     Pass { name: "region", summary: "tiles take in the loops around them; copies become tiles", indices: false, run: region::run },

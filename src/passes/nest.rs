@@ -41,6 +41,22 @@ pub fn wrap(loops: &[Loop], body: Vec<Stmt>) -> Vec<Stmt> {
     loops.iter().rev().fold(body, |body, l| vec![Stmt::For(l.around(body))])
 }
 
+/// The number of input channels that one group sums over.
+pub fn input_channels(list: &[Stmt]) -> i64 {
+    let mut found = None;
+    for s in list {
+        s.visit(&mut |s| {
+            if let Stmt::For(l) = s
+                && l.var == "ic"
+            {
+                found = l.const_range();
+            }
+        });
+    }
+    // A loop over one channel has been simplified away.
+    found.map_or(1, |(_, hi)| hi)
+}
+
 /// The congruence of one axis, `stride * i = o + pad - dilation * k` with `0 <= i < extent`.
 pub struct Congruence {
     /// Stride `s`.

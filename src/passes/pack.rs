@@ -117,10 +117,19 @@ fn stored_in_place(func: &mut Func, from: &Access, dims: &[(Name, Affine)]) {
 
 /// How far the variable of a loop may go, over all phases: its last value plus one.
 fn trips(l: &Loop, func: &Func, loops: &[Loop], tile: &[(Name, usize)]) -> Result<Affine> {
-    let around = |v: &str| loops.iter().find(|l| l.var == v).and_then(Loop::const_range);
-    let range = |v: &str| tile.iter().find(|t| t.0 == v).map(|t| (0, t.1 as i64)).or_else(|| around(v));
-    let most = l.hi.iter().map(|hi| extreme(hi, func, range, true)).find(|hi| hi.as_const().is_some());
-    most.ok_or_else(|| {
+    range(l.var.as_str(), func, loops, tile).map(|r| Affine::from(r.1)).ok_or_else(|| {
         Error::new(Kind::Ir, format!("weights cannot be packed along {}: its end is not known when the kernel is made", l.var))
     })
+}
+
+/// Between which constants a variable runs, over all values of the variables that its bounds depend on.
+fn range(var: &str, func: &Func, loops: &[Loop], tile: &[(Name, usize)]) -> Option<(i64, i64)> {
+    if let Some((_, extent)) = tile.iter().find(|t| t.0 == var) {
+        return Some((0, *extent as i64));
+    }
+    let l = loops.iter().find(|l| l.var == var)?;
+    let end = |bound: &Affine, largest| extreme(bound, func, |v| range(v, func, loops, tile), largest).as_const();
+    let lo = l.lo.iter().filter_map(|lo| end(lo, false)).max()?;
+    let hi = l.hi.iter().filter_map(|hi| end(hi, true)).min()?;
+    Some((lo, hi))
 }

@@ -15,7 +15,7 @@
 //!
 
 use super::block::{extreme, phases};
-use super::nest::{Nest, peel, wrap};
+use super::nest::{Nest, input_channels, peel, wrap};
 use crate::ir::names::{INPUT, on, part};
 use crate::ir::{Access, Affine, Buffer, BufferKind, Cond, Func, Loop, LoopKind, Reg, Stmt, Value};
 use crate::plan::Plan;
@@ -55,12 +55,13 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     };
 
     let mut access = find_load(&reduction, INPUT).ok_or_else(|| super::unexpected("panel", "a load of the input in the reduction"))?;
+    let (taps, conds) = if plan.bounded { bounded(taps, conds, plan, func) } else { (taps, conds) };
     let around = Around { func, plan, loops: &nest.loops, taps: &taps, conds: &conds };
     let mut sides = Vec::new();
     for (a, axis) in super::nest::axes(func).iter().enumerate() {
         sides.push(around.side(axis, a, &access.index[a + 2])?);
     }
-    let mut channels = channel_extent(&nest.body[at]);
+    let mut channels = input_channels(&nest.body[at..=at]);
     // Groups of one channel each that lie side by side are the panel's channels.
     let grouped = nest.loops[par..].iter().find(|l| l.var == "g").and_then(Loop::const_range).map(|r| r.1);
     if let Some(groups) = grouped {
@@ -72,7 +73,8 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let mut dims: Vec<i64> = std::iter::once(channels).chain(sides.iter().map(|s| s.extent)).collect();
     let last = *order.last().expect("a panel has dimensions");
     if last == 0 {
-        dims[0] = odd_lines(channels, func.elem.bytes() as i64);
+        // The last tile of groups may overhang them.
+        dims[0] = odd_lines(up(channels, plan.extent("g") as i64), func.elem.bytes() as i64);
     } else if x.order.last() != Some(&(last + 1)) {
         // Rows that are turned on the way are written by whole vectors.
         dims[last] = up(dims[last], plan.lanes as i64);
@@ -114,6 +116,23 @@ pub fn odd_lines(elements: i64, bytes: i64) -> i64 {
     (((elements * bytes + 63) / 64) | 1) * 64 / bytes
 }
 
+/// On axes of which the tile holds one position, the taps that fall outside the input are left out: their loops are bounded by it instead of testing it.
+fn bounded(mut taps: Vec<Loop>, mut conds: Vec<Cond>, plan: &Plan, func: &Func) -> (Vec<Loop>, Vec<Cond>) {
+    for axis in super::nest::axes(func).iter().filter(|axis| plan.extent_on("q", axis) == 1 && plan.extent_on("r", axis) == 1) {
+        let Some(l) = taps.iter_mut().find(|l| l.var == on("t", axis)) else { continue };
+        let t = l.var.as_str();
+        let of = |c: &Cond| matches!(c, Cond::Range { lo, e, .. } if e.coef_of_var(t) == -1 && *lo == Affine::from(0));
+        let Some(at) = conds.iter().position(of) else { continue };
+        if let Cond::Range { e, hi, .. } = conds.remove(at) {
+            // 0 <= p - t < hi
+            let p = e + Affine::var(t);
+            l.lo.push(p.clone() - hi + 1);
+            l.hi.push(p + 1);
+        }
+    }
+    (taps, conds)
+}
+
 /// Conditions that no side of the panel takes care of.
 fn leftover(conds: &[Cond], sides: &[Side]) -> Vec<Cond> {
     conds.iter().filter(|c| !sides.iter().any(|s| s.guard == **c)).cloned().collect()
@@ -133,8 +152,6 @@ impl Around<'_> {
     fn side(&self, axis: &'static str, a: usize, pixel: &Affine) -> Result<Side> {
         let Around { func, plan, loops, taps, conds } = *self;
         let q = on("q", axis);
-        // An axis with a single position has no loop left.
-        let l = loops.iter().find(|l| l.var == q).cloned().unwrap_or_else(|| Loop::new(q.clone(), 1, Vec::new()));
         let block = part(&q, "b");
         let at = [&q, &block].into_iter().find(|v| pixel.uses_var(v.as_str())).map_or(Affine::from(0), Affine::var);
         let t = taps.iter().find(|t| t.var == on("t", axis));
@@ -147,21 +164,8 @@ impl Around<'_> {
         let (Some(first), Some(last)) = (reach(false), reach(true)) else {
             return Err(super::unexpected("panel", &format!("pixels on axis {axis} a constant distance from the position")));
         };
-        let blocked = loops.iter().find(|b| b.var == block);
-        let base = match blocked {
-            Some(b) => Affine::var(&b.var),
-            None => extreme(&l.lo[0], func, phases(loops), false),
-        };
-        let positions = match blocked {
-            Some(b) => b.step,
-            None => (extreme(&l.hi[0], func, phases(loops), true) - base.clone()).as_const().ok_or_else(|| {
-                Error::new(
-                    Kind::Options,
-                    format!("axis {axis} has a run-time extent: a panel needs a block size there, {} is the whole axis", plan.block[a]),
-                )
-            })?,
-        };
-        let tile = plan.tile.iter().find(|t| t.var == q).map_or(1, |t| t.extent as i64);
+        let Positions { base, extent: positions } = Positions::of(func, loops, axis)?;
+        let tile = plan.extent(q.as_str()) as i64;
         let window = plan.winograd.as_ref().and_then(|w| w.outputs.get(a)).map_or(1, |m| *m as i64);
         let whole = tile.max(window);
         let extent = (positions + whole - 1) / whole * whole + last - first;
@@ -173,18 +177,32 @@ impl Around<'_> {
     }
 }
 
-/// The number of channels that one group reads.
-fn channel_extent(s: &Stmt) -> i64 {
-    let mut found = None;
-    s.visit(&mut |s| {
-        if let Stmt::For(l) = s
-            && l.var == "ic"
-        {
-            found = l.const_range();
+/// The positions of one block along one axis: `base <= q < base + extent`, over all phases.
+pub struct Positions {
+    /// The first.
+    pub base: Affine,
+    /// How many there are.
+    pub extent: i64,
+}
+
+impl Positions {
+    /// Reads them from the loops around the reduction.
+    pub fn of(func: &Func, loops: &[Loop], axis: &str) -> Result<Self> {
+        let q = on("q", axis);
+        let block = part(&q, "b");
+        if let Some(b) = loops.iter().find(|b| b.var == block) {
+            return Ok(Positions { base: Affine::var(&b.var), extent: b.step });
         }
-    });
-    // A loop over one channel has been simplified away.
-    found.map_or(1, |(_, hi)| hi)
+        // An axis with a single position has no loop left.
+        let Some(l) = loops.iter().find(|l| l.var == q) else { return Ok(Positions { base: 0.into(), extent: 1 }) };
+        let base = extreme(&l.lo[0], func, phases(loops), false);
+        let extent = (extreme(&l.hi[0], func, phases(loops), true) - base.clone()).as_const();
+        let extent = extent.ok_or_else(|| {
+            let message = format!("axis {axis} has a run-time extent: scratch memory needs a block size there, 0 is the whole axis");
+            Error::new(Kind::Options, message)
+        })?;
+        Ok(Positions { base, extent })
+    }
 }
 
 fn find_load(body: &[Stmt], buffer: &str) -> Option<Access> {

@@ -62,7 +62,10 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
 /// Loops that run over outputs, inputs or kernel positions, as opposed to a reduction.
 fn walks(var: &Name) -> bool {
     let head = var.as_str().split('.').next().unwrap_or("");
-    matches!(head, "n" | "g" | "oc") || head.len() == 2 && matches!(head.as_bytes()[0], b'r' | b'q' | b'i' | b'k' | b'o') && head != "ic"
+    // Parts of the reduction are a loop around the positions.
+    var == "ic.k"
+        || matches!(head, "n" | "g" | "oc")
+        || head.len() == 2 && matches!(head.as_bytes()[0], b'r' | b'q' | b'i' | b'k' | b'o') && head != "ic"
 }
 
 impl Tiler<'_> {
@@ -426,7 +429,9 @@ fn channels_first(list: &[Stmt]) -> Vec<Stmt> {
                 Some(at) if loops.iter().all(|l| l.var == "ic" || l.var.as_str().starts_with('t')) => {
                     let mut loops = loops;
                     let ic = loops.remove(at);
-                    loops.insert(0, ic);
+                    // Taps that are bounded by the input differ from position to position; they stay around.
+                    let bounded = |l: &Loop| l.lo.len() > 1;
+                    loops.insert(loops[..at].iter().rposition(bounded).map_or(0, |l| l + 1), ic);
                     wrap(&loops, body.to_vec()).remove(0)
                 }
                 _ => s.clone(),

@@ -73,6 +73,8 @@ impl Space<'_> {
             aligned: vector == "rx",
             panel,
             block: vec![0; self.problem.rank()],
+            bounded: false,
+            reduction: 0,
             channel_parts: 1,
             winograd: None,
             tile: tile.iter().filter(|t| t.1 > 1).map(|(v, e)| TileAxis { var: (*v).into(), extent: *e }).collect(),
@@ -276,15 +278,38 @@ impl Space<'_> {
 
     /// Blocks positions so that the panel takes at most half of the second-level cache; where that makes several blocks, also with a panel
     /// as large as scratch memory may be, for weights that are dearer to read again than the panel.
-    fn blocked(&self, plan: Plan, out: &mut Vec<Plan>) {
+    fn blocked(&self, mut plan: Plan, out: &mut Vec<Plan>) {
+        plan.bounded = self.rows_bounded(&plan);
         let mut blocks: Vec<Vec<usize>> = Vec::new();
         for bytes in [self.machine.l1 * 3 / 4, self.machine.l2 / 2, SCRATCH] {
             let blocked = self.blocked_by(plan.clone(), bytes);
             if !blocks.contains(&blocked.block) {
                 blocks.push(blocked.block.clone());
+                out.extend(self.in_parts(&blocked));
                 out.push(blocked);
             }
         }
+    }
+
+    /// Whether so many taps fall outside the input, along axes of which a tile holds one position, that a loop for each row of taps is worth it.
+    fn rows_bounded(&self, plan: &Plan) -> bool {
+        const WORTH: f64 = 0.975;
+        bounded_share(self.problem, plan) < WORTH
+    }
+
+    /// The same plan with the reduction in parts, where the weights of one tile's channels would not stay in the second-level cache between two tiles.
+    fn in_parts(&self, plan: &Plan) -> Option<Plan> {
+        let p = self.problem;
+        let channels = p.c_in / p.groups;
+        let taps: usize = (0..p.rank()).map(|a| p.kernel[a].div_ceil(p.stride[a])).product();
+        let phases: usize = axes(p.rank()).iter().map(|axis| plan.extent_on("r", axis)).product();
+        let bytes = taps * phases * plan.extent("oc") * p.elem.bytes();
+        let fits = |part: &usize| channels.is_multiple_of(*part) && part * bytes <= self.machine.l2 / 2;
+        if plan.vector != "oc" || channels * bytes <= self.machine.l2 / 2 {
+            return None;
+        }
+        let reduction = (channels / 16..channels).rev().find(fits)?;
+        Some(Plan { reduction, ..plan.clone() })
     }
 
     /// Blocks positions so that the panel takes at most so many bytes.
@@ -355,6 +380,19 @@ impl Space<'_> {
         }
         plan
     }
+}
+
+/// The share of the taps that is left where those outside the input are left out: along axes of which a tile holds one position and one phase.
+pub fn bounded_share(p: &Deconv, plan: &Plan) -> f64 {
+    let share = |a: usize, axis: &str| match &p.input[a] {
+        Extent::Fixed(i) if plan.panel && p.dilation[a] == 1 && plan.extent_on("q", axis) == 1 && plan.extent_on("r", axis) == 1 => {
+            let taps = p.kernel[a] as f64 / p.stride[a] as f64;
+            let outputs = p.output_extent(a).as_const().unwrap_or(1).max(1) as f64;
+            (p.useful_pairs(a, *i) as f64 / (outputs * taps)).min(1.0)
+        }
+        _ => 1.0,
+    };
+    axes(p.rank()).iter().enumerate().map(|(a, axis)| share(a, axis)).product()
 }
 
 /// Whether every group has one channel in and one out.

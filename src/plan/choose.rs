@@ -118,6 +118,18 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     if plan.extent("g") > 1 && (!candidates::depthwise(problem) || !plan.panel) {
         return illegal("groups can lie in a tile where each has one channel in and out, read from a panel".into());
     }
+    if plan.bounded && (!plan.panel || plan.winograd.is_some()) {
+        return illegal("bounded taps are for direct sums from a panel".into());
+    }
+    let channels = problem.c_in / problem.groups;
+    if plan.reduction > 0 {
+        if plan.form == Form::Scatter || problem.merge != Merge::Sum || plan.winograd.is_some() {
+            return illegal("a reduction in parts is for direct sums in gather form".into());
+        }
+        if !channels.is_multiple_of(plan.reduction) {
+            return illegal(format!("{channels} input channels do not split into parts of {}; legal: a divisor of them", plan.reduction));
+        }
+    }
     if plan.form == Form::Scatter && problem.merge != Merge::Sum && plan.extent("oc") > 1 {
         return illegal("the channels of a tile would share one count of patches; legal: no tile along oc".into());
     }
@@ -199,6 +211,19 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
         "rx" => format!("lanes: {} neighbouring phases, whose outputs are contiguous", plan.lanes),
         _ => format!("lanes: {} neighbouring taps of one patch, whose outputs are contiguous", plan.lanes),
     });
+    if plan.bounded {
+        let share = (1.0 - candidates::bounded_share(p, plan)) * 100.0;
+        out.push(format!(
+            "taps: {share:.0} % fall outside the input above, below or in front; their rows are left out instead of multiplied by a halo"
+        ));
+    }
+    if plan.reduction > 0 {
+        out.push(format!(
+            "reduction: {} of {} input channels at a time, so that their weights stay in cache for every tile of the block",
+            plan.reduction,
+            p.c_in / p.groups
+        ));
+    }
     let accumulators = plan.tile.iter().map(|t| t.extent).product::<usize>().div_ceil(plan.lanes);
     out.push(format!("tile: {accumulators} accumulators of the {} vector registers", m.registers));
     if plan.winograd.is_some() && plan.block.iter().any(|b| *b > 0) {

@@ -6,7 +6,7 @@
 
 use super::machine::Machine;
 use super::windows::Windows;
-use super::{Form, Plan};
+use super::{Form, Plan, candidates};
 use crate::ir::names::axes;
 use crate::problem::{Deconv, Extent, Layout};
 
@@ -48,6 +48,10 @@ const LINE: f64 = 64.0;
 const ROWS: f64 = 29.0;
 const COLUMNS: f64 = 10.0;
 const WEIGHTS: f64 = 40.0;
+/// The same of weights that the second level does not hold.
+const FAR: f64 = 28.0;
+/// Bytes per cycle at which weights come while a tile computes, if all tensors together leave the last level.
+const FIRST: f64 = 8.0;
 /// Cycles to copy a vector into a panel.
 const FILL: f64 = 2.0;
 /// Cycles to interleave and store a vector.
@@ -176,12 +180,29 @@ impl<'a> Model<'a> {
         let columns = (mq + taps(x) - 1.0) * bytes + if shifted { LINE } else { 0.0 };
         let pixels = columns * rows * (0..x.saturating_sub(1)).map(taps).product::<f64>() / all;
         let weights = moc * mr * bytes;
-        let held = (pixels + weights) * self.ic * all;
-        let panel = if plan.panel { self.panel() * bytes } else { self.plane(self.input) * self.ic };
+        let part = self.part();
+        let held = (pixels + weights) * part * all;
+        let panel = if plan.panel { self.panel() * bytes } else { self.plane(self.input) * self.ic } * part / self.ic;
         let first = m.l1 as f64 * 0.9;
         let rate = if plan.vector == "qx" { ROWS } else { COLUMNS };
-        let fetched = if held.max(panel + weights * self.ic * all) > first { pixels / rate } else { 0.0 };
-        fetched + if held > first { weights / WEIGHTS } else { 0.0 }
+        let fetched = if held.max(panel + weights * part * all) > first { pixels / rate } else { 0.0 };
+        // Weights that leave the second level between one tile and the next of the same channels come from further away.
+        let rate = if weights * part * all + panel > m.l2 as f64 && self.sweeps() > 1.0 { FAR } else { WEIGHTS };
+        fetched + if held > first { weights / rate } else { 0.0 }
+    }
+
+    /// Tiles of positions of one block and phase: how often its weights are read.
+    fn sweeps(&self) -> f64 {
+        let along = |a: usize| {
+            let block = if self.plan.block[a] > 0 { self.plan.block[a] as f64 } else { self.output[a] / self.p.stride[a] as f64 };
+            (block / self.extent("q", a)).ceil()
+        };
+        (0..self.rank).map(along).product()
+    }
+
+    /// Input channels that are summed at a time.
+    fn part(&self) -> f64 {
+        if self.plan.reduction > 0 { self.plan.reduction as f64 } else { self.ic }
     }
 
     fn gather(&self) -> Cost {
@@ -207,12 +228,15 @@ impl<'a> Model<'a> {
         };
         let step = step(self.m, vectors, operands, scalars, self.second_level(mq, mrow, moc, mr));
         // Guarded taps outside the input are skipped; with a panel they are multiplied by the halo.
+        let steps = if plan.bounded { steps * candidates::bounded_share(self.p, plan) } else { steps };
         let (steps, tests) = if plan.panel { (steps, 0.0) } else { (steps * self.landing(), steps / self.ic * GUARD) };
         // In place, every channel of every tile is another page.
         let far = self.plane(self.input) * self.ic * self.p.groups as f64 * self.batch > self.m.l3 as f64 * 0.6;
         let apart = !plan.panel && plan.vector == "qx" && self.plane(self.input) >= 4096.0;
         let pages = if apart { self.ic * PAGE[usize::from(far)] } else { 0.0 };
-        let compute = tiles * (steps * step + tests + pages + CALL);
+        // Between two parts of the reduction the accumulators wait in memory.
+        let waits = (self.ic / self.part() - 1.0) * (2.0 * vectors + CALL);
+        let compute = tiles * (steps * step + tests + pages + waits + CALL);
 
         let side_by_side = match (plan.vector.as_str(), self.p.layout) {
             ("qx", Layout::ChannelsFirst) => self.p.stride[x] as f64 == self.extent("r", x),
@@ -232,7 +256,9 @@ impl<'a> Model<'a> {
         let store = tiles * vectors * if side_by_side { interleave } else { lanes * each };
         let panel = if plan.panel { self.fill() } else { 0.0 };
         let blocks = self.blocks();
-        Cost { compute, store, panel, traffic: self.traffic(blocks, if plan.panel { (self.oc / moc).ceil() } else { 0.0 }) }
+        // Bytes of weights per cycle while they run ahead of the tile.
+        let demand = moc * mr * self.p.elem.bytes() as f64 / step;
+        Cost { compute, store, panel, traffic: self.traffic(blocks, demand, if plan.panel { (self.oc / moc).ceil() } else { 0.0 }) }
     }
 
     /// Bytes of one channel.
@@ -331,7 +357,7 @@ impl<'a> Model<'a> {
         // The weights of a tile's channels are read again for every pixel.
         let slice = self.ic * kernel * moc * mk * self.p.elem.bytes() as f64;
         let again = patches * slice * 0.5 / self.rate(slice);
-        Cost { compute: compute.max(again), store, panel: outputs / lanes * 4.0, traffic: self.traffic(1.0, 0.0) }
+        Cost { compute: compute.max(again), store, panel: outputs / lanes * 4.0, traffic: self.traffic(1.0, 0.0, 0.0) }
     }
 
     /// Bytes per cycle from the cache that holds so many bytes.
@@ -346,18 +372,26 @@ impl<'a> Model<'a> {
     }
 
     /// Weights are read again for every block of positions, the panel for every tile of channels and phase, outputs are written once.
-    fn traffic(&self, blocks: f64, channel_tiles: f64) -> f64 {
+    fn traffic(&self, blocks: f64, demand: f64, channel_tiles: f64) -> f64 {
         let bytes = self.p.elem.bytes() as f64;
         let weights = self.p.weight_shape().iter().map(|d| *d as f64).product::<f64>() * bytes;
         let outputs = self.batch * self.p.c_out as f64 * self.output.iter().product::<f64>() * bytes;
         let inputs = self.batch * self.p.c_in as f64 * self.input.iter().product::<f64>() * bytes;
         // How much of the time reading weights runs ahead of the tile.
-        let exposed = if weights > self.m.l3 as f64 * 0.6 { 0.4 } else { 0.1 };
-        let streamed = blocks * weights * exposed / self.rate(weights);
+        let far = weights > self.m.l3 as f64 * 0.6;
+        let exposed = if far { 0.4 } else { 0.1 };
+        let late = if weights > self.m.l2 as f64 && weights + outputs + inputs > self.m.l3 as f64 * 0.5 && blocks > 1.0 {
+            (1.0 / FIRST - 1.0 / demand).max(0.0)
+        } else {
+            0.0
+        };
+        let streamed = blocks * weights * late.max(exposed / self.rate(weights));
         let panel = self.panel() * bytes;
         let phases: f64 = (0..self.rank).map(|a| self.p.stride[a] as f64 / self.extent("r", a)).product();
         let passes = blocks * self.p.groups as f64 * channel_tiles * phases;
-        let reread = if channel_tiles > 0.0 && panel > self.m.l2 as f64 * 0.7 { passes * panel * 0.5 / self.m.l3_bytes } else { 0.0 };
+        // A line of channels serves so many steps that it comes in time.
+        let exposed = if self.plan.vector == "qx" { 0.5 } else { 0.1 };
+        let reread = if channel_tiles > 0.0 && panel > self.m.l2 as f64 * 0.7 { passes * panel * exposed / self.m.l3_bytes } else { 0.0 };
         streamed + reread + (outputs + inputs) * TENSORS / self.rate(outputs)
     }
 }

@@ -103,8 +103,12 @@ pub struct Plan {
     pub aligned: bool,
     /// Whether input is staged in a zero-halo panel (gather only). Without it the guards stay, at the taps.
     pub panel: bool,
+    /// Whether the taps of rows (and planes) that fall outside the input are left out, where the tile holds one of them; otherwise the panel has zeros there.
+    pub bounded: bool,
     /// Positions per panel block on each spatial axis, outermost first; 0 is the whole axis.
     pub block: Vec<usize>,
+    /// Input channels that are summed before the outputs wait for the next so many; 0 is all of them.
+    pub reduction: usize,
     /// Into how many parts the output channels of a group are cut for threads.
     pub channel_parts: usize,
     /// Fewer multiplications by Toom-Cook (Winograd) transforms, or `None` for direct sums.

@@ -1,14 +1,16 @@
 //! The plan as one line of text, printed and parsed.
 //!
 //! ```text
-//! plan  := form aligned? input winograd? tile* lanes block parts? fma? stream?
+//! plan  := form aligned? bounded? input winograd? tile* lanes block reduction? parts? fma? stream?
 //! form  := gather | scatter
 //! aligned := aligned                 phases count from the uncropped edge
+//! bounded := bounded                 rows of taps outside the input are left out
 //! input := panel | in-place          a zero-halo panel, or guards at the taps
 //! winograd := winograd 3x3 held 32   outputs of a phase per window on each axis, and channels whose products are held at a time
 //! tile  := oc=6 | qx=32 | ry=2 …     iterations of a loop that one register tile holds, outer loops first
 //! lanes := along qx x16              which of them lies along the lanes, and how many lanes a vector has
 //! block := block 4x0                 positions per panel block on each spatial axis, outermost first; 0 is the whole axis
+//! reduction := reduction 256         input channels that are summed at a time
 //! parts := parts 2                   parts of the output channels, for threads
 //! fma   := no-fma                    multiply and add are separate
 //! stream := stream                   stores bypass the caches
@@ -51,7 +53,14 @@ const EXAMPLE: &str = "gather aligned panel oc=6 rx=2 qx=32 along qx x16 block 4
 impl fmt::Display for Plan {
     /// One line, which parses back to the same plan.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{}", self.form.name(), if self.aligned { " aligned" } else { "" }, if self.panel { " panel" } else { " in-place" })?;
+        write!(
+            f,
+            "{}{}{}{}",
+            self.form.name(),
+            if self.aligned { " aligned" } else { "" },
+            if self.bounded { " bounded" } else { "" },
+            if self.panel { " panel" } else { " in-place" }
+        )?;
         if let Some(w) = &self.winograd {
             let outputs: Vec<String> = w.outputs.iter().map(usize::to_string).collect();
             write!(f, " winograd {} held {}", outputs.join("x"), w.held)?;
@@ -61,6 +70,9 @@ impl fmt::Display for Plan {
         }
         let blocks: Vec<String> = self.block.iter().map(usize::to_string).collect();
         write!(f, " along {} x{} block {}", self.vector, self.lanes, blocks.join("x"))?;
+        if self.reduction > 0 {
+            write!(f, " reduction {}", self.reduction)?;
+        }
         if self.channel_parts > 1 {
             write!(f, " parts {}", self.channel_parts)?;
         }
@@ -124,6 +136,7 @@ impl<'a> Words<'a> {
     fn plan(&mut self) -> Result<Plan> {
         let form = self.one_of("`gather` or `scatter`", [("gather", Form::Gather), ("scatter", Form::Scatter)])?;
         let aligned = self.take("aligned");
+        let bounded = self.take("bounded");
         let panel = self.one_of("`panel` or `in-place`", [("panel", true), ("in-place", false)])?;
         let winograd = if self.take("winograd") { Some(self.winograd()?) } else { None };
         let tile = self.tile()?;
@@ -135,16 +148,32 @@ impl<'a> Words<'a> {
         let lanes = number(digits, "the number of lanes", 1, MAX_LANES)?;
         self.expect("block")?;
         let block = self.block()?;
+        let reduction =
+            if self.take("reduction") { number(self.next("a number of channels")?, "the reduction", 1, MAX_EXTENT as usize)? } else { 0 };
         let channel_parts = if self.take("parts") { number(self.next("a number")?, "parts", 2, MAX_PARTS)? } else { 1 };
         let fma = !self.take("no-fma");
         let stream = self.take("stream");
         if let Some(word) = self.words.next() {
             return Err(error(format!(
-                "{} is left over; after the blocks `parts N`, `no-fma` and `stream` are legal, in this order",
+                "{} is left over; after the blocks `reduction N`, `parts N`, `no-fma` and `stream` are legal, in this order",
                 quoted(word)
             )));
         }
-        let plan = Plan { form, aligned, panel, block, channel_parts, winograd, tile, vector: vector.into(), lanes, fma, stream };
+        let plan = Plan {
+            form,
+            aligned,
+            panel,
+            bounded,
+            block,
+            reduction,
+            channel_parts,
+            winograd,
+            tile,
+            vector: vector.into(),
+            lanes,
+            fma,
+            stream,
+        };
         check(&plan)?;
         Ok(plan)
     }
