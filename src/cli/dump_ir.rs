@@ -93,7 +93,7 @@ fn stages(out: &mut String, snapshots: &[Snapshot], after: &str) {
 }
 
 fn native(out: &mut String, args: &Args, func: &Func, isa: Isa) -> Result<()> {
-    let Native { pieces, .. } = &cranelift::compile(func, isa)?;
+    let Native { pieces, .. } = &cranelift::compile_with_text(func, isa)?;
     for piece in pieces {
         if args.clif {
             let _ = match piece.clif.is_empty() {

@@ -5,7 +5,7 @@
 use super::program::*;
 use crate::ir::{Access, Affine, Atom, Buffer, Cond, Func, Lanes, Loop, Name, Stmt, Value};
 use crate::{Error, Kind, Result};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 
 /// Largest element file in elements; a function that wants more is not one a pass made.
 const MAX_FILE: usize = 1 << 26;
@@ -46,9 +46,9 @@ impl<'f> Translator<'f> {
             tables: Vec::new(),
             slots: Vec::new(),
             scope: Vec::new(),
-            exprs: HashMap::new(),
+            exprs: HashMap::default(),
             file: 0,
-            consts: HashMap::new(),
+            consts: HashMap::default(),
             temps: Vec::new(),
         };
         for table in &func.tables {

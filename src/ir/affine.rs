@@ -12,6 +12,7 @@
 //! ```
 
 use super::Name;
+use smallvec::{SmallVec, smallvec};
 use std::ops::{Add, Mul, Neg, Sub};
 
 /// What an affine expression is a sum of.
@@ -38,7 +39,7 @@ pub struct Affine {
 
 /// Atoms with their coefficients, sorted by atom, each once: a map that is cheap to copy, since most have one or two entries.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Terms(Vec<(Atom, i64)>);
+pub struct Terms(SmallVec<[(Atom, i64); 2]>);
 
 impl Terms {
     /// Every atom with its coefficient.
@@ -79,7 +80,7 @@ impl Terms {
 }
 impl IntoIterator for Terms {
     type Item = (Atom, i64);
-    type IntoIter = std::vec::IntoIter<(Atom, i64)>;
+    type IntoIter = smallvec::IntoIter<[(Atom, i64); 2]>;
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }
@@ -114,7 +115,7 @@ impl Affine {
     }
     /// An atom by itself.
     pub fn atom(atom: Atom) -> Self {
-        Affine { terms: Terms(vec![(atom, 1)]), offset: 0 }
+        Affine { terms: Terms(smallvec![(atom, 1)]), offset: 0 }
     }
     /// `floor(self / by)`, carried out at once where every coefficient is divisible or the expression is constant.
     pub fn floor_div(self, by: i64) -> Self {

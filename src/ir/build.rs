@@ -3,6 +3,13 @@
 use super::*;
 
 impl Func {
+    /// Whether two functions differ in nothing but their stage.
+    pub fn same_but_stage(&self, other: &Func) -> bool {
+        let Func { name, stage: _, elem, symbols, buffers, tables, regs, prepare, run } = self;
+        (name, elem, symbols, buffers) == (&other.name, &other.elem, &other.symbols, &other.buffers)
+            && (tables, regs, prepare, run) == (&other.tables, &other.regs, &other.prepare, &other.run)
+    }
+
     /// The buffer of that name.
     ///
     /// # Panics

@@ -243,6 +243,7 @@ pub struct Loop {
 }
 
 /// A condition on indices.
+#[expect(clippy::large_enum_variant, reason = "nearly every condition is a range")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cond {
     /// `lo <= e < hi`.

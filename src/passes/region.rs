@@ -15,7 +15,7 @@
 use crate::Result;
 use crate::ir::{Func, LoopKind, Name, Stmt, Value};
 use crate::plan::Plan;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 
 /// Grows every tile outwards.
 pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
@@ -70,7 +70,7 @@ fn private(s: &Stmt, all: &Mentions) -> bool {
 
 /// How often each register is mentioned.
 fn mentions(stmts: &[Stmt]) -> Mentions {
-    let mut out = Mentions::new();
+    let mut out = Mentions::default();
     let mut mention = |reg: &Name| *out.entry(reg.clone()).or_default() += 1;
     for s in stmts {
         s.visit(&mut |s| {

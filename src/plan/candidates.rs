@@ -9,6 +9,7 @@
 //! | `kx` taps | channels × vectors, scatter | |
 //! | `qw` windows | channels × vectors | transforms save multiplications (`windows.rs`) |
 //!
+//! Each tile is costed with a panel for the second-level cache; the best of them also in blocks of other sizes and with the reduction in parts ([`Space::variants`]).
 //! Without a panel (merges other than sum, weights that are not finite) the guards stay at the taps, so a tile holds one position.
 
 use super::machine::Machine;
@@ -30,10 +31,17 @@ pub struct Space<'a> {
     pub options: &'a Options,
     /// No weight is infinite or NaN: a zero halo is harmless.
     pub finite: bool,
+    /// The share of taps that land on a pixel, per axis.
+    landing: Vec<f64>,
 }
 
-impl Space<'_> {
-    /// Every candidate, blocked to fit the caches.
+impl<'a> Space<'a> {
+    /// The space of a problem on a machine.
+    pub fn new(problem: &'a Deconv, machine: Machine, options: &'a Options, finite: bool) -> Self {
+        Space { problem, machine, options, finite, landing: landing(problem) }
+    }
+
+    /// Every tile, in blocks that fit the caches.
     pub fn plans(&self) -> Vec<Plan> {
         let mut out = Vec::new();
         if self.options.form != Some(Form::Scatter) {
@@ -276,25 +284,33 @@ impl Space<'_> {
         std::iter::once(most).chain(smaller).collect()
     }
 
-    /// Blocks positions so that the panel takes at most half of the second-level cache; where that makes several blocks, also with a panel
-    /// as large as scratch memory may be, for weights that are dearer to read again than the panel.
+    /// Blocks positions so that the panel takes at most half of the second-level cache.
     fn blocked(&self, mut plan: Plan, out: &mut Vec<Plan>) {
         plan.bounded = self.rows_bounded(&plan);
-        let mut blocks: Vec<Vec<usize>> = Vec::new();
-        for bytes in [self.machine.l1 * 3 / 4, self.machine.l2 / 2, SCRATCH] {
+        out.push(self.blocked_by(plan, self.machine.l2 / 2));
+    }
+
+    /// The same tile with a panel for the first level, or one as large as scratch memory may be, for weights that are dearer to read again than the
+    /// panel; and with the reduction in parts. Only tiles that are good without are worth it.
+    pub fn variants(&self, plan: &Plan) -> Vec<Plan> {
+        if plan.form == Form::Scatter || !plan.panel || plan.winograd.is_some() {
+            return Vec::new();
+        }
+        let mut all = vec![plan.clone()];
+        for bytes in [self.machine.l1 * 3 / 4, SCRATCH] {
             let blocked = self.blocked_by(plan.clone(), bytes);
-            if !blocks.contains(&blocked.block) {
-                blocks.push(blocked.block.clone());
-                out.extend(self.in_parts(&blocked));
-                out.push(blocked);
+            if all.iter().all(|p| p.block != blocked.block) {
+                all.push(blocked);
             }
         }
+        let parts: Vec<Plan> = all.iter().filter_map(|p| self.in_parts(p)).collect();
+        all.into_iter().skip(1).chain(parts).collect()
     }
 
     /// Whether so many taps fall outside the input, along axes of which a tile holds one position, that a loop for each row of taps is worth it.
     fn rows_bounded(&self, plan: &Plan) -> bool {
         const WORTH: f64 = 0.975;
-        bounded_share(self.problem, plan) < WORTH
+        plan.panel && bounded_share(self.problem, plan, &self.landing) < WORTH
     }
 
     /// The same plan with the reduction in parts, where the weights of one tile's channels would not stay in the second-level cache between two tiles.
@@ -382,17 +398,22 @@ impl Space<'_> {
     }
 }
 
-/// The share of the taps that is left where those outside the input are left out: along axes of which a tile holds one position and one phase.
-pub fn bounded_share(p: &Deconv, plan: &Plan) -> f64 {
-    let share = |a: usize, axis: &str| match &p.input[a] {
-        Extent::Fixed(i) if plan.panel && p.dilation[a] == 1 && plan.extent_on("q", axis) == 1 && plan.extent_on("r", axis) == 1 => {
-            let taps = p.kernel[a] as f64 / p.stride[a] as f64;
-            let outputs = p.output_extent(a).as_const().unwrap_or(1).max(1) as f64;
-            (p.useful_pairs(a, *i) as f64 / (outputs * taps)).min(1.0)
+/// The share of the taps that land on a pixel, per axis; the others are in the halo. All of them, where the extent is open.
+pub fn landing(p: &Deconv) -> Vec<f64> {
+    let share = |a: usize| match (&p.input[a], p.output_extent(a).as_const()) {
+        (Extent::Fixed(i), Some(outputs)) => {
+            let taps = outputs.max(1) as f64 * p.kernel[a] as f64 / p.stride[a] as f64;
+            (p.useful_pairs(a, *i) as f64 / taps).min(1.0)
         }
         _ => 1.0,
     };
-    axes(p.rank()).iter().enumerate().map(|(a, axis)| share(a, axis)).product()
+    (0..p.rank()).map(share).collect()
+}
+
+/// The share of the taps that is left where those outside the input are left out: along axes of which a tile holds one position and one phase.
+pub fn bounded_share(p: &Deconv, plan: &Plan, landing: &[f64]) -> f64 {
+    let single = |a: usize, axis: &str| p.dilation[a] == 1 && plan.extent_on("q", axis) == 1 && plan.extent_on("r", axis) == 1;
+    axes(p.rank()).iter().enumerate().filter(|(a, axis)| single(*a, axis)).map(|(a, _)| landing[a]).product()
 }
 
 /// Whether every group has one channel in and one out.

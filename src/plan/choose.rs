@@ -45,7 +45,7 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
         return forced(problem, plan, machine, options, finite);
     }
     let all = ranked(problem, isa, options, finite);
-    let space = Space { problem, machine, options, finite };
+    let space = Space::new(problem, machine, options, finite);
     let candidates = all.len();
     let mut ranked = all.into_iter();
     let doubtful = |plan: &Plan| unusual(problem) || wide_windows(problem, plan, &machine);
@@ -85,13 +85,21 @@ fn fits(problem: &Deconv, plan: &Plan, isa: Isa) -> bool {
     lowered.is_some_and(|s| crate::codegen::tiles_fit(&s.func, isa))
 }
 
+/// Tiles whose variants are costed, too.
+const VARIED: usize = 64;
+
 /// Every candidate with its predicted cost, cheapest first.
 pub fn ranked(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Vec<Rejected> {
     let machine = Machine::of(isa, problem.elem);
-    let space = Space { problem, machine, options, finite };
+    let space = Space::new(problem, machine, options, finite);
     let costs = Costs::new(problem, &machine);
-    let mut all: Vec<Rejected> = space.plans().into_iter().map(|plan| Rejected { cost: costs.of(&plan), plan }).collect();
-    all.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
+    let costed = |plan: Plan| Rejected { cost: costs.of(&plan), plan };
+    let mut all: Vec<Rejected> = space.plans().into_iter().map(costed).collect();
+    let cheapest_first = |all: &mut Vec<Rejected>| all.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
+    cheapest_first(&mut all);
+    let variants: Vec<Rejected> = all.iter().take(VARIED).flat_map(|r| space.variants(&r.plan)).map(costed).collect();
+    all.extend(variants);
+    cheapest_first(&mut all);
     all
 }
 
@@ -212,7 +220,7 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
         _ => format!("lanes: {} neighbouring taps of one patch, whose outputs are contiguous", plan.lanes),
     });
     if plan.bounded {
-        let share = (1.0 - candidates::bounded_share(p, plan)) * 100.0;
+        let share = (1.0 - candidates::bounded_share(p, plan, &candidates::landing(p))) * 100.0;
         out.push(format!(
             "taps: {share:.0} % fall outside the input above, below or in front; their rows are left out instead of multiplied by a halo"
         ));

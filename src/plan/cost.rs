@@ -76,6 +76,7 @@ pub struct Costs<'a> {
     batch: f64,
     input: Vec<f64>,
     output: Vec<f64>,
+    landing: Vec<f64>,
 }
 
 impl<'a> Costs<'a> {
@@ -84,7 +85,8 @@ impl<'a> Costs<'a> {
         let known = |e: &Extent, open: usize| if let Extent::Fixed(v) = e { *v } else { open };
         let input: Vec<usize> = p.input.iter().map(|e| known(e, OPEN)).collect();
         let output = (0..p.rank()).map(|a| p.output_extent(a).eval(&mut |_| input[a] as i64).max(1) as f64).collect();
-        Costs { p, m, batch: known(&p.batch, 1) as f64, input: input.iter().map(|i| *i as f64).collect(), output }
+        let input = input.iter().map(|i| *i as f64).collect();
+        Costs { p, m, batch: known(&p.batch, 1) as f64, input, output, landing: candidates::landing(p) }
     }
 
     /// Bytes of the panel of one block.
@@ -109,7 +111,7 @@ pub(super) fn step(m: &Machine, vectors: f64, operands: f64, scalars: f64, fetch
     let chain = if vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
     let spill = if !m.isa.wide() && vectors + operands > m.registers as f64 * 0.7 { SPILL } else { 1.0 };
     // The slowest of them; what is nearly as slow gets in its way.
-    let busy = [fmas.max(chain), loads, fetch].map(|cycles| cycles.powi(SHARP)).iter().sum::<f64>().powf(1.0 / SHARP as f64);
+    let busy = [fmas.max(chain), loads, fetch].map(|cycles| cycles.powi(SHARP)).iter().sum::<f64>().sqrt().sqrt().sqrt();
     busy * spill + STEP
 }
 
@@ -132,6 +134,7 @@ struct Model<'a> {
     oc: f64,
     input: &'a [f64],
     output: &'a [f64],
+    landing: &'a [f64],
 }
 
 impl<'a> Model<'a> {
@@ -147,6 +150,7 @@ impl<'a> Model<'a> {
             oc: (p.c_out / p.groups) as f64,
             input: &of.input,
             output: &of.output,
+            landing: &of.landing,
         }
     }
 
@@ -228,8 +232,9 @@ impl<'a> Model<'a> {
         };
         let step = step(self.m, vectors, operands, scalars, self.second_level(mq, mrow, moc, mr));
         // Guarded taps outside the input are skipped; with a panel they are multiplied by the halo.
-        let steps = if plan.bounded { steps * candidates::bounded_share(self.p, plan) } else { steps };
-        let (steps, tests) = if plan.panel { (steps, 0.0) } else { (steps * self.landing(), steps / self.ic * GUARD) };
+        let steps = if plan.bounded { steps * candidates::bounded_share(self.p, plan, self.landing) } else { steps };
+        let (steps, tests) =
+            if plan.panel { (steps, 0.0) } else { (steps * self.landing.iter().product::<f64>(), steps / self.ic * GUARD) };
         // In place, every channel of every tile is another page.
         let far = self.plane(self.input) * self.ic * self.p.groups as f64 * self.batch > self.m.l3 as f64 * 0.6;
         let apart = !plan.panel && plan.vector == "qx" && self.plane(self.input) >= 4096.0;
@@ -302,14 +307,6 @@ impl<'a> Model<'a> {
             tiles *= phases * (whole * (block / tile).ceil() + (rest / tile).ceil());
         }
         tiles
-    }
-
-    /// The share of taps that land on a pixel.
-    fn landing(&self) -> f64 {
-        (0..self.rank)
-            .map(|a| self.p.useful_pairs(a, self.input[a] as usize) as f64 / (self.output[a] * self.taps(a)).max(1.0))
-            .product::<f64>()
-            .min(1.0)
     }
 
     /// Blocks of positions, over the whole batch.

@@ -48,6 +48,8 @@ impl Deconv {
 
         let start = Instant::now();
         let finite = T::all_finite(weights);
+        let look = start.elapsed();
+        let start = Instant::now();
         let isa = match options.isa {
             Some(isa) => Isa::forced(isa.name())?,
             None => Isa::best()?,
@@ -72,7 +74,8 @@ impl Deconv {
             report: Report::default(),
         };
         kernel::prepare(&inner, weights)?;
-        inner.report = Report { compile, pack: start.elapsed(), code_bytes: inner.native.code_bytes(), packed_bytes: inner.packed_bytes() };
+        inner.report =
+            Report { compile, pack: look + start.elapsed(), code_bytes: inner.native.code_bytes(), packed_bytes: inner.packed_bytes() };
         Kernel::new(inner)
     }
 }

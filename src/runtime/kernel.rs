@@ -31,7 +31,7 @@ const SMALL: f64 = 200_000.0;
 pub struct Report {
     /// Plan, passes and code generation.
     pub compile: Duration,
-    /// Packing of the weights.
+    /// Reading the weights, for values that are not finite, and packing them.
     pub pack: Duration,
     /// Machine code in bytes.
     pub code_bytes: usize,

@@ -10,7 +10,8 @@ use crate::ir::{Access, Affine, Atom, Name, Stmt, Value};
 use crate::{Error, Kind, Result};
 use cranelift_codegen::ir::{self as clif, InstBuilder, MemFlagsData, types};
 use cranelift_module::Module;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
+use std::collections::BTreeMap;
 
 /// A dimension's distance in memory, in bytes.
 #[derive(Clone, Copy)]
@@ -239,7 +240,7 @@ impl Emit<'_, '_, '_> {
     pub(super) fn hoist(&mut self, body: &[Stmt]) {
         let mut places: Vec<(&Name, &[Affine])> = Vec::new();
         body.iter().for_each(|s| accesses(s, self.unit.isa.wide(), &mut |a| places.push((&a.buffer, &a.index))));
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::default();
         places.retain(|p| seen.insert(*p));
         let limit = self.scopes.len() - 1;
         for (buffer, index) in places {

@@ -29,7 +29,7 @@ use cranelift_codegen::ir::{self as clif, AbiParam, InstBuilder, Signature, type
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, default_libcall_names};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 
 /// Native code of a section.
 pub type Entry = unsafe extern "C" fn(*const *mut u8, *const i64, i64, i64);
@@ -49,7 +49,7 @@ pub struct Native {
 pub struct Piece {
     /// What it is called.
     pub name: String,
-    /// Cranelift's IR; empty for tiles that are our own machine code.
+    /// Cranelift's IR, if it was asked for; empty for tiles that are our own machine code.
     pub clif: String,
     /// The machine code before relocation.
     pub code: Vec<u8>,
@@ -82,9 +82,21 @@ impl Native {
 /// # Errors
 /// [`Kind::Codegen`] if Cranelift refuses, [`Kind::Options`] if a tile does not fit the level's registers.
 pub fn compile(func: &Func, isa: Isa) -> Result<Native> {
+    build(func, isa, false)
+}
+
+/// The same, with Cranelift's IR as text in [`Piece::clif`].
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with_text(func: &Func, isa: Isa) -> Result<Native> {
+    build(func, isa, true)
+}
+
+fn build(func: &Func, isa: Isa, text: bool) -> Result<Native> {
     let target = isa.cranelift()?;
     let module = JITModule::new(JITBuilder::with_isa(target, default_libcall_names()));
-    let mut unit = Unit { func, isa, module, pieces: Vec::new(), tables: HashMap::new() };
+    let mut unit = Unit { func, isa, text, module, pieces: Vec::new(), tables: HashMap::default() };
     unit.define_tables()?;
     let prepare = if func.prepare.is_empty() { None } else { Some(unit.function("prepare", &func.prepare)?) };
     let run = unit.function("run", &func.run)?;
@@ -106,6 +118,7 @@ fn refused(e: &dyn std::fmt::Display) -> Error {
 struct Unit<'a> {
     func: &'a Func,
     isa: Isa,
+    text: bool,
     module: JITModule,
     pieces: Vec<Piece>,
     tables: HashMap<Name, DataId>,
@@ -141,7 +154,7 @@ impl Unit<'_> {
         emit.region(body)?;
         let b = emit.b;
         b.finalize(config);
-        let clif = ctx.func.display().to_string();
+        let clif = if self.text { ctx.func.display().to_string() } else { String::new() };
         self.module
             .define_function_with_control_plane(id, &mut ctx, &mut ControlPlane::default())
             .map_err(|e| Error::new(Kind::Codegen, format!("code generation of {name} failed: {e:?}")))?;
@@ -183,13 +196,13 @@ impl<'u, 'f, 'b> Emit<'u, 'f, 'b> {
         Emit {
             unit,
             b,
-            vars: HashMap::new(),
-            symbols: HashMap::new(),
-            bases: HashMap::new(),
-            strides: HashMap::new(),
-            regs: HashMap::new(),
+            vars: HashMap::default(),
+            symbols: HashMap::default(),
+            bases: HashMap::default(),
+            strides: HashMap::default(),
+            regs: HashMap::default(),
             scopes: vec![address::Scope::default()],
-            tables: HashMap::new(),
+            tables: HashMap::default(),
             stored: None,
             streams: false,
         }

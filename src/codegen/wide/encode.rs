@@ -15,7 +15,7 @@ use crate::ir::{Elem, Func, Table};
 use crate::{Error, Kind, Result};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 
 /// Registers for pointers and counters; those that need not be saved come first.
 const ALLOCATABLE: [AsmRegister64; POINTERS] = [r8, r9, r10, r11, rbx, rbp, r12, r13, r14, r15];
@@ -94,7 +94,7 @@ fn assemble(func: &Func, p: &Program, places: &Places, isa: WideIsa) -> Done<(Ve
         frame: slots_at + 8 * places.slots as i32,
         lanes,
         saved,
-        regions: HashMap::new(),
+        regions: HashMap::default(),
     };
     e.prologue()?;
     for inst in &p.code {

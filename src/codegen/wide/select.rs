@@ -9,7 +9,7 @@ use super::inst::*;
 use super::tree::{Clips, Node, Place, Spread, Stride, Tree, Val};
 use crate::ir::{BinOp, BufferKind, Elem, Func, UnOp};
 use crate::{Error, Kind, Result};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 
 /// The largest distance of lanes for which loading all that lies between them is quicker than loading each.
 const MOST_STRIDE: i64 = 6;
@@ -55,9 +55,9 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, t
         turns,
         ptr: vec![None; tree.groups.len()],
         vars: vec![None; tree.loops.len()],
-        strides: HashMap::new(),
+        strides: HashMap::default(),
         shared: Vec::new(),
-        uses: HashMap::new(),
+        uses: HashMap::default(),
         at: 0,
         copies: 1,
         bounds: None,

@@ -9,7 +9,8 @@
 use super::{AddressArg, TileArg};
 use crate::ir::*;
 use crate::{Error, Kind, Result};
-use std::collections::{BTreeSet, HashMap};
+use rustc_hash::FxHashMap as HashMap;
+use std::collections::BTreeSet;
 
 /// A quantity that changes inside the tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,9 +172,9 @@ pub(super) fn resolve(func: &Func, tile: &Stmt) -> Result<Tree> {
     }
     let mut r = Resolver {
         func,
-        regs: HashMap::new(),
-        env: HashMap::new(),
-        strides: HashMap::new(),
+        regs: HashMap::default(),
+        env: HashMap::default(),
+        strides: HashMap::default(),
         keys: Vec::new(),
         open: Vec::new(),
         statements: 0,
