@@ -134,6 +134,10 @@ fn reductions_in_parts_and_bounded_taps() {
         }
     }
     check("1d n1 4x21 -> 2 k32 s16 p8", "gather aligned panel qx=2 rx=16 along rx x4 block 0 reduction 2");
+    // Found by random plans: no loop left around the sum; one row of taps, whose end depends on the phase.
+    check("2d n1 4x1x1 -> 1 k1 s3x1 p1x0 pe-1x0", "gather bounded panel qx=8 oc=4 along oc x4 block 0x0 reduction 2");
+    check("2d n1 1x2x3 -> 1 k5 s2 pe3x0 op1x0", "gather bounded panel qx=4 oc=4 along oc x4 block 0x0");
+    check("1d n1 7x1 -> 7 k1 g7 nhwc", "gather panel g=8 along g x4 block 0");
 }
 
 /// Channels last: rows of the panel are turned on the way, and outputs leave in pieces, with channels that fill pieces and channels that do not.

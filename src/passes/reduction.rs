@@ -35,8 +35,14 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let par = nest.loops.iter().take_while(|l| l.kind == LoopKind::Par).count();
     let (blocks, rest) = nest.loops.split_at(par);
     let mut inside = wrap(rest, nest.body.clone());
-    let inner = inside.pop().into_iter().collect::<Vec<_>>();
+    // Without loops around it the sum stands there as it is.
+    let at = inside.iter().position(|s| matches!(s, Stmt::Set { reg, .. } if *reg == ACC)).unwrap_or(inside.len().saturating_sub(1));
+    let inner = inside.split_off(at);
     let (loops, body) = peel(&inner);
+    if let [Stmt::Set { .. }, Stmt::Store { .. }] = body {
+        // No tap lands: there is nothing to sum.
+        return Ok(out);
+    }
     let [start @ Stmt::Set { value: Value::Const(0.0), .. }, taps, end @ Stmt::Store { .. }] = body else {
         return Err(super::unexpected("reduction", "an accumulator, its taps and a store"));
     };

@@ -231,7 +231,7 @@ impl<'a> Space<'a> {
         let (p, x) = (self.problem, self.x());
         let (stride, lanes) = (p.stride[x], self.machine.lanes);
         // Lanes are neighbouring phases: they need the same number of taps, and dilation would spread them.
-        if stride % lanes != 0 || p.kernel[x] % stride != 0 || p.dilation[x] != 1 {
+        if stride % lanes != 0 || p.kernel[x] % stride != 0 || p.dilation[x] != 1 || few_positions(p) {
             return;
         }
         for vectors in (1..=4).filter(|v| stride % (v * lanes) == 0) {
@@ -414,6 +414,12 @@ pub fn landing(p: &Deconv) -> Vec<f64> {
 pub fn bounded_share(p: &Deconv, plan: &Plan, landing: &[f64]) -> f64 {
     let single = |a: usize, axis: &str| p.dilation[a] == 1 && plan.extent_on("q", axis) == 1 && plan.extent_on("r", axis) == 1;
     axes(p.rank()).iter().enumerate().filter(|(a, axis)| single(*a, axis)).map(|(a, _)| landing[a]).product()
+}
+
+/// Whether a phase of the innermost axis may have a single position: its place then depends on the phase, and neighbouring phases need not be neighbours.
+pub fn few_positions(p: &Deconv) -> bool {
+    let x = p.rank() - 1;
+    p.output_extent(x).as_const().is_some_and(|outputs| outputs < 2 * p.stride[x] as i64)
 }
 
 /// Whether every group has one channel in and one out.

@@ -141,6 +141,9 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     if plan.form == Form::Scatter && problem.merge != Merge::Sum && plan.extent("oc") > 1 {
         return illegal("the channels of a tile would share one count of patches; legal: no tile along oc".into());
     }
+    if plan.vector == "rx" && candidates::few_positions(problem) {
+        return illegal("a phase along x may have a single position, so phases are not neighbours; legal: along oc".into());
+    }
     if plan.block.len() != problem.rank() {
         return illegal(format!("it has {} block sizes for {} axes", plan.block.len(), problem.rank()));
     }
