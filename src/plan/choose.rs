@@ -161,7 +161,9 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
         return illegal(format!("it fuses multiply and add, which {} cannot", machine.isa));
     }
     let cost = Costs::new(problem, &machine).of(plan);
-    Ok(Choice { plan: plan.clone(), cost, machine, candidates: 1, reasons: vec!["the plan was given".into()], rejected: Vec::new() })
+    let given = vec!["the plan was given".into()];
+    let reasons = [given, reasons(problem, plan, options, finite, &machine)].concat();
+    Ok(Choice { plan: plan.clone(), cost, machine, candidates: 1, reasons, rejected: Vec::new() })
 }
 
 fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine) -> Vec<String> {

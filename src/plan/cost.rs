@@ -110,7 +110,7 @@ pub(super) fn step(m: &Machine, vectors: f64, operands: f64, scalars: f64, fetch
     // Fewer accumulators than the units can keep in flight: each waits for itself.
     let chain = if vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
     let spill = if !m.isa.wide() && vectors + operands > m.registers as f64 * 0.7 { SPILL } else { 1.0 };
-    // The slowest of them; what is nearly as slow gets in its way.
+    // The slowest of them; what is nearly as slow gets in its way: the mean of power SHARP, whose root is three square roots.
     let busy = [fmas.max(chain), loads, fetch].map(|cycles| cycles.powi(SHARP)).iter().sum::<f64>().sqrt().sqrt().sqrt();
     busy * spill + STEP
 }
