@@ -14,20 +14,23 @@ use crate::ir::{Func, Stmt};
 use target::Isa;
 
 /// Whether every tile of a function fits the vector registers of a level. Cranelift's tiles always do: it spills.
-pub fn tiles_fit(func: &Func, isa: Isa) -> bool {
+///
+/// # Errors
+/// Those of code generation, for a tile that it refuses for another reason.
+pub fn tiles_fit(func: &Func, isa: Isa) -> crate::Result<bool> {
     #[cfg(target_arch = "x86_64")]
     if isa.wide() {
         let level = if isa == Isa::Avx512 { wide::WideIsa::Avx512 } else { wide::WideIsa::Avx2 };
-        let mut fit = true;
+        let mut fit = Ok(true);
         for s in &func.run {
             s.visit(&mut |s| {
-                if matches!(s, Stmt::Tile { .. }) {
-                    fit &= wide::budget(func, s, level).is_ok_and(|b| b.peak <= b.file);
+                if matches!((s, &fit), (Stmt::Tile { .. }, Ok(true))) {
+                    fit = wide::budget(func, s, level).map(|b| b.peak <= b.file);
                 }
             });
         }
         return fit;
     }
     let _ = (func, isa, |s: &Stmt| matches!(s, Stmt::Tile { .. }));
-    true
+    Ok(true)
 }

@@ -198,11 +198,12 @@ fn options_for<T: Element>(case: &Case, data: &Data<T>) -> Options {
     let finite = data.w.iter().all(|w| w.to_f64().is_finite());
     let options = case.options();
     let chosen = plan::choose(&case.problem, case.isa, &options, finite);
-    let fits = |plan: &Plan| match passes::lower_problem(&case.problem, plan) {
-        Ok(mut stages) => stages.pop().is_none_or(|s| crate::codegen::tiles_fit(&s.func, case.isa)),
-        // What a plan may not ask for; any other error is a fault.
-        Err(e) => e.kind != Kind::Options,
+    let fits = |plan: &Plan| {
+        let func = passes::lower_problem(&case.problem, plan)?.pop().expect("the table of passes is not empty").func;
+        crate::codegen::tiles_fit(&func, case.isa)
     };
+    // What a plan may not ask for; any other error is a fault, which the check will meet.
+    let fits = |plan: &Plan| fits(plan).unwrap_or_else(|e| e.kind != Kind::Options);
     match chosen {
         Ok(c) if case.plan.is_none() || fits(&c.plan) => options,
         Err(_) if case.plan.is_none() && case.algorithm.is_none() => options,

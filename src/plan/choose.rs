@@ -82,7 +82,7 @@ fn fits(problem: &Deconv, plan: &Plan, isa: Isa) -> bool {
         return true;
     }
     let lowered = passes::lower_problem(problem, plan).ok().and_then(|mut s| s.pop());
-    lowered.is_some_and(|s| crate::codegen::tiles_fit(&s.func, isa))
+    lowered.is_some_and(|s| crate::codegen::tiles_fit(&s.func, isa).unwrap_or(false))
 }
 
 /// Tiles whose variants are costed, too.
