@@ -122,8 +122,8 @@ impl<'a> Lowering<'a> {
 
     fn check(&self) -> Result<()> {
         let tile = self.plan.extent("oc") as i64;
-        if self.plan.vector != WINDOW {
-            return Err(illegal(format!("{} lies along the lanes; with windows {WINDOW} does", self.plan.vector)));
+        if self.plan.vector != WINDOW && self.plan.vector != "oc" {
+            return Err(illegal(format!("{} lies along the lanes; with windows {WINDOW} or oc does", self.plan.vector)));
         }
         if self.held % tile != 0 {
             return Err(illegal(format!("{} channels are held, which is no multiple of the tile's {tile}", self.held)));

@@ -260,7 +260,7 @@ fn check(plan: &Plan) -> Result<()> {
         if w.outputs.len() != rank {
             return Err(error(format!("{} window sizes with {rank} block sizes; one per spatial axis is legal", w.outputs.len())));
         }
-        if plan.form != Form::Gather || !plan.panel || !plan.aligned || plan.vector != "qw" {
+        if plan.form != Form::Gather || !plan.panel || !plan.aligned || plan.vector != "qw" && plan.vector != "oc" {
             return Err(error(
                 "windows need aligned phases, a panel and lanes along qw; legal: `gather aligned panel winograd … along qw`",
             ));

@@ -13,23 +13,29 @@ const SCRATCH: f64 = (4 << 20) as f64;
 /// Fewer multiplications than this share of the direct ones are worth a transform.
 const WORTH: f64 = 0.8;
 /// Cycles of one vector of a transform, by what it does.
-const LOAD: f64 = 0.6;
-const STORE: f64 = 1.2;
-const ADD: f64 = 0.5;
+const LOAD: f64 = 0.3;
+const STORE: f64 = 1.5;
+const ADD: f64 = 0.3;
 /// Loading a vector whose lanes lie a few elements apart.
 const APART: f64 = 5.0;
 /// Interleaving one vector of outputs with another.
-const INTERLEAVE: f64 = 1.0;
+const INTERLEAVE: f64 = 0.6;
 /// Storing one vector of outputs, clipped.
-const OUTPUT: f64 = 4.0;
+const OUTPUT: f64 = 2.2;
+/// Turning one vector of products.
+const TURN: f64 = 1.0;
+/// Bytes of a cache line.
+const LINE: f64 = 64.0;
 /// Starting and ending a tile.
-const CALL: f64 = 20.0;
+const CALL: f64 = 5.0;
 /// Bytes per cycle that keep coming from the second-level cache while a tile computes.
 const SECOND_LEVEL: f64 = 28.0;
 /// Bytes per cycle that keep coming from the third level, and from memory, while a tile computes.
-const STREAM: [f64; 2] = [6.0, 5.0];
+const STREAM: [f64; 2] = [24.0, 7.5];
 /// The share of the time for weights from the third-level cache, and from memory, that prefetching does not hide.
-const EXPOSED: [f64; 2] = [0.1, 0.15];
+const EXPOSED: [f64; 2] = [0.03, 0.17];
+/// The same for windows and products that are read again.
+const REREAD: f64 = 0.08;
 
 /// One axis of a plan with windows.
 struct AxisCounts {
@@ -59,6 +65,12 @@ pub struct Windows<'a> {
     oc: f64,
     batch: f64,
     held: f64,
+}
+
+/// Permutations for one vector of so many interleaved parts: one for each time that their number can be halved, and one fewer than what is left.
+fn permutations(parts: f64) -> f64 {
+    let halved = (parts as u64).trailing_zeros();
+    halved as f64 + parts / 2f64.powi(halved as i32) - 1.0
 }
 
 /// Positions of an axis, counted from the uncropped edge.
@@ -146,23 +158,30 @@ impl<'a> Windows<'a> {
     pub fn cost(&self, m: &Machine) -> Cost {
         let (plan, bytes) = (self.plan, self.bytes());
         let lanes = plan.lanes as f64;
-        let (moc, vectors) = (plan.extent("oc") as f64, plan.extent("qw") as f64 / lanes);
+        let (moc, mqw) = (plan.extent("oc") as f64, plan.extent("qw") as f64);
+        // Vectors of one operand meet scalars of the other.
+        let (vectors, scalars) = if plan.vector == "oc" { (moc / lanes, mqw) } else { (mqw / lanes, moc) };
         let blocks = self.product_of(|a| a.blocks) * self.batch * self.p.groups as f64;
         let chunks = (self.oc / self.held).ceil();
         let whole = (self.oc / self.held).floor();
         let channel_tiles = whole * (self.held / moc).ceil() + ((self.oc - whole * self.held) / moc).ceil();
 
         // Products: as a direct tile's reduction step, with windows from the second level where a tile's exceed the first.
-        let window_tile = vectors * lanes * bytes * self.ic;
-        let fetched = (if window_tile > m.l1 as f64 * 0.6 { vectors * lanes * bytes } else { 0.0 }) + moc * bytes;
-        let step = step(m, moc * vectors, vectors, moc, fetched / SECOND_LEVEL);
+        let line = if plan.vector == "oc" { LINE } else { 1.0 };
+        let of_windows = (mqw * bytes / line).ceil() * line;
+        // The windows of a tile serve all channels that are held, if they stay in the first level meanwhile.
+        let again = if of_windows * self.ic > m.l1 as f64 * 0.6 { 1.0 } else { moc / self.held };
+        let fetched = of_windows * again + moc * bytes;
+        let step = step(m, scalars * vectors, vectors, scalars, fetched / SECOND_LEVEL);
         // The first tile of a block that uses a weight waits for it to come from where it is.
         let far = self.factor_bytes();
         let rate = if far > m.l3 as f64 * 0.6 { STREAM[1] } else { STREAM[0] };
         let first = if far > m.l2 as f64 * 0.7 { step.max(moc * bytes / rate) } else { step };
-        let along = self.windows() / (vectors * lanes);
+        let along = self.windows() / mqw;
         let tiles = self.product_of(|a| a.products) * channel_tiles;
-        let compute = blocks * tiles * (self.ic * (first + step * (along - 1.0)) + along * (CALL + moc * vectors * STORE));
+        // Lanes that are channels are turned, since products are held by channel.
+        let stores = scalars * vectors * STORE + if plan.vector == "oc" { moc * STORE + scalars * vectors * TURN } else { 0.0 };
+        let compute = blocks * tiles * (self.ic * (first + step * (along - 1.0)) + along * (CALL + stores));
 
         // Transforms: one axis after the other, rows of windows along the lanes.
         let rank = self.axes.len();
@@ -184,7 +203,7 @@ impl<'a> Windows<'a> {
         }
         let rows: f64 = self.axes[..rank - 1].iter().map(|b| b.windows * b.outputs).product();
         let store = match self.p.layout {
-            Layout::ChannelsFirst => x.outputs * ((x.outputs - 1.0) * INTERLEAVE + OUTPUT),
+            Layout::ChannelsFirst => x.outputs * (permutations(x.outputs) * INTERLEAVE + OUTPUT),
             Layout::ChannelsLast => {
                 let together = (1..=4).rev().find(|n| (self.held as usize).is_multiple_of(*n) && (self.oc as usize).is_multiple_of(*n));
                 x.outputs * (x.products * LOAD * 0.5 + lanes * lane_apart(self.p, together.unwrap_or(1)))
@@ -207,7 +226,7 @@ impl<'a> Windows<'a> {
         } else {
             0.0
         };
-        let traffic = streamed + blocks * reread / m.l3_bytes * 0.15;
+        let traffic = streamed + blocks * reread / m.l3_bytes * REREAD;
         Cost { compute, store: outward, panel: inward, traffic }
     }
 
@@ -301,29 +320,48 @@ impl Space<'_> {
         all
     }
 
-    /// Register tiles for windows, and how many channels' products are held.
+    /// Register tiles for windows: windows along the lanes, or channels where that fits the number of windows better; and how many channels' products
+    /// are held.
     fn window_tiles(&self, plan: &Plan, windows: &Winograd, out: &mut Vec<Plan>) {
         let lanes = self.machine.lanes;
         let per_group = self.problem.c_out / self.problem.groups;
+        let room = |vectors: usize| (self.machine.registers.saturating_sub(vectors + 2)) / vectors;
         for vectors in 1..=3 {
-            let room = (self.machine.registers.saturating_sub(vectors + 2)) / vectors;
-            for channels in self.channel_tiles(room.min(per_group)).into_iter().take(3) {
-                let tile = [("oc", channels), ("qw", vectors * lanes)];
-                let tile = tile.iter().filter(|t| t.1 > 1).map(|(v, e)| TileAxis { var: (*v).into(), extent: *e }).collect();
-                let mut plan = Plan { tile, winograd: Some(Winograd { held: channels, ..windows.clone() }), ..plan.clone() };
-                let Some(one) = Windows::new(self.problem, &plan).map(|w| (w.window_bytes(), w.product_bytes())) else { continue };
-                let mut last = 0;
-                for budget in [self.machine.l2 / 8, self.machine.l2 / 3] {
-                    let most = (budget as f64 / one.1 / channels as f64).floor().max(1.0) as usize * channels;
-                    let held = most.min(per_group.next_multiple_of(channels));
-                    if held == last || one.0 + one.1 * held as f64 > SCRATCH {
-                        continue;
-                    }
-                    last = held;
-                    plan.winograd = Some(Winograd { held, ..windows.clone() });
-                    out.push(plan.clone());
-                }
+            for channels in self.channel_tiles(room(vectors).min(per_group)).into_iter().take(3) {
+                self.window_tile(plan, windows, (channels, vectors * lanes), "qw", out);
             }
+        }
+        if !self.machine.isa.wide() || self.problem.input.iter().any(|e| matches!(e, Extent::Open(_))) {
+            return;
+        }
+        let Some(count) = Windows::new(self.problem, plan).map(|w| w.product_of(|a| a.windows) as usize) else { return };
+        for vectors in 1..=4 {
+            let most = room(vectors).min(count);
+            // The number that leaves the fewest places empty, the largest of those.
+            let tile = (most.div_ceil(2)..=most).rev().min_by_key(|t| count.next_multiple_of(*t));
+            if let Some(tile) = tile.filter(|_| vectors * lanes <= per_group.next_multiple_of(lanes)) {
+                self.window_tile(plan, windows, (vectors * lanes, tile), "oc", out);
+            }
+        }
+    }
+
+    /// One register tile of channels and windows, with each number of channels that are worth holding.
+    fn window_tile(&self, plan: &Plan, windows: &Winograd, (channels, count): (usize, usize), vector: &str, out: &mut Vec<Plan>) {
+        let per_group = self.problem.c_out / self.problem.groups;
+        let tile = [("oc", channels), ("qw", count)];
+        let tile = tile.iter().filter(|t| t.1 > 1).map(|(v, e)| TileAxis { var: (*v).into(), extent: *e }).collect();
+        let mut plan = Plan { tile, vector: vector.into(), winograd: Some(Winograd { held: channels, ..windows.clone() }), ..plan.clone() };
+        let Some(one) = Windows::new(self.problem, &plan).map(|w| (w.window_bytes(), w.product_bytes())) else { return };
+        let mut last = 0;
+        for budget in [self.machine.l2 / 8, self.machine.l2 / 3] {
+            let most = (budget as f64 / one.1 / channels as f64).floor().max(1.0) as usize * channels;
+            let held = most.min(per_group.next_multiple_of(channels));
+            if held == last || one.0 + one.1 * held as f64 > SCRATCH {
+                continue;
+            }
+            last = held;
+            plan.winograd = Some(Winograd { held, ..windows.clone() });
+            out.push(plan.clone());
         }
     }
 }

@@ -467,6 +467,11 @@ impl Window {
     pub(super) fn shifted(self, by: i64) -> Window {
         Window { lo: self.lo.plus(-by), hi: self.hi.plus(-by) }
     }
+
+    /// Whether it is known that none of the coordinates `0..n` is inside.
+    pub(super) fn misses(self, n: i64) -> bool {
+        matches!(self.hi, Bound::Const(hi) if hi <= 0) || matches!(self.lo, Bound::Const(lo) if lo >= n)
+    }
 }
 
 impl Spread {

@@ -65,27 +65,57 @@ impl Selector<'_> {
         parts.iter().map(|p| self.value(p, lanes, c, None)).collect()
     }
 
-    /// Parts that fill memory without gaps: each vector is put together and stored.
+    /// Parts that fill memory without gaps: each vector that has a lane in the window is put together and stored.
     pub(super) fn store_dense(&mut self, to: &Place, s: &Spread, parts: &[V], c: Chunk, stream: bool) -> Result<()> {
         let (n, w, per) = (parts.len(), c.w, c.w.bytes() / self.size());
-        for k in 0..n {
-            let src = if n == 1 {
-                parts[0]
-            } else {
-                let tmp = (n > 2 || self.isa == WideIsa::Avx2).then(|| self.vec());
-                let dst = self.vec();
-                self.push(Inst::Interleave { dst, w, parts: parts.to_vec(), k, tmp });
-                dst
-            };
-            let first = (c.lane * n + k * per) as i64;
-            let window = self.window(&s.clip).map(|b| b.shifted(first));
-            let mem = self.mem(to, first * self.size() as i64)?;
+        let first = |k: usize| (c.lane * n + k * per) as i64;
+        let window = self.window(&s.clip);
+        let written = |k: &usize| window.is_none_or(|b| !b.shifted(first(*k)).misses(c.active as i64));
+        let stored: Vec<usize> = (0..n).filter(written).collect();
+        for (k, src) in self.interleaved(parts, w, &stored).into_iter() {
+            let window = window.map(|b| b.shifted(first(k)));
+            let mem = self.mem(to, first(k) * self.size() as i64)?;
             let masked = window.is_some() || c.active < per;
             let mask = (masked && self.isa == WideIsa::Avx2).then(|| self.vec());
             self.out.streams |= stream;
             self.push(Inst::StorePacked { src, w, to: Packed { mem, active: c.active, window, mask }, stream });
         }
         Ok(())
+    }
+
+    /// The vectors `wanted` of the interleaved parts. While the number of streams is even, streams half of it apart are interleaved in pairs, which takes
+    /// one permutation a vector; an odd number that is left takes one fewer than it has streams.
+    fn interleaved(&mut self, parts: &[V], w: Width, wanted: &[usize]) -> Vec<(usize, V)> {
+        let n = parts.len();
+        // By stream, and vector within it.
+        let mut streams: Vec<Vec<Option<V>>> = parts.iter().map(|v| vec![Some(*v)]).collect();
+        while streams.len() > 1 && streams.len().is_multiple_of(2) {
+            let half = streams.len() / 2;
+            let needed = |v: usize| wanted.iter().any(|k| k / half == v);
+            streams = (0..half)
+                .map(|i| {
+                    let pair = |v: usize| [streams[i][v / 2], streams[i + half][v / 2]];
+                    let both = |(v, k): (usize, usize)| {
+                        let [Some(a), Some(b)] = pair(v) else { return None };
+                        needed(v).then(|| self.interleave(vec![a, b], w, k))
+                    };
+                    (0..n / half).map(|v| (v, v % 2)).map(both).collect()
+                })
+                .collect();
+        }
+        let of = |k: usize| streams.iter().map(|s| s[k / streams.len()]).collect::<Option<Vec<V>>>();
+        wanted
+            .iter()
+            .filter_map(|&k| Some((k, of(k)?)))
+            .map(|(k, of)| (k, if of.len() == 1 { of[0] } else { self.interleave(of, w, k % streams.len()) }))
+            .collect()
+    }
+
+    fn interleave(&mut self, parts: Vec<V>, w: Width, k: usize) -> V {
+        let tmp = (parts.len() > 2 || self.isa == WideIsa::Avx2).then(|| self.vec());
+        let dst = self.vec();
+        self.push(Inst::Interleave { dst, w, parts, k, tmp });
+        dst
     }
 
     // Turned stores
