@@ -28,7 +28,25 @@ const COPY: &str = "pack";
 /// Collects how the weights are read, and writes `prepare`.
 #[derive(Default)]
 pub struct Packer {
-    packed: Option<(Access, Vec<(Name, Affine)>)>,
+    packed: Option<(Access, Vec<Dim>)>,
+}
+
+/// One dimension of the packed weights.
+#[derive(Clone)]
+struct Dim {
+    /// The variable that counts it.
+    var: Name,
+    /// Which entry the tile reads.
+    index: Affine,
+    extent: Affine,
+    /// How many channels one entry stands for, if it counts channels of transformed weights; those that an outer dimension counts in larger steps.
+    channels: Option<(i64, i64)>,
+}
+
+impl Dim {
+    fn new(var: &Name, extent: Affine) -> Dim {
+        Dim { var: var.clone(), index: Affine::var(var), extent, channels: None }
+    }
 }
 
 impl Packer {
@@ -45,13 +63,16 @@ impl Packer {
         });
         let Some(access) = found else { return Ok(value) };
         let used = |v: &Name| access.index.iter().any(|i| i.uses_var(v.as_str()));
-        let mut dims: Vec<(Name, Affine)> = Vec::new();
+        let mut dims: Vec<Dim> = Vec::new();
         for l in loops.iter().filter(|l| used(&l.var)) {
-            dims.push((l.var.clone(), trips(l, func, loops, tile)?));
+            dims.push(Dim::new(&l.var, trips(l, func, loops, tile)?));
+        }
+        if access.buffer == FACTORS {
+            dims = in_order(dims, &access, loops);
         }
         let (last, first): (Vec<_>, Vec<_>) = tile.iter().filter(|(t, _)| used(t)).partition(|(t, _)| t == vector);
-        dims.extend(first.into_iter().chain(last).map(|(t, e)| (t.clone(), Affine::from(*e as i64))));
-        let index = dims.iter().map(|(v, _)| Affine::var(v)).collect();
+        dims.extend(first.into_iter().chain(last).map(|(t, e)| Dim::new(t, Affine::from(*e as i64))));
+        let index = dims.iter().map(|d| d.index.clone()).collect();
         self.packed = Some((access.clone(), dims));
         let load = Value::Load(access);
         let packed = Value::load(PACKED, index);
@@ -61,24 +82,24 @@ impl Packer {
     /// Declares the packed buffer and writes the nest that fills it.
     pub fn finish(self, func: &mut Func) {
         let Some((from, dims)) = self.packed else { return };
-        let extents: Vec<Affine> = dims.iter().map(|(_, e)| e.clone()).collect();
+        let extents: Vec<Affine> = dims.iter().map(|d| d.extent.clone()).collect();
         if from.buffer == FACTORS {
             return stored_in_place(func, &from, &dims);
         }
         let weight = func.buffer(WEIGHT);
         let inside = |(e, hi): (&Affine, &Affine)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() };
         let conds = from.index.iter().zip(&weight.dims).map(inside).collect();
-        let index = dims.iter().map(|(v, _)| Affine::var(v)).collect();
+        let index = dims.iter().map(|d| d.index.clone()).collect();
         let body = vec![
             Stmt::set(COPY, Value::Const(0.0)),
             Stmt::When { conds, body: vec![Stmt::set(COPY, Value::Load(from.clone()))] },
             Stmt::store(PACKED, index, Value::reg(COPY)),
         ];
         // Channels around kernel positions: a cache line of weights, which holds one channel's positions, is read once.
-        let counted = |(v, e): &(Name, Affine)| Loop::new(v, e.clone(), Vec::new());
-        let (tile, around): (Vec<_>, Vec<_>) = dims.iter().partition(|(v, _)| v.as_str().ends_with(".t"));
+        let counted = |d: &Dim| Loop::new(&d.var, d.extent.clone(), Vec::new());
+        let (tile, around): (Vec<_>, Vec<_>) = dims.iter().partition(|d| d.var.as_str().ends_with(".t"));
         let (channels, positions): (Vec<_>, Vec<_>) =
-            around.into_iter().partition(|(v, _)| matches!(v.as_str().as_bytes()[0], b'g' | b'o' | b'i'));
+            around.into_iter().partition(|d| matches!(d.var.as_str().as_bytes()[0], b'g' | b'o' | b'i'));
         let loops: Vec<Loop> = [channels, positions, tile].concat().into_iter().map(counted).collect();
         let elem = weight.elem;
         func.prepare = wrap(&loops, body);
@@ -88,18 +109,46 @@ impl Packer {
     }
 }
 
+/// Transformed weights in the order in which they are read: the channels that are held at a time around all products of them, then the tiles of these.
+/// So one run reads them from the first to the last, one after the other.
+fn in_order(dims: Vec<Dim>, from: &Access, loops: &[Loop]) -> Vec<Dim> {
+    let (tiles, mut out): (Vec<Dim>, Vec<Dim>) = dims.into_iter().partition(|d| d.var == "oc.b");
+    let [tiles] = &tiles[..] else { return out };
+    let by = from.index.iter().map(|e| e.coef_of_var("oc.b")).max().unwrap_or(1);
+    let group = out.iter().take_while(|d| d.var == "g").count();
+    // Where the loop over tiles starts with those of a chunk, `n * oc.k`, chunks are a dimension of their own.
+    let l = loops.iter().find(|l| l.var == "oc.b");
+    let chunks = loops.iter().find(|l| l.var == "oc.k").and_then(|k| Some((k, k.const_range()?.1)));
+    let start = l.map(|l| &l.lo[..]);
+    match (start, chunks) {
+        (Some([lo]), Some((k, chunks))) if lo.coef_of_var("oc.k") > 0 && *lo == Affine::var(&k.var) * lo.coef_of_var("oc.k") => {
+            let n = lo.coef_of_var("oc.k");
+            out.insert(group, Dim { channels: Some((by * n, i64::MAX)), ..Dim::new(&k.var, chunks.into()) });
+            let within = Dim { index: tiles.index.clone() - lo.clone(), extent: n.into(), channels: Some((by, by * n)), ..tiles.clone() };
+            let at = out.iter().position(|d| d.var == "ic").unwrap_or(out.len());
+            out.insert(at, within);
+        }
+        _ => out.insert(group, Dim { channels: Some((by, i64::MAX)), ..tiles.clone() }),
+    }
+    out
+}
+
 /// Makes `prepare` store its results in the order of the tile. Where the tile splits a channel, `prepare` has split it in the same way.
-fn stored_in_place(func: &mut Func, from: &Access, dims: &[(Name, Affine)]) {
-    // What stands for a variable of the tile, given the index of a store: the same dimension, or the part of it with the same coefficient.
-    let entry = |v: &Name, to: &[Affine]| -> Affine {
-        let Some(d) = from.index.iter().position(|e| e.uses_var(v.as_str())) else { return Affine::from(0) };
-        if from.index[d] == Affine::var(v) {
+fn stored_in_place(func: &mut Func, from: &Access, dims: &[Dim]) {
+    // What stands for a dimension, given the index of a store: the same dimension, or the parts of it that count the same channels.
+    let entry = |dim: &Dim, to: &[Affine]| -> Affine {
+        let of = if dim.channels.is_some() { "oc.b" } else { dim.var.as_str() };
+        let Some(d) = from.index.iter().position(|e| e.uses_var(of)) else { return Affine::from(0) };
+        if from.index[d] == dim.index {
             return to[d].clone();
         }
-        let by = from.index[d].coef_of_var(v.as_str());
-        to[d].terms.iter().find(|(_, c)| **c == by).map_or(Affine::from(0), |(atom, _)| Affine::atom(atom.clone()))
+        let by = from.index[d].coef_of_var(of);
+        let (least, most) = dim.channels.unwrap_or((by, i64::MAX));
+        let counts = |c: i64| c % least == 0 && c % most != 0 && (dim.channels.is_some() || c == by);
+        let terms = to[d].terms.iter().filter(|(_, c)| counts(**c));
+        terms.fold(Affine::from(0), |sum, (atom, c)| sum + Affine::atom(atom.clone()) * (c / least))
     };
-    let index = |to: &[Affine]| -> Vec<Affine> { dims.iter().map(|(v, _)| entry(v, to)).collect() };
+    let index = |to: &[Affine]| -> Vec<Affine> { dims.iter().map(|d| entry(d, to)).collect() };
     fn redirect(s: &mut Stmt, index: &impl Fn(&[Affine]) -> Vec<Affine>) {
         if let Stmt::Store { to, .. } = s
             && to.buffer == FACTORS
@@ -111,7 +160,7 @@ fn stored_in_place(func: &mut Func, from: &Access, dims: &[(Name, Affine)]) {
     func.prepare.iter_mut().for_each(|s| redirect(s, &index));
     let buffer = func.buffers.iter_mut().find(|b| b.name == FACTORS).expect("the factors are declared where they are made");
     buffer.name = PACKED.into();
-    buffer.dims = dims.iter().map(|(_, e)| e.clone()).collect();
+    buffer.dims = dims.iter().map(|d| d.extent.clone()).collect();
     buffer.order = (0..dims.len()).collect();
 }
 

@@ -34,10 +34,16 @@ impl Lowering<'_> {
             let exists = Cond::Range { lo: 0.into(), e: at.clone(), hi: extent.into() };
             (Loop::new(o, (extent + size - 1) / size, Vec::new()), Loop::new(i, size, Vec::new()), at, exists)
         };
-        let (oc_blocks, oc_within, oc, oc_exists) = split("oc", dims[1], tile);
+        let (oc_blocks, oc_within, mut oc, mut oc_exists) = split("oc", dims[1], tile);
         let (ic_blocks, ic_within, ic, ic_exists) = split("ic", self.inputs, CHANNELS.min(self.inputs));
         let within = [Affine::var(&ic_within.var), Affine::var(&oc_within.var)];
-        around.extend([oc_blocks, ic_blocks]);
+        // Tiles of output channels are counted within those that are held together.
+        let (tiles, chunk) = (self.held / tile, part(&"oc".into(), "k"));
+        let blocks = oc_blocks.const_range().map_or(1, |r| r.1);
+        let at = Affine::var(&oc_blocks.var) + Affine::var(&chunk) * tiles;
+        oc = oc.subst(oc_blocks.var.as_str(), &at);
+        oc_exists.map_affine(&mut |a| a.subst(oc_blocks.var.as_str(), &at));
+        around.extend([Loop::new(chunk, (blocks + tiles - 1) / tiles, Vec::new()), Loop::new(&oc_blocks.var, tiles, Vec::new()), ic_blocks]);
         let channels: Vec<Affine> = self.weight.index[..2].iter().map(|e| e.subst("ic", &ic).subst("oc", &oc)).collect();
         let mut from: Name = WEIGHT.into();
         let mut body = Vec::new();
