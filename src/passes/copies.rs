@@ -20,12 +20,15 @@ use super::vector::{clip, interleave};
 use crate::ir::names::part;
 use crate::ir::{Access, Affine, Clip, Cond, Func, Lanes, Loop, LoopKind, Name, Stmt, Value};
 
-/// Rewrites every copy loop of `run`.
+/// Rewrites every copy loop.
 pub fn run(func: &mut Func, lanes: usize) {
     let mut copied = Vec::new();
-    let body = std::mem::take(&mut func.run);
-    let run: Vec<Stmt> = body.into_iter().map(|s| walk(s, func, lanes, &mut copied)).collect();
-    func.run = run.into_iter().map(|s| interleave(s, &func.buffers)).collect();
+    let mut rewrite = |body: Vec<Stmt>| -> Vec<Stmt> {
+        let body = body.into_iter().map(|s| walk(s, func, lanes, &mut copied));
+        body.map(|s| interleave(s, &func.buffers)).collect()
+    };
+    let (run, prepare) = (rewrite(func.run.clone()), rewrite(func.prepare.clone()));
+    (func.run, func.prepare) = (run, prepare);
     for (name, entries) in copied {
         let r = func.regs.iter_mut().find(|r| r.name == name).expect("the register was declared");
         r.lanes = lanes;

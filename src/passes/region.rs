@@ -21,8 +21,9 @@ use rustc_hash::FxHashMap as HashMap;
 pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let mut out = func.clone();
     if plan.lanes > 1 {
-        let all = mentions(&func.run);
+        let all = mentions(func.run.iter().chain(&func.prepare));
         out.run = list(&func.run, &all);
+        out.prepare = list(&func.prepare, &all);
     }
     Ok(out)
 }
@@ -65,11 +66,11 @@ fn holds_tile(s: &Stmt) -> bool {
 
 /// Whether every register of the statement is mentioned nowhere else.
 fn private(s: &Stmt, all: &Mentions) -> bool {
-    mentions(std::slice::from_ref(s)).iter().all(|(reg, count)| all.get(reg) == Some(count))
+    mentions([s]).iter().all(|(reg, count)| all.get(reg) == Some(count))
 }
 
 /// How often each register is mentioned.
-fn mentions(stmts: &[Stmt]) -> Mentions {
+fn mentions<'a>(stmts: impl IntoIterator<Item = &'a Stmt>) -> Mentions {
     let mut out = Mentions::default();
     let mut mention = |reg: &Name| *out.entry(reg.clone()).or_default() += 1;
     for s in stmts {

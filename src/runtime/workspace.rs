@@ -5,27 +5,54 @@
 //! runs are under way at once than ever before.
 
 use crate::{Error, Kind, Result};
+use memmap2::MmapMut;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Zeroed bytes, aligned to a page, so that where they lie in the caches does not change from one kernel to the next.
+///
+/// Those that fill huge pages are mapped, and ask for them: the first write to each of 512 small pages costs more than what is written, and weights
+/// that stream through the caches would need more translations than the processor holds.
 pub struct Bytes {
     at: NonNull<u8>,
     len: usize,
+    /// The mapping that they lie in, if they are not from the allocator.
+    map: Option<MmapMut>,
 }
 
 const ALIGN: usize = 4096;
+/// Bytes of a huge page.
+const HUGE: usize = 2 << 20;
 
 impl Bytes {
     /// So many zero bytes.
     pub fn zeroed(len: usize) -> Result<Bytes> {
         let failed = || Error::new(Kind::Codegen, format!("cannot allocate {len} bytes"));
+        if len >= HUGE / 4 * 3 {
+            return Bytes::mapped(len).ok_or_else(failed);
+        }
         let layout = Layout::from_size_align(len.max(1), ALIGN).map_err(|_| failed())?;
         // SAFETY: the layout's size is at least 1.
         let at = unsafe { alloc_zeroed(layout) };
-        Ok(Bytes { at: NonNull::new(at).ok_or_else(failed)?, len })
+        Ok(Bytes { at: NonNull::new(at).ok_or_else(failed)?, len, map: None })
     }
+
+    /// From the system, in huge pages as far as they are mostly used.
+    fn mapped(len: usize) -> Option<Bytes> {
+        let whole = len.checked_next_multiple_of(HUGE)?;
+        let mut map = MmapMut::map_anon(whole.checked_add(HUGE)?).ok()?;
+        let skip = map.as_ptr().align_offset(HUGE);
+        #[cfg(target_os = "linux")]
+        {
+            let used = if whole - len <= HUGE / 4 { whole } else { whole - HUGE };
+            // Only advice: where there are no huge pages, there are small ones.
+            let _ = map.advise_range(memmap2::Advice::HugePage, skip, used);
+        }
+        let at = NonNull::from(map.get_mut(skip..skip.checked_add(len)?)?).cast();
+        Some(Bytes { at, len, map: Some(map) })
+    }
+
     /// Where they start.
     pub fn as_ptr(&self) -> *mut u8 {
         self.at.as_ptr()
@@ -38,6 +65,9 @@ impl Bytes {
 
 impl Drop for Bytes {
     fn drop(&mut self) {
+        if self.map.is_some() {
+            return;
+        }
         let layout = Layout::from_size_align(self.len.max(1), ALIGN).expect("the layout was made before");
         // SAFETY: allocated in `zeroed` with this layout, and freed only here.
         unsafe { dealloc(self.at.as_ptr(), layout) }
