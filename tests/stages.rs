@@ -138,6 +138,9 @@ fn reductions_in_parts_and_bounded_taps() {
     check("2d n1 4x1x1 -> 1 k1 s3x1 p1x0 pe-1x0", "gather bounded panel qx=8 oc=4 along oc x4 block 0x0 reduction 2");
     check("2d n1 1x2x3 -> 1 k5 s2 pe3x0 op1x0", "gather bounded panel qx=4 oc=4 along oc x4 block 0x0");
     check("1d n1 7x1 -> 7 k1 g7 nhwc", "gather panel g=8 along g x4 block 0");
+    // Weights that look like a copy between orders, of which rows and columns overlap; positions that a table counts.
+    check("2d n1 1x1x1 -> 1 k1x4 s1x3", "gather panel qy=2 qx=5 oc=4 along oc x4 block 0x0");
+    check("2d n1 1x1x1 -> 1 k5x2 s4x1 p1x0 pe0", "gather panel ry=4 qx=4 along qx x4 block 0x0");
 }
 
 /// Channels last: rows of the panel are turned on the way, and outputs leave in pieces, with channels that fill pieces and channels that do not.
@@ -227,7 +230,17 @@ fn windows_transformed() {
         for (held, tile, parts) in [(2, "oc=2 qw=8", ""), (6, "oc=3 qw=4", " parts 2"), (4, "qw=4", "")] {
             check(text, &format!("gather aligned panel winograd {outputs} held {held} {tile} along qw x4 block {block}{parts}"));
         }
+        for (held, tile, parts) in [(4, "oc=4 qw=3", ""), (8, "oc=4 qw=5", ""), (8, "oc=8", " parts 2"), (16, "oc=8 qw=2", "")] {
+            check(text, &format!("gather aligned panel winograd {outputs} held {held} {tile} along oc x4 block {block}{parts}"));
+        }
     }
+    // Parts of the channels that are no multiple of those that are held; groups.
+    for vector in ["oc=4 qw=4 along qw", "oc=4 qw=3 along oc"] {
+        check("2d n1 3x5x9 -> 44 k4 s2 p1", &format!("gather aligned panel winograd 3x3 held 12 {vector} x4 block 0x0 parts 2"));
+        check("2d n2 4x5x9 -> 20 k4 s2 p1 g2", &format!("gather aligned panel winograd 3x3 held 8 {vector} x4 block 0x0 parts 2"));
+    }
+    // More taps than a level has registers.
+    check("1d n1 2x7 -> 2 k32 s16", "gather aligned panel winograd 2 held 2 oc=2 qw=4 along qw x4 block 0");
     let blocked = [
         ("2d n1 3x9x5 -> 3 k4 s2 p1", "3x3", "3x0"),
         ("2d n2 3x9x20 -> 3 k4 s2 p1", "3x2", "6x8"),

@@ -88,6 +88,10 @@ fn turn(s: &Stmt, func: &Func, lanes: usize) -> Option<(Stmt, (Name, usize))> {
     let across = (0..to.index.len()).find(|d| to.index[*d].uses_var(u.var.as_str()))?;
     let dense = |l: &Loop| l.const_range().filter(|r| l.step == 1 && r.0 == 0).map(|r| r.1);
     let (wide, high) = (dense(&u)?, dense(&v)?);
+    let places = from.index.iter().chain(&to.index).chain(conds.iter().flat_map(Cond::affines));
+    if [&u.var, &v.var].into_iter().any(|v| !places.clone().all(|a| even(a, v))) {
+        return None;
+    }
     if u.var == v.var || to.index[across] != Affine::var(&u.var) || to.index[target] != Affine::var(&v.var) {
         return None;
     }
@@ -106,8 +110,9 @@ fn turn(s: &Stmt, func: &Func, lanes: usize) -> Option<(Stmt, (Name, usize))> {
         (wide % n != 0).then(|| Cond::Range { lo: 0.into(), e: Affine::var(&u.var), hi: wide.into() }).into_iter().collect();
     let access = |a: &Access, dim: usize, conds: &[Cond]| {
         let clip = clip(&a.index[dim], conds, &u.var, Affine::clone).ok()?;
-        let index = a.index.iter().map(|i| i.subst(v.var.as_str(), &at)).collect();
-        Some(Access { buffer: a.buffer.clone(), index, lanes: Some(Lanes { dim, count: lanes, step: 1, clip }) })
+        let mut to = Access { lanes: Some(Lanes { dim, count: lanes, step: 1, clip }), ..a.clone() };
+        to.map_affine(&mut |a| a.subst(v.var.as_str(), &at));
+        Some(to)
     };
     let index = vec![Affine::var(&row)];
     let set = |value| Stmt::Set { reg: copy.clone(), index: index.clone(), value };
@@ -247,12 +252,18 @@ impl Copy<'_> {
         let [dim] = along[..] else { return along.is_empty().then(|| a.clone()) };
         let step = a.index[dim].coef_of_var(self.l.var.as_str());
         let contiguous = self.func.buffer(a.buffer.as_str()).order.last() == Some(&dim);
-        if a.lanes.is_some() || step < 1 || !contiguous && !self.computes {
+        // What a table says of the variable is not the same distance from lane to lane.
+        if a.lanes.is_some() || step < 1 || !even(&a.index[dim], &self.l.var) || !contiguous && !self.computes {
             return None;
         }
         let clip: Option<Clip> = clip(&a.index[dim], &[tail, conds].concat(), &self.l.var, Affine::clone).ok()?;
         Some(Access { buffer: a.buffer.clone(), index: a.index.clone(), lanes: Some(Lanes { dim, count: self.lanes, step, clip }) })
     }
+}
+
+/// Whether an expression moves by the same for every step of a variable, as what a table says of it does not.
+fn even(a: &Affine, var: &Name) -> bool {
+    !(a.clone() - Affine::var(var) * a.coef_of_var(var.as_str())).uses_var(var.as_str())
 }
 
 /// Whether values are only moved, so that each needs one register.

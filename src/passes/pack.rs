@@ -22,6 +22,9 @@ use crate::{Error, Kind, Result};
 
 /// The packed weights.
 pub const PACKED: &str = "wp";
+/// The loop over tiles of output channels, and the one over chunks whose products are held.
+const TILES: &str = "oc.b";
+const CHUNKS: &str = "oc.k";
 /// The register through which they are copied.
 const COPY: &str = "pack";
 
@@ -39,13 +42,13 @@ struct Dim {
     /// Which entry the tile reads.
     index: Affine,
     extent: Affine,
-    /// How many channels one entry stands for, if it counts channels of transformed weights; those that an outer dimension counts in larger steps.
-    channels: Option<(i64, i64)>,
+    /// Where `prepare` stores it, in terms of the variable that counts the same there; by default as that is.
+    stored: fn(Affine, Affine) -> Affine,
 }
 
 impl Dim {
     fn new(var: &Name, extent: Affine) -> Dim {
-        Dim { var: var.clone(), index: Affine::var(var), extent, channels: None }
+        Dim { var: var.clone(), index: Affine::var(var), extent, stored: |at, _| at }
     }
 }
 
@@ -68,7 +71,7 @@ impl Packer {
             dims.push(Dim::new(&l.var, trips(l, func, loops, tile)?));
         }
         if access.buffer == FACTORS {
-            dims = in_order(dims, &access, loops);
+            dims = in_order(dims, loops);
         }
         let (last, first): (Vec<_>, Vec<_>) = tile.iter().filter(|(t, _)| used(t)).partition(|(t, _)| t == vector);
         dims.extend(first.into_iter().chain(last).map(|(t, e)| Dim::new(t, Affine::from(*e as i64))));
@@ -111,43 +114,45 @@ impl Packer {
 
 /// Transformed weights in the order in which they are read: the channels that are held at a time around all products of them, then the tiles of these.
 /// So one run reads them from the first to the last, one after the other.
-fn in_order(dims: Vec<Dim>, from: &Access, loops: &[Loop]) -> Vec<Dim> {
-    let (tiles, mut out): (Vec<Dim>, Vec<Dim>) = dims.into_iter().partition(|d| d.var == "oc.b");
+fn in_order(dims: Vec<Dim>, loops: &[Loop]) -> Vec<Dim> {
+    let (tiles, mut out): (Vec<Dim>, Vec<Dim>) = dims.into_iter().partition(|d| d.var == TILES);
     let [tiles] = &tiles[..] else { return out };
-    let by = from.index.iter().map(|e| e.coef_of_var("oc.b")).max().unwrap_or(1);
     let group = out.iter().take_while(|d| d.var == "g").count();
-    // Where the loop over tiles starts with those of a chunk, `n * oc.k`, chunks are a dimension of their own.
-    let l = loops.iter().find(|l| l.var == "oc.b");
-    let chunks = loops.iter().find(|l| l.var == "oc.k").and_then(|k| Some((k, k.const_range()?.1)));
-    let start = l.map(|l| &l.lo[..]);
+    // Where the loop over tiles starts with those of a chunk, chunks are a dimension of their own.
+    let start = loops.iter().find(|l| l.var == TILES).and_then(|l| if let [lo] = &l.lo[..] { Some(lo.clone()) } else { None });
+    let chunks = loops.iter().find(|l| l.var == CHUNKS).and_then(Loop::const_range);
+    let each = start.as_ref().map_or(0, |lo| lo.coef_of_var(CHUNKS));
     match (start, chunks) {
-        (Some([lo]), Some((k, chunks))) if lo.coef_of_var("oc.k") > 0 && *lo == Affine::var(&k.var) * lo.coef_of_var("oc.k") => {
-            let n = lo.coef_of_var("oc.k");
-            out.insert(group, Dim { channels: Some((by * n, i64::MAX)), ..Dim::new(&k.var, chunks.into()) });
-            let within = Dim { index: tiles.index.clone() - lo.clone(), extent: n.into(), channels: Some((by, by * n)), ..tiles.clone() };
+        (Some(start), Some((0, chunks))) if each > 0 && start == Affine::var(CHUNKS) * each => {
             let at = out.iter().position(|d| d.var == "ic").unwrap_or(out.len());
+            let within = Dim {
+                index: tiles.index.clone() - start.clone(),
+                extent: each.into(),
+                stored: |tile, start| tile - start,
+                ..tiles.clone()
+            };
             out.insert(at, within);
+            out.insert(group, Dim { stored: |_, _| Affine::var(CHUNKS), ..Dim::new(&CHUNKS.into(), chunks.into()) });
         }
-        _ => out.insert(group, Dim { channels: Some((by, i64::MAX)), ..tiles.clone() }),
+        _ => out.insert(group, tiles.clone()),
     }
     out
 }
 
 /// Makes `prepare` store its results in the order of the tile. Where the tile splits a channel, `prepare` has split it in the same way.
 fn stored_in_place(func: &mut Func, from: &Access, dims: &[Dim]) {
-    // What stands for a dimension, given the index of a store: the same dimension, or the parts of it that count the same channels.
-    let entry = |dim: &Dim, to: &[Affine]| -> Affine {
-        let of = if dim.channels.is_some() { "oc.b" } else { dim.var.as_str() };
-        let Some(d) = from.index.iter().position(|e| e.uses_var(of)) else { return Affine::from(0) };
-        if from.index[d] == dim.index {
+    // What stands for a variable of the tile, given the index of a store: the same dimension, or the part of it with the same coefficient.
+    let counted = |v: &str, to: &[Affine]| -> Affine {
+        let Some(d) = from.index.iter().position(|e| e.uses_var(v)) else { return Affine::from(0) };
+        if from.index[d] == Affine::var(v) {
             return to[d].clone();
         }
-        let by = from.index[d].coef_of_var(of);
-        let (least, most) = dim.channels.unwrap_or((by, i64::MAX));
-        let counts = |c: i64| c % least == 0 && c % most != 0 && (dim.channels.is_some() || c == by);
-        let terms = to[d].terms.iter().filter(|(_, c)| counts(**c));
-        terms.fold(Affine::from(0), |sum, (atom, c)| sum + Affine::atom(atom.clone()) * (c / least))
+        let by = from.index[d].coef_of_var(v);
+        to[d].terms.iter().find(|(_, c)| **c == by).map_or(Affine::from(0), |(atom, _)| Affine::atom(atom.clone()))
     };
+    // The first tile of a chunk, as the loops of `prepare` count them.
+    let start = Affine::var(CHUNKS) * dims.iter().find(|d| d.var == TILES).map_or(0, |d| -d.index.coef_of_var(CHUNKS));
+    let entry = |d: &Dim, to: &[Affine]| (d.stored)(counted(d.var.as_str(), to), start.clone());
     let index = |to: &[Affine]| -> Vec<Affine> { dims.iter().map(|d| entry(d, to)).collect() };
     fn redirect(s: &mut Stmt, index: &impl Fn(&[Affine]) -> Vec<Affine>) {
         if let Stmt::Store { to, .. } = s

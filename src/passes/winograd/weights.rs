@@ -3,7 +3,7 @@
 //! *Needs* the axes and the tile's channels. *Leaves* `u`, in blocks of channels that stay in cache from step to step.
 
 use super::axis::Axis;
-use super::{CHANNELS, Entry, FACTORS, Lowering, axis_reg, sum};
+use super::{CHANNELS, Entry, FACTORS, Lowering, Sum, axis_reg, sum};
 use crate::ir::names::{WEIGHT, part};
 use crate::ir::{Affine, BufferKind, Cond, Loop, LoopKind, Name, Stmt};
 use crate::passes::nest::wrap;
@@ -34,16 +34,16 @@ impl Lowering<'_> {
             let exists = Cond::Range { lo: 0.into(), e: at.clone(), hi: extent.into() };
             (Loop::new(o, (extent + size - 1) / size, Vec::new()), Loop::new(i, size, Vec::new()), at, exists)
         };
-        let (oc_blocks, oc_within, mut oc, mut oc_exists) = split("oc", dims[1], tile);
+        let (mut oc_blocks, oc_within, oc, oc_exists) = split("oc", dims[1], tile);
         let (ic_blocks, ic_within, ic, ic_exists) = split("ic", self.inputs, CHANNELS.min(self.inputs));
         let within = [Affine::var(&ic_within.var), Affine::var(&oc_within.var)];
-        // Tiles of output channels are counted within those that are held together.
-        let (tiles, chunk) = (self.held / tile, part(&"oc".into(), "k"));
-        let blocks = oc_blocks.const_range().map_or(1, |r| r.1);
-        let at = Affine::var(&oc_blocks.var) + Affine::var(&chunk) * tiles;
-        oc = oc.subst(oc_blocks.var.as_str(), &at);
-        oc_exists.map_affine(&mut |a| a.subst(oc_blocks.var.as_str(), &at));
-        around.extend([Loop::new(chunk, (blocks + tiles - 1) / tiles, Vec::new()), Loop::new(&oc_blocks.var, tiles, Vec::new()), ic_blocks]);
+        // Tiles of output channels that are held together are transformed together, since they are stored side by side.
+        let (tiles, blocks) = (self.held / tile, oc_blocks.const_range().map_or(1, |r| r.1));
+        let chunk = Loop::new(part(&"oc".into(), "k"), (blocks + tiles - 1) / tiles, Vec::new());
+        let start = Affine::var(&chunk.var) * tiles;
+        oc_blocks.lo = vec![start.clone()];
+        oc_blocks.hi = vec![start + tiles, blocks.into()];
+        around.extend([chunk, oc_blocks, ic_blocks]);
         let channels: Vec<Affine> = self.weight.index[..2].iter().map(|e| e.subst("ic", &ic).subst("oc", &oc)).collect();
         let mut from: Name = WEIGHT.into();
         let mut body = Vec::new();
@@ -66,17 +66,16 @@ impl Lowering<'_> {
                 }
                 self.groups().map(|_| Affine::var("g")).into_iter().chain(at).chain([ic.clone(), oc.clone()]).collect()
             };
-            let mut stores = Vec::new();
+            // Phase by phase, so that few taps wait in registers. The filter runs against the taps: its last coefficient belongs to tap 0.
+            let mut phases: Vec<(Vec<Entry>, Vec<(Vec<Affine>, Sum)>)> = Vec::new();
             for c in &axis.classes {
                 for (f, r) in c.phases.iter().enumerate() {
-                    for (i, g) in c.toom.weight.iter().enumerate() {
-                        // The filter runs against the taps: its last coefficient belongs to tap 0.
-                        let s = sum(g, |t| self.tap(a, *r, c.toom.taps as i64 - 1 - t as i64));
-                        stores.push((to(c.u(i, f)), s));
-                    }
+                    let taps: Vec<i64> = (0..c.toom.taps as i64).rev().map(|t| self.tap(a, *r, t)).collect();
+                    let products = c.toom.weight.iter().enumerate();
+                    let stores = products.map(|(i, g)| (to(c.u(i, f)), sum(g, |t| taps[t]))).collect();
+                    phases.push((taps.iter().map(|&e| (e, tap(e))).collect(), stores));
                 }
             }
-            let entries: Vec<Entry> = (0..kernel[a]).map(|e| (e, tap(e))).collect();
             let counts = self.axes[a..].iter().flat_map(Axis::counts);
             let extents: Vec<i64> = if a == 0 {
                 groups.iter().copied().chain(counts).chain([self.inputs, dims[1]]).collect()
@@ -85,7 +84,8 @@ impl Lowering<'_> {
             };
             let name = if a == 0 { FACTORS.into() } else { Name::from(format!("G{}", axis.name)) };
             let into = self.buffer(name, BufferKind::Packed, &extents);
-            let step = self.transform(&axis_reg("g", a, rank), &from, &entries, &into, stores);
+            let prefix = axis_reg("g", a, rank);
+            let step = phases.into_iter().flat_map(|(taps, stores)| self.transform(&prefix, &from, &taps, &into, stores)).collect();
             body.extend(wrap(&loops, Stmt::when(vec![ic_exists.clone(), oc_exists.clone()], step)));
             from = into;
         }
