@@ -255,7 +255,7 @@ impl<'a> Lowering<'a> {
             };
             let within = if a == x { vec![Affine::var(&channel) - first.clone()] } else { Vec::new() };
             let pixels: Vec<Entry> = axis.pixels().map(|e| (e, [within.clone(), pixel(e)].concat())).collect();
-            let stores: Vec<(Vec<Affine>, Sum)> = rows.into_iter().map(|(i, s)| (to(i), s)).collect();
+            let stores: Vec<Stored> = rows.into_iter().map(|(i, s)| (to(i), s)).collect();
             let into = self.buffer(name, BufferKind::Scratch, &dims);
             let mut step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
             let columns = self.x().windows;
@@ -327,7 +327,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Loads entries of `from` into registers, and stores sums of them.
-    fn transform(&mut self, prefix: &str, from: &Name, entries: &[Entry], into: &Name, sums: Vec<(Vec<Affine>, Sum)>) -> Vec<Stmt> {
+    fn transform(&mut self, prefix: &str, from: &Name, entries: &[Entry], into: &Name, sums: Vec<Stored>) -> Vec<Stmt> {
         let mut out: Vec<Stmt> = Vec::new();
         for (e, index) in entries {
             let reg = self.reg(prefix, *e);
@@ -528,6 +528,9 @@ fn axis_reg(role: &str, a: usize, rank: usize) -> String {
 
 /// Which register an entry of a buffer is loaded into, and the entry's index.
 type Entry = (i64, Vec<Affine>);
+
+/// Where a sum is stored.
+type Stored = (Vec<Affine>, Sum);
 
 /// A sum of registers with coefficients.
 struct Sum(Vec<(i64, Exact)>);

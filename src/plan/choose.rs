@@ -219,6 +219,9 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
         "qx" if last => format!("lanes: {} neighbouring columns; weights are broadcast, channels of a tile leave side by side", plan.lanes),
         "qx" => format!("lanes: {} neighbouring columns; weights are broadcast, column phases are interleaved when stored", plan.lanes),
         "qw" => format!("lanes: {} windows, row after row; transformed weights are broadcast", plan.lanes),
+        "oc" if plan.winograd.is_some() => {
+            format!("lanes: {} output channels; transformed windows, {} at a time, are broadcast", plan.lanes, plan.extent("qw"))
+        }
         "oc" => format!("lanes: {} output channels; input pixels are broadcast", plan.lanes),
         "g" => format!("lanes: {} groups of one channel, which lie side by side", plan.lanes),
         "rx" => format!("lanes: {} neighbouring phases, whose outputs are contiguous", plan.lanes),

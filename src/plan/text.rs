@@ -262,7 +262,7 @@ fn check(plan: &Plan) -> Result<()> {
         }
         if plan.form != Form::Gather || !plan.panel || !plan.aligned || plan.vector != "qw" && plan.vector != "oc" {
             return Err(error(
-                "windows need aligned phases, a panel and lanes along qw; legal: `gather aligned panel winograd … along qw`",
+                "windows need aligned phases, a panel and lanes along qw or oc; legal: `gather aligned panel winograd … along qw`",
             ));
         }
     }

@@ -160,7 +160,8 @@ pub struct Budget {
 /// embedded broadcast for every fma costs a load each: on a Zen 5 the tile x-6x2x2 runs at 98 % of the peak with sharing, at 78 % without.
 const REACHES: [usize; 4] = [8, 3, 1, 0];
 
-/// What is tried in turn until the registers suffice: a distance, and whether stores are turned, which takes registers for the shuffles.
+/// What is tried in turn until the registers suffice: a distance, and whether stores are turned and interleaved in pairs, which takes registers for the
+/// shuffles.
 fn attempts() -> impl Iterator<Item = (usize, bool)> {
     REACHES.into_iter().map(|reach| (reach, true)).chain([(0, false)])
 }

@@ -35,7 +35,8 @@ pub(super) struct Chunk {
     pub(super) w: Width,
 }
 
-/// Writes the program. Scalar loads whose uses lie within `reach` statements of each other share a register; `turns` says whether stores may be turned.
+/// Writes the program. Scalar loads whose uses lie within `reach` statements of each other share a register; `turns` says whether stores may be turned
+/// and interleaved in pairs, which takes registers.
 pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, turns: bool) -> Result<Program> {
     let mut first = Vec::new();
     let mut resident = 0;

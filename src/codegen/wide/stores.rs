@@ -72,7 +72,12 @@ impl Selector<'_> {
         let window = self.window(&s.clip);
         let written = |k: &usize| window.is_none_or(|b| !b.shifted(first(*k)).misses(c.active as i64));
         let stored: Vec<usize> = (0..n).filter(written).collect();
-        for (k, src) in self.interleaved(parts, w, &stored).into_iter() {
+        let streams = self.in_pairs(parts, w, &stored);
+        let q = streams.len();
+        for k in stored {
+            // Every vector that is stored is made of one vector of each stream.
+            let Some(of) = streams.iter().map(|s| s[k / q]).collect::<Option<Vec<V>>>() else { continue };
+            let src = if q == 1 { of[0] } else { self.interleave(of, w, k % q) };
             let window = window.map(|b| b.shifted(first(k)));
             let mem = self.mem(to, first(k) * self.size() as i64)?;
             let masked = window.is_some() || c.active < per;
@@ -83,32 +88,22 @@ impl Selector<'_> {
         Ok(())
     }
 
-    /// The vectors `wanted` of the interleaved parts. While the number of streams is even, streams half of it apart are interleaved in pairs, which takes
-    /// one permutation a vector; an odd number that is left takes one fewer than it has streams.
-    fn interleaved(&mut self, parts: &[V], w: Width, wanted: &[usize]) -> Vec<(usize, V)> {
+    /// Interleaves parts in pairs while their number is even: streams half of it apart become one, of twice as many vectors, at one permutation each. What
+    /// is left, an odd number of streams, takes one permutation fewer than it has streams for each of the vectors `wanted`.
+    fn in_pairs(&mut self, parts: &[V], w: Width, wanted: &[usize]) -> Vec<Vec<Option<V>>> {
         let n = parts.len();
         // By stream, and vector within it.
         let mut streams: Vec<Vec<Option<V>>> = parts.iter().map(|v| vec![Some(*v)]).collect();
-        while streams.len() > 1 && streams.len().is_multiple_of(2) {
+        while self.turns && streams.len() > 1 && streams.len().is_multiple_of(2) {
             let half = streams.len() / 2;
             let needed = |v: usize| wanted.iter().any(|k| k / half == v);
-            streams = (0..half)
-                .map(|i| {
-                    let pair = |v: usize| [streams[i][v / 2], streams[i + half][v / 2]];
-                    let both = |(v, k): (usize, usize)| {
-                        let [Some(a), Some(b)] = pair(v) else { return None };
-                        needed(v).then(|| self.interleave(vec![a, b], w, k))
-                    };
-                    (0..n / half).map(|v| (v, v % 2)).map(both).collect()
-                })
-                .collect();
+            let mut joined = |a: &[Option<V>], b: &[Option<V>], v: usize| match (a[v / 2], b[v / 2]) {
+                (Some(a), Some(b)) if needed(v) => Some(self.interleave(vec![a, b], w, v % 2)),
+                _ => None,
+            };
+            streams = (0..half).map(|i| (0..n / half).map(|v| joined(&streams[i], &streams[i + half], v)).collect()).collect();
         }
-        let of = |k: usize| streams.iter().map(|s| s[k / streams.len()]).collect::<Option<Vec<V>>>();
-        wanted
-            .iter()
-            .filter_map(|&k| Some((k, of(k)?)))
-            .map(|(k, of)| (k, if of.len() == 1 { of[0] } else { self.interleave(of, w, k % streams.len()) }))
-            .collect()
+        streams
     }
 
     fn interleave(&mut self, parts: Vec<V>, w: Width, k: usize) -> V {

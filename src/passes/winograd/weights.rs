@@ -3,7 +3,7 @@
 //! *Needs* the axes and the tile's channels. *Leaves* `u`, in blocks of channels that stay in cache from step to step.
 
 use super::axis::Axis;
-use super::{CHANNELS, Entry, FACTORS, Lowering, Sum, axis_reg, sum};
+use super::{CHANNELS, Entry, FACTORS, Lowering, Stored, axis_reg, sum};
 use crate::ir::names::{WEIGHT, part};
 use crate::ir::{Affine, BufferKind, Cond, Loop, LoopKind, Name, Stmt};
 use crate::passes::nest::wrap;
@@ -67,7 +67,7 @@ impl Lowering<'_> {
                 self.groups().map(|_| Affine::var("g")).into_iter().chain(at).chain([ic.clone(), oc.clone()]).collect()
             };
             // Phase by phase, so that few taps wait in registers. The filter runs against the taps: its last coefficient belongs to tap 0.
-            let mut phases: Vec<(Vec<Entry>, Vec<(Vec<Affine>, Sum)>)> = Vec::new();
+            let mut phases: Vec<(Vec<Entry>, Vec<Stored>)> = Vec::new();
             for c in &axis.classes {
                 for (f, r) in c.phases.iter().enumerate() {
                     let taps: Vec<i64> = (0..c.toom.taps as i64).rev().map(|t| self.tap(a, *r, t)).collect();
