@@ -239,7 +239,7 @@ fn windows_transformed() {
         check("2d n1 3x5x9 -> 44 k4 s2 p1", &format!("gather aligned panel winograd 3x3 held 12 {vector} x4 block 0x0 parts 2"));
         check("2d n2 4x5x9 -> 20 k4 s2 p1 g2", &format!("gather aligned panel winograd 3x3 held 8 {vector} x4 block 0x0 parts 2"));
     }
-    // More taps than a level has registers.
+    // More taps than a level has registers for at once.
     check("1d n1 2x7 -> 2 k32 s16", "gather aligned panel winograd 2 held 2 oc=2 qw=4 along qw x4 block 0");
     let blocked = [
         ("2d n1 3x9x5 -> 3 k4 s2 p1", "3x3", "3x0"),

@@ -105,6 +105,32 @@ fn neighbours_of_scattered_lanes_are_stored_together() {
     }
 }
 
+/// Any number of parts interleaved into a window that is known: vectors outside it are neither put together nor stored.
+#[test]
+fn interleaved_parts_meet_windows_that_are_known() {
+    for isa in levels() {
+        for elem in [Elem::F32, Elem::F64] {
+            let (name, lanes) = (elem.name(), (isa.vector_bytes() / if elem == Elem::F32 { 4 } else { 8 }) as i64);
+            for parts in 2..=12 {
+                let (all, from) = (parts * lanes, lanes / 2);
+                let loads: Vec<String> = (0..parts).map(|i| format!("x[{i}, 0 : {lanes}]")).collect();
+                for (lo, hi) in [(0, all), (0, lanes + 1), (lanes - 1, lanes + 1), (2 * lanes, 2 * lanes), (all - 3, all)] {
+                    let text = format!(
+                        "func t {name} stage vector {{\n  buffer x: input {name}[{parts}, {lanes}]\n  buffer y: output {name}[{all}]\n  run {{\n    tile t {{\n      \
+                         y[-{from} : {lanes} step {parts} clip {lo}..{hi}] = interleave({})\n    }}\n  }}\n}}\n",
+                        loads.join(", "),
+                    );
+                    let f: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+                    match elem {
+                        Elem::F32 => agree::<f32>(&f, &[], isa),
+                        Elem::F64 => agree::<f64>(&f, &[], isa),
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Two elements between lanes, three neighbours stored: what one store writes to a lane, a later one writes again, and the later one counts.
 #[test]
 fn neighbours_that_reach_the_next_lane_keep_their_order() {
