@@ -76,7 +76,7 @@ impl Selector<'_> {
         let q = streams.len();
         for k in stored {
             // Every vector that is stored is made of one vector of each stream.
-            let Some(of) = streams.iter().map(|s| s[k / q]).collect::<Option<Vec<V>>>() else { continue };
+            let of: Vec<V> = streams.iter().map(|s| s[k / q].expect("what is stored was wanted")).collect();
             let src = if q == 1 { of[0] } else { self.interleave(of, w, k % q) };
             let window = window.map(|b| b.shifted(first(k)));
             let mem = self.mem(to, first(k) * self.size() as i64)?;
