@@ -171,12 +171,10 @@ proptest! {
 
 /// Found by random problems: nine outputs of a window, interleaved from as many registers, of which AVX2 has sixteen.
 #[test]
-fn problems_that_once_failed() {
-    for text in ["1d n3 1x12 -> 1 k5 s3 bias clamp(-2,6) f64"] {
-        let p: Deconv = text.parse().unwrap();
-        let (batch, spatial) = p.fixed_shape().unwrap();
-        (0..60).for_each(|pick| all_agree_for(&p, batch, &spatial, pick));
-    }
+fn a_problem_that_once_failed() {
+    let p: Deconv = "1d n3 1x12 -> 1 k5 s3 bias clamp(-2,6) f64".parse().unwrap();
+    let (batch, spatial) = p.fixed_shape().unwrap();
+    (0..60).for_each(|pick| all_agree_for(&p, batch, &spatial, pick));
 }
 
 /// One kernel with open extents at several sizes.
