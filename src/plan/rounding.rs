@@ -36,17 +36,11 @@ impl Rounding {
         let Some(w) = &plan.winograd else { return direct };
         let mut out = Rounding { terms: problem.c_in / problem.groups + 2, windows: true, ..direct };
         for (a, &m) in w.outputs.iter().enumerate().take(problem.rank()) {
-            let all: Option<Vec<ToomCook>> = phase_classes(problem, a).into_iter().map(|(taps, _)| ToomCook::new(m, taps)).collect();
-            let Some(all) = all.filter(|all| !all.is_empty()) else { return direct };
-            let most = |f: fn(&ToomCook) -> f64| all.iter().map(f).fold(0.0, f64::max);
-            out.growth *= most(ToomCook::growth);
-            out.expected *= most(ToomCook::mean_growth);
-            let roundings =
-                |t: &ToomCook| [&t.input, &t.weight, &t.output].map(|rows| rows.iter().map(Vec::len).max().unwrap_or(0)).iter().sum();
-            out.terms += all.iter().map(roundings).max().unwrap_or(0usize);
-            let dyadic =
-                |t: &ToomCook| [&t.input, &t.weight, &t.output].iter().all(|rows| rows.iter().flatten().all(|c: &Exact| is_dyadic(*c)));
-            out.exact_on_integers &= all.iter().all(dyadic);
+            let Some(axis) = axis_rounding(problem, a, m) else { return direct };
+            out.terms += axis.terms;
+            out.growth *= axis.growth;
+            out.expected *= axis.expected;
+            out.exact_on_integers &= axis.exact_on_integers;
         }
         out
     }
@@ -83,6 +77,22 @@ impl Rounding {
     pub fn epsilons(&self) -> f64 {
         self.terms as f64 * self.growth
     }
+}
+
+/// What windows of `m` outputs of each phase along one axis contribute. `None` if there is no such algorithm.
+pub fn axis_rounding(problem: &Deconv, axis: usize, m: usize) -> Option<Rounding> {
+    let all: Vec<ToomCook> = phase_classes(problem, axis).into_iter().map(|(taps, _)| ToomCook::new(m, taps)).collect::<Option<_>>()?;
+    let most = |f: fn(&ToomCook) -> f64| all.iter().map(f).reduce(f64::max);
+    let longest = |rows: &[Vec<Exact>]| rows.iter().map(Vec::len).max().unwrap_or(0);
+    let terms = all.iter().map(|t| longest(&t.input) + longest(&t.weight) + longest(&t.output)).max()?;
+    let whole = |t: &ToomCook| [&t.input, &t.weight, &t.output].iter().all(|rows| rows.iter().flatten().all(|c: &Exact| is_dyadic(*c)));
+    Some(Rounding {
+        terms,
+        growth: most(ToomCook::growth)?,
+        expected: most(ToomCook::mean_growth)?,
+        exact_on_integers: all.iter().all(whole),
+        windows: true,
+    })
 }
 
 /// How many taps the phases of an axis have, each number once with how many phases have it, fewest taps first; phases without a tap are left out.

@@ -4,7 +4,7 @@
 
 use super::candidates::Space;
 use super::cost::{Cost, OPEN, TURNED, lane_apart, step};
-use super::rounding::{Rounding, phase_classes};
+use super::rounding::{axis_rounding, phase_classes};
 use super::{Form, Machine, Plan, TileAxis, Winograd};
 use crate::problem::{Deconv, Extent, Layout};
 
@@ -12,6 +12,10 @@ use crate::problem::{Deconv, Extent, Layout};
 const SCRATCH: f64 = (4 << 20) as f64;
 /// Fewer multiplications than this share of the direct ones are worth a transform.
 const WORTH: f64 = 0.8;
+/// Products of a window along one axis.
+const MOST_PRODUCTS: std::ops::RangeInclusive<usize> = 3..=6;
+/// Window sizes that are costed, those with the fewest products.
+const SIZES: usize = 3;
 /// Cycles of one vector of a transform, by what it does.
 const LOAD: f64 = 0.3;
 const STORE: f64 = 1.3;
@@ -257,24 +261,11 @@ impl Space<'_> {
             return;
         }
         let classes: Vec<Vec<(usize, usize)>> = (0..rank).map(|a| phase_classes(p, a)).collect();
-        let taps: Vec<usize> = classes.iter().map(|c| c.last().map_or(0, |c| c.0)).collect();
-        let mut sizes: Vec<Vec<usize>> = Vec::new();
-        for products in 3..=6usize {
-            let of = |a: usize| if taps[a] < 2 { 1 } else { (products + 1).saturating_sub(taps[a]).clamp(1, positions(p, a)) };
-            let outputs: Vec<usize> = (0..rank).map(of).collect();
-            if outputs.iter().any(|m| *m > 1) && !sizes.contains(&outputs) {
-                sizes.push(outputs);
-            }
-        }
         // Transformed windows beyond this leave no room for products.
         let room = (SCRATCH * 0.9) as usize / p.elem.bytes() / (p.c_in / p.groups);
-        for outputs in sizes {
+        for outputs in self.window_sizes(&classes) {
             let windows = Winograd { outputs, held: 1 };
             let plan = Plan { aligned: true, winograd: Some(windows.clone()), ..self.plan(Form::Gather, true, &[], "qw") };
-            let worth = Windows::new(p, &plan).is_some_and(|w| w.share() < WORTH);
-            if !worth || Rounding::of(p, &plan).expected > self.options.rounding || !self.outputs_fit(&windows.outputs) {
-                continue;
-            }
             let per_window = |a: usize| classes[a].iter().map(|c| windows.outputs[a] + c.0 - 1).sum::<usize>();
             let entries: usize = (0..rank).map(per_window).product();
             for block in self.window_blocks(&windows.outputs) {
@@ -285,6 +276,46 @@ impl Space<'_> {
                 self.window_tiles(&Plan { block, ..plan.clone() }, &windows, out);
             }
         }
+    }
+
+    /// Window sizes that save multiplications and may be used, those first that need the fewest products for the whole output.
+    fn window_sizes(&self, classes: &[Vec<(usize, usize)>]) -> Vec<Vec<usize>> {
+        let p = self.problem;
+        struct Size {
+            outputs: usize,
+            growth: f64,
+            /// Products of the whole axis, over those of direct sums; the same within one window.
+            all: f64,
+            share: f64,
+        }
+        let along = |a: usize| -> Vec<Size> {
+            let taps = classes[a].last().map_or(0, |c| c.0);
+            let of = |products: usize| if taps < 2 { 1 } else { (products + 1).saturating_sub(taps).clamp(1, positions(p, a)) };
+            let mut outputs: Vec<usize> = MOST_PRODUCTS.map(of).collect();
+            outputs.dedup();
+            let size = |m: usize| {
+                let products: usize = classes[a].iter().map(|(taps, phases)| (m + taps - 1) * phases).sum();
+                let direct = p.kernel[a] as f64;
+                let windows = positions(p, a).div_ceil(m) as f64;
+                let growth = axis_rounding(p, a, m)?.expected;
+                Some(Size { outputs: m, growth, all: windows * products as f64 / direct, share: products as f64 / (m as f64 * direct) })
+            };
+            outputs.into_iter().filter_map(size).collect()
+        };
+        let mut sizes = vec![(Vec::new(), 1.0, 1.0, 1.0)];
+        for a in 0..p.rank() {
+            let of = along(a);
+            let with = |(outputs, growth, all, share): &(Vec<usize>, f64, f64, f64)| -> Vec<_> {
+                of.iter().map(|s| ([&outputs[..], &[s.outputs]].concat(), growth * s.growth, all * s.all, share * s.share)).collect()
+            };
+            sizes = sizes.iter().flat_map(with).collect();
+        }
+        let usable = |(outputs, growth, _, share): &(Vec<usize>, f64, f64, f64)| {
+            *share < WORTH && *growth <= self.options.rounding && self.outputs_fit(outputs)
+        };
+        sizes.retain(usable);
+        sizes.sort_by(|a, b| a.2.total_cmp(&b.2));
+        sizes.into_iter().take(SIZES).map(|s| s.0).collect()
     }
 
     /// Whether the last step has registers for the outputs of a window and one phase's products.

@@ -170,9 +170,10 @@ impl Encoder<'_> {
             }
             Inst::Int { dst, expr } => self.int(*dst, expr),
             Inst::Extreme { dst, exprs, max } => self.extreme(*dst, exprs, *max),
-            Inst::Prefetch { mem } => {
+            Inst::Prefetch { mem, far } => {
                 let m = self.mem(*mem)?;
-                self.asm.prefetcht0(byte_ptr(m))
+                let m = byte_ptr(m);
+                if *far { self.asm.prefetcht1(m) } else { self.asm.prefetcht0(m) }
             }
             Inst::AddImm { dst, by } => self.add_imm(*dst, *by),
             Inst::AddReg { dst, by } => {

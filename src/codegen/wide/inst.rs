@@ -174,9 +174,10 @@ pub(super) enum Inst {
         by: G,
     },
 
-    /// Asks for a cache line ahead of its use; it may lie outside any buffer.
+    /// Asks for a cache line ahead of its use: for the first-level cache, or, far ahead, for the second. It may lie outside any buffer.
     Prefetch {
         mem: Mem,
+        far: bool,
     },
 
     // Vectors. `w` is the width.
@@ -330,7 +331,7 @@ impl Inst {
                 g(*by, Use);
                 g(*dst, Def);
             }
-            Inst::Prefetch { mem } => g(mem.base, Use),
+            Inst::Prefetch { mem, .. } => g(mem.base, Use),
             Inst::Const { dst, .. } => v(*dst, Def),
             Inst::Move { dst, src, .. } => {
                 v(*src, Use);

@@ -123,6 +123,7 @@ impl Selector<'_> {
                 moves.push((dst, inc.clone()));
             }
         }
+        self.ask_evenly(id, body);
         let region = self.regions;
         self.regions += 1;
         self.push(Inst::LoopBegin { id: region, count, check });
@@ -162,10 +163,47 @@ impl Selector<'_> {
                 continue;
             }
             asked.push(base);
+            if let Some(&(_, at, by)) = self.evenly.iter().find(|e| e.0 == p.group) {
+                self.push(Inst::Prefetch { mem: Mem { base: at, disp: 0 }, far: true });
+                self.push(Inst::AddImm { dst: at, by });
+            }
             for line in 0..lines {
-                self.push(Inst::Prefetch { mem: Mem { base, disp: (AHEAD + line * LINE) as i32 } });
+                self.push(Inst::Prefetch { mem: Mem { base, disp: (AHEAD + line * LINE) as i32 }, far: false });
             }
         }
+    }
+
+    /// Before a loop whose iterations read the same weights: a pointer that asks for those behind them, a part in each innermost iteration, so that
+    /// memory brings them at an even pace while they are not needed yet.
+    fn ask_evenly(&mut self, id: usize, body: &[Node]) {
+        let (path, body) = only_loops(id, body);
+        let innermost = path[path.len() - 1];
+        let weights: Vec<usize> = body.iter().flat_map(Node::loads).filter(|p| self.packed[p.buffer]).map(|p| p.group).collect();
+        for g in weights {
+            let group = self.tree.groups[g].clone();
+            let moved = |l: usize| {
+                let inc = group.incs.iter().find(|(t, inc)| *t == Term::Loop(l) && inc.strides.is_empty());
+                inc.map(|(_, inc)| inc.bytes * self.tree.loops[l].step)
+            };
+            let again = path.iter().filter(|l| moved(**l).is_none()).map(|l| self.most_trips(*l)).product::<Option<i64>>();
+            let behind = self.open.iter().rev().find_map(|l| moved(*l));
+            let (None, Some(bytes), Some(again), Some(behind)) = (moved(id), moved(innermost), again, behind) else { continue };
+            if bytes <= 0 || again < 2 || self.evenly.iter().any(|e| e.0 == g) {
+                continue;
+            }
+            let mut expr = self.pointer(g, &group);
+            expr.add += behind;
+            let at = self.int();
+            self.push(Inst::Int { dst: at, expr });
+            self.evenly.push((g, at, (bytes + again - 1) / again));
+        }
+    }
+
+    /// The most iterations of a loop, where that is known.
+    fn most_trips(&self, id: usize) -> Option<i64> {
+        let l = &self.tree.loops[id];
+        let ranges = l.hi.iter().flat_map(|hi| l.lo.iter().filter_map(|lo| hi.minus(lo).as_const()));
+        ranges.min().map(|range| (range + l.step - 1) / l.step)
     }
 
     /// In an innermost loop that copies rows of the input: asks for those of the next channel, of which hardware knows nothing before it gets there.
@@ -184,7 +222,7 @@ impl Selector<'_> {
             let (Some(next), Some(base), Some(s)) = (next.filter(|by| *by >= PAGE), self.ptr[p.group], &p.spread) else { continue };
             for line in (0..(s.count * self.size()) as i64).step_by(LINE as usize) {
                 if let Ok(disp) = i32::try_from(p.disp as i64 + next + line) {
-                    self.push(Inst::Prefetch { mem: Mem { base, disp } });
+                    self.push(Inst::Prefetch { mem: Mem { base, disp }, far: false });
                 }
             }
         }
@@ -304,6 +342,17 @@ impl Selector<'_> {
                 self.push(Inst::AddReg { dst: *dst, by });
             }
         }
+    }
+}
+
+/// The loops that lie alone in one another, from one whose body is given, and the body of the innermost.
+fn only_loops(id: usize, mut body: &[Node]) -> (Vec<usize>, &[Node]) {
+    let mut path = vec![id];
+    loop {
+        let mut inner = body.iter().filter_map(|n| if let Node::Loop { id, body } = n { Some((*id, &body[..])) } else { None });
+        let (Some((id, inside)), None) = (inner.next(), inner.next()) else { return (path, body) };
+        path.push(id);
+        body = inside;
     }
 }
 

@@ -66,6 +66,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, t
         packed: func.buffers.iter().map(|b| b.kind == BufferKind::Packed).collect(),
         inputs: func.buffers.iter().map(|b| b.kind == BufferKind::Input).collect(),
         open: Vec::new(),
+        evenly: Vec::new(),
         tree,
         out: Program { code: Vec::new(), vectors: resident, resident, ints: 0, streams: false },
     };
@@ -137,6 +138,8 @@ pub(super) struct Selector<'a> {
     pub(super) inputs: Vec<bool>,
     /// The loops around the present statement, outermost first.
     pub(super) open: Vec<usize>,
+    /// Weights that are asked for evenly: their group, where the next request goes, and how many bytes it moves.
+    pub(super) evenly: Vec<(usize, G, i64)>,
     pub(super) out: Program,
 }
 
