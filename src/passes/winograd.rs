@@ -196,6 +196,19 @@ impl<'a> Lowering<'a> {
         name
     }
 
+    /// Lets a dimension of the buffer that was declared last lie innermost in memory.
+    fn innermost(&mut self, dim: usize) {
+        if let Some(b) = self.buffers.last_mut() {
+            b.order.retain(|d| *d != dim);
+            b.order.push(dim);
+        }
+    }
+
+    /// Whether channels lie along the lanes from the input to the output, since they lie side by side in both.
+    fn channels_along(&self) -> bool {
+        self.plan.vector == "oc" && self.together() > 1 && self.func.buffer(OUTPUT).order.last() == Some(&1)
+    }
+
     /// A scalar register, declared once.
     fn reg(&mut self, prefix: &str, i: i64) -> Name {
         let name = Name::from(format!("{prefix}{i}"));
@@ -211,35 +224,44 @@ impl<'a> Lowering<'a> {
         let rank = self.axes.len();
         let (x, row) = (rank - 1, self.row());
         let mut panel: Vec<i64> = self.axes.iter().enumerate().map(|(a, axis)| self.panel_extent(a, axis)).collect();
-        let together = self.together();
-        if together > 1 {
+        let (together, along) = (self.together(), self.channels_along());
+        if together > 1 && !along {
             panel[x] = up(panel[x], self.lanes());
         }
         let mut from = self.buffer(PANEL, BufferKind::Scratch, &[&[together], &panel[..]].concat());
-        let channel: Name = "ic".into();
+        let (channel, within): (Name, Name) = ("ic".into(), part(&"ic".into(), "i"));
         let counter = if together > 1 { part(&channel, "o") } else { channel.clone() };
         let first = Affine::var(&counter);
+        if along {
+            self.innermost(0);
+        }
         let fill = self.fill(&first, together);
+        // What lies along the lanes, innermost: windows of a row, or channels. Then windows of a row are around all steps, which hold one of them.
+        let lanes = if along { Loop::new(within.clone(), together, Vec::new()) } else { Loop::new(self.x().var("w"), row, Vec::new()) };
+        let (from_panel, into_windows) = match along {
+            true => (Affine::var(&within), first.clone() + Affine::var(&within)),
+            false => (Affine::var(&channel) - first.clone(), Affine::var(&channel)),
+        };
         let mut body = Vec::new();
         for a in (0..rank).rev() {
             // What this step reads: panel rows of the axes before it, products of those behind it, windows of those behind it.
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
-            let wide = |i: usize, axis: &Axis| if i == x { row } else { axis.windows };
             let mut loops: Vec<Loop> = before.iter().enumerate().map(|(i, axis)| Loop::new(axis.var("p"), panel[i], Vec::new())).collect();
             loops.extend((a..x).map(|i| Loop::new(self.axes[i].var("w"), self.axes[i].windows, Vec::new())));
             loops.extend(behind.iter().map(|axis| Loop::new(axis.var("v"), axis.v(), Vec::new())));
-            loops.push(Loop::new(self.axes[x].var("w"), row, Vec::new()));
+            loops.push(lanes.clone());
             let p: Vec<Affine> = before.iter().map(|axis| axis.at("p")).collect();
             let v: Vec<Affine> = behind.iter().map(|axis| axis.at("v")).collect();
-            let w: Vec<Affine> = behind.iter().map(|axis| axis.at("w")).collect();
+            let held = |i: usize| if i == x { Affine::var(&lanes.var) } else { self.axes[i].at("w") };
+            let w: Vec<Affine> = (a + 1..rank).map(held).collect();
             let flat = self.flat();
             let axis = &self.axes[a];
             let pixel = |e: i64| [p.clone(), vec![axis.at("w") * axis.outputs + e], v.clone(), w.clone()].concat();
             let to = |i: i64| -> Vec<Affine> {
                 if a == 0 {
-                    return [vec![i.into()], v.clone(), vec![Affine::var("ic"), flat.clone()]].concat();
+                    return [vec![i.into()], v.clone(), vec![into_windows.clone(), flat.clone()]].concat();
                 }
-                [p.clone(), vec![i.into()], v.clone(), vec![axis.at("w")], w.clone()].concat()
+                [p.clone(), vec![i.into()], v.clone(), vec![held(a)], w.clone()].concat()
             };
             let rows: Vec<(i64, Sum)> = axis
                 .classes
@@ -248,18 +270,21 @@ impl<'a> Lowering<'a> {
                 .collect();
             let name = if a == 0 { WINDOWS.into() } else { Name::from(format!("X{}", axis.name)) };
             let dims: Vec<i64> = if a == 0 {
-                self.axes.iter().map(Axis::v).chain([self.inputs | 1, self.windows_held()]).collect()
+                self.axes.iter().map(Axis::v).chain(self.windows_dims()).collect()
             } else {
-                let windows = (a..rank).map(|i| wide(i, &self.axes[i]));
-                panel[..a].iter().copied().chain(self.axes[a..].iter().map(Axis::v)).chain(windows).collect()
+                let held = |i: usize| if i < x { self.axes[i].windows } else { lanes.const_range().map_or(1, |r| r.1) };
+                panel[..a].iter().copied().chain(self.axes[a..].iter().map(Axis::v)).chain((a..rank).map(held)).collect()
             };
-            let within = if a == x { vec![Affine::var(&channel) - first.clone()] } else { Vec::new() };
-            let pixels: Vec<Entry> = axis.pixels().map(|e| (e, [within.clone(), pixel(e)].concat())).collect();
+            let from_panel = if a == x { vec![from_panel.clone()] } else { Vec::new() };
+            let pixels: Vec<Entry> = axis.pixels().map(|e| (e, [from_panel.clone(), pixel(e)].concat())).collect();
             let stores: Vec<Stored> = rows.into_iter().map(|(i, s)| (to(i), s)).collect();
             let into = self.buffer(name, BufferKind::Scratch, &dims);
+            if along && a == 0 {
+                self.innermost(rank);
+            }
             let mut step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
             let columns = self.x().windows;
-            if a == 0 && columns < row {
+            if a == 0 && columns < row && !along {
                 // What lies behind the end of a row belongs to the next.
                 let stored = step.split_off(pixels.len());
                 let e = self.x().at("w");
@@ -268,11 +293,22 @@ impl<'a> Lowering<'a> {
             body.extend(wrap(&loops, step));
             from = into;
         }
-        if together > 1 {
+        if along {
+            body = vec![Loop::new(self.x().var("w"), self.x().windows, body).into()];
+        } else if together > 1 {
             let hi = vec![first.clone() + together, self.inputs.into()];
             body = vec![Loop { lo: vec![first], hi, ..Loop::new(channel, 1, body) }.into()];
         }
         Loop { step: together, ..Loop::new(counter, self.inputs, [fill, body].concat()) }.into()
+    }
+
+    /// Places for the input channels and windows of a block. Where channels lie innermost, a window's are whole vectors and an odd number of lines.
+    fn windows_dims(&self) -> [i64; 2] {
+        if self.channels_along() {
+            let channels = odd_lines(up(self.inputs, self.lanes()), self.func.elem.bytes() as i64);
+            return [channels, up(self.windows(), self.plan.extent(WINDOW) as i64)];
+        }
+        [self.inputs | 1, self.windows_held()]
     }
 
     /// Input channels that the panel holds: one, or as many as lie side by side in what a vector loads.
@@ -283,7 +319,7 @@ impl<'a> Lowering<'a> {
 
     /// The rows of the panel that windows read; along x as many columns as whole vectors of windows read.
     fn panel_extent(&self, a: usize, axis: &Axis) -> i64 {
-        let windows = if a + 1 == self.axes.len() { self.row() } else { axis.windows };
+        let windows = if a + 1 == self.axes.len() && !self.channels_along() { self.row() } else { axis.windows };
         ((windows - 1) * axis.outputs + axis.pixels().end).max(axis.panel)
     }
 
@@ -316,8 +352,10 @@ impl<'a> Lowering<'a> {
                 body.insert(0, Stmt::set(reg.clone(), Value::Const(0.0)));
             }
         }
-        let mut nest = vec![Loop::new(within, together, Vec::new())];
-        nest.extend(loops.into_iter().filter(|l| l.var != "ic"));
+        let mut nest: Vec<Loop> = loops.into_iter().filter(|l| l.var != "ic").collect();
+        // Lanes are channels either way: innermost, or turned with the columns.
+        let at = if self.channels_along() { nest.len() } else { 0 };
+        nest.insert(at, Loop::new(within, together, Vec::new()));
         wrap(&nest, body)
     }
 
@@ -340,8 +378,15 @@ impl<'a> Lowering<'a> {
     // Products
 
     fn products(&mut self, held: &Loop, start: &Affine) -> Stmt {
-        let dims: Vec<i64> = self.axes.iter().flat_map(Axis::counts).chain([self.held | 1, self.windows_held()]).collect();
-        self.buffer(PRODUCTS, BufferKind::Scratch, &dims);
+        let counts: Vec<i64> = self.axes.iter().flat_map(Axis::counts).collect();
+        let held_at = counts.len();
+        if self.channels_along() {
+            let windows = up(self.windows(), self.plan.extent(WINDOW) as i64);
+            self.buffer(PRODUCTS, BufferKind::Scratch, &[&counts[..], &[up(self.held, self.lanes()), windows | 1]].concat());
+            self.innermost(held_at);
+        } else {
+            self.buffer(PRODUCTS, BufferKind::Scratch, &[counts, vec![self.held | 1, self.windows_held()]].concat());
+        }
         let (oc, ic, w) = (Affine::var("oc"), Affine::var("ic"), Affine::var(WINDOW));
         let window = self.axes.iter().map(Axis::entry).chain([ic, w.clone()]).collect();
         let product = self.axes.iter().flat_map(Axis::product).chain([oc - start.clone(), w]).collect();
@@ -371,8 +416,9 @@ impl<'a> Lowering<'a> {
         let x = rank - 1;
         // Their own names: the tile's are taken apart by pass `tile`.
         let (oc, window) = (part(&"oc".into(), "y"), part(&WINDOW.into(), "y"));
-        let side_by_side = self.side_by_side();
+        let (side_by_side, along) = (self.side_by_side(), self.channels_along());
         let unit = part(&"oc".into(), "u");
+        let units = Loop::new(unit.clone(), side_by_side, Vec::new());
         let channel = Loop { var: oc.clone(), step: side_by_side, ..held.clone() };
         let mut body: Vec<Stmt> = Vec::new();
         let mut from: Name = PRODUCTS.into();
@@ -384,10 +430,17 @@ impl<'a> Lowering<'a> {
         for a in 0..x {
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
             let axis = &self.axes[a];
-            let mut loops: Vec<Loop> = vec![Loop::new(unit.clone(), side_by_side, Vec::new())];
-            loops.extend(before.iter().map(|b| Loop::new(b.var("h"), b.h(), Vec::new())));
+            let mut loops: Vec<Loop> = before.iter().map(|b| Loop::new(b.var("h"), b.h(), Vec::new())).collect();
             loops.extend(behind.iter().flat_map(Axis::product_loops));
-            loops.push(Loop::new(window.clone(), up(self.windows(), self.lanes()), Vec::new()));
+            // The lanes are innermost: windows, or channels of one window, whose loop is around all steps.
+            if along {
+                loops.push(units.clone());
+            } else {
+                loops.insert(0, units.clone());
+                loops.push(Loop::new(window.clone(), up(self.windows(), self.lanes()), Vec::new()));
+            }
+            let one = if along { Affine::from(0) } else { Affine::var(&window) };
+            let read = if along && a == 0 { self.flat() } else { one.clone() };
             let h: Vec<Affine> = before.iter().map(|b| b.at("h")).collect();
             let u: Vec<Affine> = behind.iter().flat_map(Axis::product).collect();
             let at = |i: Vec<Affine>| [h.clone(), i, u.clone()].concat();
@@ -395,15 +448,18 @@ impl<'a> Lowering<'a> {
                 .iter()
                 .map(Axis::h)
                 .chain(behind.iter().flat_map(Axis::counts))
-                .chain([side_by_side, self.windows_read()])
+                .chain([side_by_side, if along { 1 } else { self.windows_read() }])
                 .collect();
             let rows: Vec<(i64, Sum, Vec<i64>)> = outputs(axis);
             let name = Name::from(format!("R{}", axis.name));
             let entries: Vec<Vec<Entry>> =
-                rows.iter().map(|r| r.2.iter().map(|&e| (e, lead(at(axis.product_at(e)), a, Affine::var(&window)))).collect()).collect();
+                rows.iter().map(|r| r.2.iter().map(|&e| (e, lead(at(axis.product_at(e)), a, read.clone()))).collect()).collect();
             let to: Vec<Vec<Affine>> =
-                rows.iter().map(|r| [at(vec![r.0.into()]), vec![Affine::var(&unit), Affine::var(&window)]].concat()).collect();
+                rows.iter().map(|r| [at(vec![r.0.into()]), vec![Affine::var(&unit), one.clone()]].concat()).collect();
             let into = self.buffer(name, BufferKind::Scratch, &dims);
+            if along {
+                self.innermost(dims.len() - 2);
+            }
             let mut step = Vec::new();
             let mut loaded: Vec<i64> = Vec::new();
             for ((row, entries), to) in rows.into_iter().zip(entries).zip(to) {
@@ -414,7 +470,12 @@ impl<'a> Lowering<'a> {
             body.extend(wrap(&loops, step));
             from = into;
         }
-        body.extend(self.last(&from, &oc, &mut lead));
+        let last = self.last(&from, &oc, &mut lead);
+        body.extend(last);
+        if along {
+            let windows: Vec<Loop> = self.axes.iter().map(|a| Loop::new(a.var("w"), a.windows, Vec::new())).collect();
+            body = wrap(&windows, body);
+        }
         Loop { body, ..channel }.into()
     }
 
@@ -423,14 +484,16 @@ impl<'a> Lowering<'a> {
         let x = self.axes.len() - 1;
         let axis = &self.axes[x];
         let mut loops: Vec<Loop> = Vec::new();
+        let along = self.channels_along();
         for a in &self.axes[..x] {
-            loops.extend([("w", a.windows), ("h", a.h())].map(|(role, n)| Loop::new(a.var(role), n, Vec::new())));
+            let outer = if along { None } else { Some(Loop::new(a.var("w"), a.windows, Vec::new())) };
+            loops.extend(outer.into_iter().chain([Loop::new(a.var("h"), a.h(), Vec::new())]));
         }
         let at: Vec<Affine> = self.axes[..x].iter().map(|a| a.at("h")).collect();
         let mut step = Vec::new();
         let rows = outputs(axis);
         let h = axis.var("h");
-        let flat = self.flat();
+        let flat = if along && x > 0 { 0.into() } else { self.flat() };
         let index = |u: i64| [at.clone(), axis.product_at(u)].concat();
         let rows: Vec<(i64, Sum, Vec<Entry>)> = rows
             .into_iter()
@@ -439,8 +502,12 @@ impl<'a> Lowering<'a> {
         let (reach, across) = (axis.h(), axis.var("w"));
         let prefix = axis_reg("e", x, x + 1);
         let (together, unit) = (self.side_by_side(), part(&"oc".into(), "u"));
-        // Either the outputs of a window lie side by side, or those of several channels.
-        let (held, along) = if together > 1 { (together, &unit) } else { (reach, &h) };
+        // Outputs that wait to be stored together: one, or those of a window, or those of several channels.
+        let (held, one_of) = match together {
+            _ if along => (1, Affine::from(0)),
+            1 => (reach, Affine::var(&h)),
+            n => (n, Affine::var(&unit)),
+        };
         self.regs.push(Reg { name: OUT.into(), lanes: 1, dims: vec![held as usize] });
 
         // The output that the window's output `h` is, and the conditions under which it exists.
@@ -458,11 +525,16 @@ impl<'a> Lowering<'a> {
         let inside = |d: usize| Cond::Range { lo: 0.into(), e: to.index[d].clone(), hi: dims[d].clone() };
         let rows_exist: Vec<Cond> = (0..x).map(|a| inside(a + 2)).collect();
         let mut value = self.epilogue.clone().map(&mut |v| match v {
-            Value::Reg(r, _) if r == ACC => Value::Reg(OUT.into(), vec![Affine::var(along)]),
+            Value::Reg(r, _) if r == ACC => Value::Reg(OUT.into(), vec![one_of.clone()]),
             v => v,
         });
         value.map_affine(&mut |e| place(e));
-        let store = Stmt::when(vec![inside(x + 2)], vec![Stmt::Store { to: to.clone(), parts: vec![value], stream: self.plan.stream }]);
+        let mut exists = vec![inside(x + 2)];
+        if along && !self.chunks_of(together) {
+            let e = Affine::var(oc) + Affine::var(&unit);
+            exists.extend(self.channels.hi.iter().map(|hi| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() }));
+        }
+        let store = Stmt::when(exists, vec![Stmt::Store { to: to.clone(), parts: vec![value], stream: self.plan.stream }]);
         let fixed = |mut s: Vec<Stmt>, var: &Name, i: i64| {
             s.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst(var.as_str(), &i.into())));
             s
@@ -470,6 +542,15 @@ impl<'a> Lowering<'a> {
         // Products are loaded phase by phase: few of them wait in registers.
         let mut loaded: Vec<i64> = Vec::new();
         for (i, s, entries) in rows {
+            if along {
+                for (e, index) in entries.into_iter().filter(|e| !loaded.contains(&e.0)).collect::<Vec<_>>() {
+                    loaded.push(e);
+                    step.push(Stmt::set(self.reg(&prefix, e), Value::load(from.clone(), index)));
+                }
+                step.push(Stmt::Set { reg: OUT.into(), index: vec![0.into()], value: s.value(&prefix) });
+                step.extend(fixed(store.clone(), &h, i));
+                continue;
+            }
             for u in 0..together {
                 for (e, index) in entries.iter().filter(|e| together > 1 || !loaded.contains(&e.0)).cloned().collect::<Vec<_>>() {
                     loaded.push(e);
@@ -483,6 +564,9 @@ impl<'a> Lowering<'a> {
                 step.push(Loop::new(unit.clone(), together, fixed(store.clone(), &h, i)).kind(LoopKind::Unroll).into());
             }
         }
+        if along {
+            return wrap(&loops, Stmt::when(rows_exist, vec![Loop::new(unit, together, step).into()]));
+        }
         if together == 1 {
             step.push(Loop::new(h, reach, fixed(store, &unit, 0)).kind(LoopKind::Unroll).into());
         }
@@ -495,12 +579,18 @@ impl<'a> Lowering<'a> {
     /// Output channels whose outputs are stored together, since they lie side by side.
     fn side_by_side(&self) -> i64 {
         const MOST: i64 = 4;
-        let all = self.func.buffer(OUTPUT).dims[1].as_const().unwrap_or(1) / self.groups().and_then(Loop::const_range).map_or(1, |r| r.1);
-        // No chunk of channels, of no part of them, ends within what is stored together.
-        let starts = &self.channels.lo[0];
-        let whole = |n: i64| self.held % n == 0 && all % n == 0 && starts.offset % n == 0 && starts.terms.values().all(|c| c % n == 0);
+        if self.channels_along() {
+            return self.lanes();
+        }
         let channels_last = self.func.buffer(OUTPUT).order.last() == Some(&1);
-        if channels_last { (2..=MOST).rev().find(|n| whole(*n)).unwrap_or(1) } else { 1 }
+        if channels_last { (2..=MOST).rev().find(|n| self.chunks_of(*n)).unwrap_or(1) } else { 1 }
+    }
+
+    /// Whether no chunk of channels, of no part of them, ends within so many.
+    fn chunks_of(&self, n: i64) -> bool {
+        let all = self.func.buffer(OUTPUT).dims[1].as_const().unwrap_or(1) / self.groups().and_then(Loop::const_range).map_or(1, |r| r.1);
+        let starts = &self.channels.lo[0];
+        self.held % n == 0 && all % n == 0 && starts.offset % n == 0 && starts.terms.values().all(|c| c % n == 0)
     }
 }
 

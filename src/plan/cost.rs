@@ -94,12 +94,25 @@ impl<'a> Costs<'a> {
         Model::new(self, plan).panel() * self.p.elem.bytes() as f64
     }
 
+    /// Bytes of a tensor with so many channels.
+    fn bytes(&self, channels: usize, spatial: &[f64]) -> f64 {
+        self.batch * channels as f64 * spatial.iter().product::<f64>() * self.p.elem.bytes() as f64
+    }
+
+    /// Cycles for reading the input and writing the output, beyond what overlaps with computing.
+    fn tensors(&self) -> f64 {
+        let (input, output) = (self.bytes(self.p.c_in, &self.input), self.bytes(self.p.c_out, &self.output));
+        (output + input) * TENSORS / self.m.rate(output)
+    }
+
     /// The cost of a plan.
     pub fn of(&self, plan: &Plan) -> Cost {
-        match Windows::new(self.p, plan) {
+        let mut cost = match Windows::new(self.p, plan) {
             Some(windows) => windows.cost(self.m),
             None => Model::new(self, plan).cost(),
-        }
+        };
+        cost.traffic += self.tensors();
+        cost
     }
 }
 
@@ -353,22 +366,11 @@ impl<'a> Model<'a> {
         let outputs = self.batch * self.p.c_out as f64 * self.output.iter().product::<f64>();
         // The weights of a tile's channels are read again for every pixel.
         let slice = self.ic * kernel * moc * mk * self.p.elem.bytes() as f64;
-        let again = patches * slice * 0.5 / self.rate(slice);
+        let again = patches * slice * 0.5 / self.m.rate(slice);
         Cost { compute: compute.max(again), store, panel: outputs / lanes * 4.0, traffic: self.traffic(1.0, 0.0, 0.0) }
     }
 
-    /// Bytes per cycle from the cache that holds so many bytes.
-    fn rate(&self, bytes: f64) -> f64 {
-        let m = self.m;
-        match bytes {
-            b if b <= m.l1 as f64 => 64.0,
-            b if b <= m.l2 as f64 => m.l2_bytes,
-            b if b <= m.l3 as f64 * 0.6 => m.l3_bytes,
-            _ => m.memory_bytes,
-        }
-    }
-
-    /// Weights are read again for every block of positions, the panel for every tile of channels and phase, outputs are written once.
+    /// Weights are read again for every block of positions, the panel for every tile of channels and phase.
     fn traffic(&self, blocks: f64, demand: f64, channel_tiles: f64) -> f64 {
         let bytes = self.p.elem.bytes() as f64;
         let weights = self.p.weight_shape().iter().map(|d| *d as f64).product::<f64>() * bytes;
@@ -382,13 +384,13 @@ impl<'a> Model<'a> {
         } else {
             0.0
         };
-        let streamed = blocks * weights * late.max(exposed / self.rate(weights));
+        let streamed = blocks * weights * late.max(exposed / self.m.rate(weights));
         let panel = self.panel() * bytes;
         let phases: f64 = (0..self.rank).map(|a| self.p.stride[a] as f64 / self.extent("r", a)).product();
         let passes = blocks * self.p.groups as f64 * channel_tiles * phases;
         // A line of channels serves so many steps that it comes in time.
         let exposed = if self.plan.vector == "qx" { 0.5 } else { 0.1 };
         let reread = if channel_tiles > 0.0 && panel > self.m.l2 as f64 * 0.7 { passes * panel * exposed / self.m.l3_bytes } else { 0.0 };
-        streamed + reread + (outputs + inputs) * TENSORS / self.rate(outputs)
+        streamed + reread
     }
 }

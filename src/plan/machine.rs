@@ -34,6 +34,16 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Bytes per cycle from the cache that holds so many bytes.
+    pub fn rate(&self, bytes: f64) -> f64 {
+        match bytes {
+            b if b <= self.l1 as f64 => 64.0,
+            b if b <= self.l2 as f64 => self.l2_bytes,
+            b if b <= self.l3 as f64 * 0.6 => self.l3_bytes,
+            _ => self.memory_bytes,
+        }
+    }
+
     /// The machine at a level, with the caches of this computer where it tells them.
     pub fn of(isa: Isa, elem: Elem) -> Machine {
         let [l1, l2, l3] = caches();

@@ -28,6 +28,8 @@ const INTERLEAVE: f64 = 0.6;
 const OUTPUT: f64 = 1.5;
 /// Turning one vector of products.
 const TURN: f64 = 1.0;
+/// How much longer a transform of channels along the lanes takes than its instructions: each of its vectors is a cache line of its own.
+const SPARSE: f64 = 1.8;
 /// Bytes of a cache line.
 const LINE: f64 = 64.0;
 /// Starting and ending a tile.
@@ -183,30 +185,34 @@ impl<'a> Windows<'a> {
         let first = if far > m.l2 as f64 * 0.7 { step.max(moc * bytes / rate) } else { step };
         let along = self.windows() / mqw;
         let tiles = self.product_of(|a| a.products) * channel_tiles;
-        // Lanes that are channels are turned, since products are held by channel.
-        let stores = scalars * vectors * STORE + if plan.vector == "oc" { moc * STORE + scalars * vectors * TURN } else { 0.0 };
+        // Channels may lie along the lanes from the input to the output. Otherwise lanes that are channels are turned, since products are held by channel.
+        let natural = plan.vector == "oc" && self.p.layout == Layout::ChannelsLast;
+        let stores = scalars * vectors * STORE + if plan.vector == "oc" && !natural { moc * STORE + scalars * vectors * TURN } else { 0.0 };
         let compute = blocks * tiles * (self.ic * (first + step * (along - 1.0)) + along * (CALL + stores));
 
         // Transforms: one axis after the other, rows of windows along the lanes.
         let rank = self.axes.len();
         let x = &self.axes[rank - 1];
-        let row = (x.windows / lanes).ceil();
+        // Vectors of a row of windows of one channel; and how many channels each step takes.
+        let (row, step) = if natural { (x.windows, lanes) } else { ((x.windows / lanes).ceil(), 1.0) };
         let (mut inward, mut outward) = (0.0, 0.0);
         for (a, axis) in self.axes.iter().enumerate() {
             let before: f64 = self.axes[..a].iter().map(|b| (b.windows - 1.0) * b.positions + b.pixels).product();
             let windows: f64 = self.axes[a..rank - 1].iter().map(|b| b.windows).product();
             let entries: f64 = self.axes[a + 1..].iter().map(|b| b.entries).product();
-            let load = if a + 1 == rank { APART } else { LOAD };
+            let load = if a + 1 == rank && !natural { APART } else { LOAD };
             inward += before * windows * entries * row * (axis.pixels * load + axis.inward * ADD + axis.entries * STORE);
             if a + 1 < rank {
                 let before: f64 = self.axes[..a].iter().map(|b| b.outputs).product();
                 let products: f64 = self.axes[a + 1..].iter().map(|b| b.products).product();
-                let vectors = (self.product_of(|a| a.windows) / lanes).ceil();
+                let windows = self.product_of(|a| a.windows);
+                let vectors = if natural { windows } else { (windows / lanes).ceil() };
                 outward += before * products * vectors * (axis.products * LOAD + axis.outward * ADD + axis.outputs * STORE);
             }
         }
         let rows: f64 = self.axes[..rank - 1].iter().map(|b| b.windows * b.outputs).product();
         let store = match self.p.layout {
+            _ if natural => x.outputs * OUTPUT,
             Layout::ChannelsFirst => x.outputs * (permutations(x.outputs) * INTERLEAVE + OUTPUT),
             Layout::ChannelsLast => {
                 let together = (1..=4).rev().find(|n| (self.held as usize).is_multiple_of(*n) && (self.oc as usize).is_multiple_of(*n));
@@ -214,8 +220,9 @@ impl<'a> Windows<'a> {
             }
         };
         outward += rows * row * (x.products * LOAD + x.outward * ADD + store);
-        let outward = blocks * self.oc * outward;
-        let inward = blocks * self.ic * (inward + self.fill(lanes)) * plan.channel_parts as f64;
+        let sparse = if natural { SPARSE } else { 1.0 };
+        let outward = blocks * (self.oc / step).ceil() * outward * sparse;
+        let inward = blocks * (self.ic / step).ceil() * (inward + self.fill(lanes, natural)) * sparse * plan.channel_parts as f64;
 
         // What comes from further away than the second level.
         let (l2, l3) = (m.l2 as f64, m.l3 as f64 * 0.6);
@@ -234,14 +241,18 @@ impl<'a> Windows<'a> {
         Cost { compute, store: outward, panel: inward, traffic }
     }
 
-    /// Copying the panel of one channel.
-    fn fill(&self, lanes: f64) -> f64 {
+    /// Copying the panel of one channel, or of a vector of channels that lie side by side.
+    fn fill(&self, lanes: f64, natural: bool) -> f64 {
         let rank = self.axes.len();
         let extent = |a: &AxisCounts| a.windows * a.positions + a.pixels;
         let rows: f64 = self.axes[..rank - 1].iter().map(extent).product();
         let columns = extent(&self.axes[rank - 1]);
         let turned = self.p.layout == Layout::ChannelsLast;
-        rows * if turned { columns * TURNED } else { (columns / lanes).ceil() * 2.0 + 2.0 }
+        rows * match (natural, turned) {
+            (true, _) => columns * (LOAD + STORE),
+            (false, true) => columns * TURNED,
+            (false, false) => (columns / lanes).ceil() * 2.0 + 2.0,
+        }
     }
 }
 
