@@ -131,6 +131,32 @@ fn interleaved_parts_meet_windows_that_are_known() {
     }
 }
 
+/// Any number of neighbouring loads, their lanes any number of elements apart: nothing but what they name is read, up to the last element of the buffer.
+#[test]
+fn neighbours_whose_lanes_are_apart_are_loaded_together() {
+    for isa in levels() {
+        for elem in [Elem::F32, Elem::F64] {
+            let (name, lanes) = (elem.name(), isa.vector_bytes() / if elem == Elem::F32 { 4 } else { 8 });
+            for step in 2..=7 {
+                for n in [1, step - 1, step, step + 1, step + 2, 2 * step, 2 * step + 1] {
+                    let text = format!(
+                        "func t {name} stage vector {{\n  buffer x: input {name}[3, {len}]\n  buffer y: output {name}[3, {n}, {lanes}]\n  \
+                         reg c: {name}x{lanes}[{n}]\n  run {{\n    tile t {{\n      for i in 0..3 {{\n        unroll for j in 0..{n} {{\n          \
+                         c[j] = x[i, j : {lanes} step {step}]\n        }}\n        unroll for j in 0..{n} {{\n          y[i, j, 0 : {lanes}] = c[j]\n        \
+                         }}\n      }}\n    }}\n  }}\n}}\n",
+                        len = step * (lanes - 1) + n,
+                    );
+                    let f: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+                    match elem {
+                        Elem::F32 => agree::<f32>(&f, &[], isa),
+                        Elem::F64 => agree::<f64>(&f, &[], isa),
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Two elements between lanes, three neighbours stored: what one store writes to a lane, a later one writes again, and the later one counts.
 #[test]
 fn neighbours_that_reach_the_next_lane_keep_their_order() {

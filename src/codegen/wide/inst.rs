@@ -256,6 +256,14 @@ pub(super) enum Inst {
         e: V,
         tmp: Option<V>,
     },
+    /// Lanes of two vectors: `index` counts those of `a`, then those of `b`. AVX-512 only.
+    Permute {
+        dst: V,
+        w: Width,
+        a: V,
+        b: V,
+        index: Vec<usize>,
+    },
     /// Vector `k` of the parts interleaved: element `e` is lane `(k * n + e) / parts` of part `(k * n + e) % parts`.
     Interleave {
         dst: V,
@@ -376,6 +384,11 @@ impl Inst {
                 v(*e, Use);
                 tmp.iter().for_each(|t| v(*t, Early));
                 v(*dst, Def);
+            }
+            Inst::Permute { dst, a, b, .. } => {
+                v(*a, Use);
+                v(*b, Use);
+                v(*dst, Early);
             }
             Inst::Interleave { dst, parts, tmp, .. } => {
                 parts.iter().for_each(|p| v(*p, Use));

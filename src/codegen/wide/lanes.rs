@@ -424,20 +424,24 @@ impl Encoder<'_> {
             });
             // The last step must land in the destination.
             let into = if (steps - step).is_multiple_of(2) { d } else { tmp.expect("three parts need a temporary") };
-            let table = self.index_table(index);
-            self.load_whole(into, w, table)?;
-            let a = have;
-            match (self.elem, w) {
-                (Elem::F32, Width::X) => self.asm.vpermi2ps(XMM[into], XMM[a], XMM[b])?,
-                (Elem::F32, Width::Y) => self.asm.vpermi2ps(YMM[into], YMM[a], YMM[b])?,
-                (Elem::F32, Width::Z) => self.asm.vpermi2ps(ZMM[into], ZMM[a], ZMM[b])?,
-                (Elem::F64, Width::X) => self.asm.vpermi2pd(XMM[into], XMM[a], XMM[b])?,
-                (Elem::F64, Width::Y) => self.asm.vpermi2pd(YMM[into], YMM[a], YMM[b])?,
-                (Elem::F64, Width::Z) => self.asm.vpermi2pd(ZMM[into], ZMM[a], ZMM[b])?,
-            }
+            self.permute(into, w, have, b, index)?;
             have = into;
         }
         Ok(())
+    }
+
+    /// Lanes of `a` and `b`, by a table that is loaded into the destination first.
+    pub(super) fn permute(&mut self, d: usize, w: Width, a: usize, b: usize, index: impl Iterator<Item = usize>) -> Done {
+        let table = self.index_table(index);
+        self.load_whole(d, w, table)?;
+        match (self.elem, w) {
+            (Elem::F32, Width::X) => self.asm.vpermi2ps(XMM[d], XMM[a], XMM[b]),
+            (Elem::F32, Width::Y) => self.asm.vpermi2ps(YMM[d], YMM[a], YMM[b]),
+            (Elem::F32, Width::Z) => self.asm.vpermi2ps(ZMM[d], ZMM[a], ZMM[b]),
+            (Elem::F64, Width::X) => self.asm.vpermi2pd(XMM[d], XMM[a], XMM[b]),
+            (Elem::F64, Width::Y) => self.asm.vpermi2pd(YMM[d], YMM[a], YMM[b]),
+            (Elem::F64, Width::Z) => self.asm.vpermi2pd(ZMM[d], ZMM[a], ZMM[b]),
+        }
     }
 
     fn index_table(&mut self, index: impl Iterator<Item = usize>) -> AsmMemoryOperand {

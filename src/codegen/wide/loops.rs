@@ -206,20 +206,22 @@ impl Selector<'_> {
         ranges.min().map(|range| (range + l.step - 1) / l.step)
     }
 
-    /// In an innermost loop that copies rows of the input: asks for those of the next channel, of which hardware knows nothing before it gets there.
+    /// In a loop that copies rows of the input: asks for those of the next channel, of which hardware knows nothing before it gets there. The channel
+    /// is counted by this loop or by one around it.
     fn ask_next_rows(&mut self, body: &[Node]) {
-        let Some(&outer) = self.open.iter().rev().nth(1) else { return };
         let copies = |n: &Node| matches!(n, Node::Store { parts, .. } if matches!(parts[..], [Val::Reg(_)]));
-        if body.iter().any(|n| matches!(n, Node::Loop { .. })) || !body.iter().any(copies) {
+        if !body.iter().any(copies) {
             return;
         }
         let mut rows: Vec<Place> = Vec::new();
         input_rows(body, &self.inputs, self.size(), &mut rows);
-        let step = self.tree.loops[outer].step;
         for p in rows {
-            let incs = &self.tree.groups[p.group].incs;
-            let next = incs.iter().find(|(t, inc)| *t == Term::Loop(outer) && inc.strides.is_empty()).map(|(_, inc)| inc.bytes * step);
-            let (Some(next), Some(base), Some(s)) = (next.filter(|by| *by >= PAGE), self.ptr[p.group], &p.spread) else { continue };
+            let moved = |l: &usize| {
+                let inc = self.tree.groups[p.group].incs.iter().find(|(t, inc)| *t == Term::Loop(*l) && inc.strides.is_empty());
+                inc.map(|(_, inc)| inc.bytes * self.tree.loops[*l].step).filter(|by| *by >= PAGE)
+            };
+            let next = self.open.iter().rev().take(2).find_map(moved);
+            let (Some(next), Some(base), Some(s)) = (next, self.ptr[p.group], &p.spread) else { continue };
             for line in (0..(s.count * self.size()) as i64).step_by(LINE as usize) {
                 if let Ok(disp) = i32::try_from(p.disp as i64 + next + line) {
                     self.push(Inst::Prefetch { mem: Mem { base, disp }, far: false });

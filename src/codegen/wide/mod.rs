@@ -26,6 +26,7 @@ mod lanes;
 mod loops;
 mod select;
 mod stores;
+mod strided;
 mod tree;
 mod turned;
 mod vector;

@@ -12,7 +12,7 @@ use crate::{Error, Kind, Result};
 use rustc_hash::FxHashMap as HashMap;
 
 /// The largest distance of lanes for which loading all that lies between them is quicker than loading each.
-const MOST_STRIDE: i64 = 6;
+pub(super) const MOST_STRIDE: i64 = 6;
 
 /// A linear program.
 pub(super) struct Program {
@@ -202,6 +202,12 @@ impl Selector<'_> {
             if turned > 1 {
                 self.store_turned(&nodes[i..i + turned])?;
                 i += turned;
+                continue;
+            }
+            let strided = self.strided(&nodes[i..]);
+            if strided > 1 {
+                self.load_strided_together(&nodes[i..i + strided])?;
+                i += strided;
                 continue;
             }
             i += 1;

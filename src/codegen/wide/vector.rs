@@ -101,6 +101,10 @@ impl Encoder<'_> {
                 let tmp = tmp.map(|r| self.places.v[r]);
                 self.select(*cmp, *w, d, (a, b), (t, e), tmp)
             }
+            Inst::Permute { dst, w, a, b, index } => {
+                let [d, a, b] = [*dst, *a, *b].map(|r| self.places.v[r]);
+                self.permute(d, *w, a, b, index.iter().copied())
+            }
             Inst::Interleave { dst, w, parts, k, tmp } => {
                 let parts: Vec<usize> = parts.iter().map(|&p| self.places.v[p]).collect();
                 let tmp = tmp.map(|r| self.places.v[r]);
