@@ -7,21 +7,24 @@ use super::cost::{Cost, OPEN, TURNED, lane_apart, step};
 use super::rounding::{axis_rounding, phase_classes};
 use super::{Form, Machine, Plan, TileAxis, Winograd};
 use crate::problem::{Deconv, Extent, Layout};
+use std::ops::RangeInclusive;
 
 /// Most bytes of scratch memory: transformed windows and products of one block.
 const SCRATCH: f64 = (4 << 20) as f64;
 /// Fewer multiplications than this share of the direct ones are worth a transform.
 const WORTH: f64 = 0.8;
 /// Products of a window along one axis.
-const MOST_PRODUCTS: std::ops::RangeInclusive<usize> = 3..=6;
+const MOST_PRODUCTS: RangeInclusive<usize> = 3..=6;
 /// Window sizes that are costed, those with the fewest products.
 const SIZES: usize = 3;
+/// Blocks of each size that are costed with all tiles.
+const BLOCKS: usize = 4;
 /// Cycles of one vector of a transform, by what it does.
 const LOAD: f64 = 0.3;
 const STORE: f64 = 1.3;
 const ADD: f64 = 0.5;
 /// Loading a vector whose lanes lie a few elements apart.
-const APART: f64 = 6.0;
+const APART: f64 = 3.0;
 /// Interleaving one vector of outputs with another.
 const INTERLEAVE: f64 = 0.6;
 /// Storing one vector of outputs, clipped.
@@ -279,12 +282,21 @@ impl Space<'_> {
             let plan = Plan { aligned: true, winograd: Some(windows.clone()), ..self.plan(Form::Gather, true, &[], "qw") };
             let per_window = |a: usize| classes[a].iter().map(|c| windows.outputs[a] + c.0 - 1).sum::<usize>();
             let entries: usize = (0..rank).map(per_window).product();
+            // Blocks by their best cost with a few tiles; all tiles for the best of them.
+            let mut blocks: Vec<(f64, Plan)> = Vec::new();
             for block in self.window_blocks(&windows.outputs) {
                 let along = |a: usize| if block[a] > 0 { block[a] } else { positions(p, a) }.div_ceil(windows.outputs[a]);
                 if (0..rank).map(along).product::<usize>() * entries > room {
                     continue;
                 }
-                self.window_tiles(&Plan { block, ..plan.clone() }, &windows, out);
+                let (plan, mut some) = (Plan { block, ..plan.clone() }, Vec::new());
+                self.window_tiles(&plan, &windows, 2..=3, 1, &mut some);
+                let cost = |plan: &Plan| Windows::new(p, plan).map(|w| w.cost(&self.machine).cycles());
+                blocks.extend(some.iter().filter_map(cost).reduce(f64::min).map(|cost| (cost, plan)));
+            }
+            blocks.sort_by(|a, b| a.0.total_cmp(&b.0));
+            for (_, plan) in blocks.iter().take(BLOCKS) {
+                self.window_tiles(plan, &windows, 1..=4, 3, out);
             }
         }
     }
@@ -362,14 +374,14 @@ impl Space<'_> {
         all
     }
 
-    /// Register tiles for windows: windows along the lanes, or channels where that fits the number of windows better; and how many channels' products
-    /// are held.
-    fn window_tiles(&self, plan: &Plan, windows: &Winograd, out: &mut Vec<Plan>) {
+    /// Register tiles for windows, of so many vectors, with at most so many numbers of channels: windows along the lanes, or channels where that fits the
+    /// number of windows better; and how many channels' products are held.
+    fn window_tiles(&self, plan: &Plan, windows: &Winograd, vectors: RangeInclusive<usize>, most: usize, out: &mut Vec<Plan>) {
         let lanes = self.machine.lanes;
         let per_group = self.problem.c_out / self.problem.groups;
         let room = |vectors: usize| (self.machine.registers.saturating_sub(vectors + 2)) / vectors;
-        for vectors in 1..=3 {
-            for channels in self.channel_tiles(room(vectors).min(per_group)).into_iter().take(3) {
+        for vectors in vectors.clone().filter(|v| *v <= 3) {
+            for channels in self.channel_tiles(room(vectors).min(per_group)).into_iter().take(most) {
                 self.window_tile(plan, windows, (channels, vectors * lanes), "qw", out);
             }
         }
@@ -377,7 +389,7 @@ impl Space<'_> {
             return;
         }
         let Some(count) = Windows::new(self.problem, plan).map(|w| w.product_of(|a| a.windows) as usize) else { return };
-        for vectors in 1..=4 {
+        for vectors in vectors {
             let most = room(vectors).min(count);
             // The number that leaves the fewest places empty, the largest of those.
             let tile = (most.div_ceil(2)..=most).rev().min_by_key(|t| count.next_multiple_of(*t));

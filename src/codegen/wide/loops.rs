@@ -164,7 +164,9 @@ impl Selector<'_> {
             }
             asked.push(base);
             if let Some(&(_, at, by)) = self.evenly.iter().find(|e| e.0 == p.group) {
-                self.push(Inst::Prefetch { mem: Mem { base: at, disp: 0 }, far: true });
+                for line in 0..(by + LINE - 1) / LINE {
+                    self.push(Inst::Prefetch { mem: Mem { base: at, disp: (line * LINE) as i32 }, far: true });
+                }
                 self.push(Inst::AddImm { dst: at, by });
             }
             for line in 0..lines {
