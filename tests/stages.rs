@@ -230,14 +230,27 @@ fn windows_transformed() {
         for (held, tile, parts) in [(2, "oc=2 qw=8", ""), (6, "oc=3 qw=4", " parts 2"), (4, "qw=4", "")] {
             check(text, &format!("gather aligned panel winograd {outputs} held {held} {tile} along qw x4 block {block}{parts}"));
         }
+        // Channels-last, channels lie along the lanes in every step.
+        let last = if text.contains("nhwc") { text.to_string() } else { format!("{text} nhwc") };
         for (held, tile, parts) in [(4, "oc=4 qw=3", ""), (8, "oc=4 qw=5", ""), (8, "oc=8", " parts 2"), (16, "oc=8 qw=2", "")] {
-            check(text, &format!("gather aligned panel winograd {outputs} held {held} {tile} along oc x4 block {block}{parts}"));
+            for text in [text, &last] {
+                check(text, &format!("gather aligned panel winograd {outputs} held {held} {tile} along oc x4 block {block}{parts}"));
+            }
         }
     }
     // Parts of the channels that are no multiple of those that are held; groups.
     for vector in ["oc=4 qw=4 along qw", "oc=4 qw=3 along oc"] {
         check("2d n1 3x5x9 -> 44 k4 s2 p1", &format!("gather aligned panel winograd 3x3 held 12 {vector} x4 block 0x0 parts 2"));
-        check("2d n2 4x5x9 -> 20 k4 s2 p1 g2", &format!("gather aligned panel winograd 3x3 held 8 {vector} x4 block 0x0 parts 2"));
+        for layout in ["", " nhwc"] {
+            check(
+                &format!("2d n2 4x5x9 -> 20 k4 s2 p1 g2{layout}"),
+                &format!("gather aligned panel winograd 3x3 held 8 {vector} x4 block 0x0 parts 2"),
+            );
+            check(
+                &format!("2d n2 18x5x9 -> 20 k4 s2 p1 g2{layout}"),
+                &format!("gather aligned panel winograd 3x3 held 8 {vector} x4 block 0x0"),
+            );
+        }
     }
     // More taps than a level has registers for at once.
     check("1d n1 2x7 -> 2 k32 s16", "gather aligned panel winograd 2 held 2 oc=2 qw=4 along qw x4 block 0");
@@ -250,7 +263,10 @@ fn windows_transformed() {
     for (text, outputs, block) in blocked {
         check(text, &format!("gather aligned panel winograd {outputs} held 2 oc=2 qw=8 along qw x4 block {block}"));
         if !text.contains("nhwc") {
-            check(&format!("{text} nhwc"), &format!("gather aligned panel winograd {outputs} held 4 oc=4 qw=8 along qw x4 block {block}"));
+            for vector in ["qw=8 along qw", "qw=5 along oc"] {
+                let plan = format!("gather aligned panel winograd {outputs} held 4 oc=4 {vector} x4 block {block}");
+                check(&format!("{text} nhwc"), &plan);
+            }
         }
     }
 }

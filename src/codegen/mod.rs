@@ -22,7 +22,7 @@ pub fn tiles_fit(func: &Func, isa: Isa) -> crate::Result<bool> {
     if isa.wide() {
         let level = if isa == Isa::Avx512 { wide::WideIsa::Avx512 } else { wide::WideIsa::Avx2 };
         let mut fit = Ok(true);
-        for s in &func.run {
+        for s in func.run.iter().chain(&func.prepare) {
             s.visit(&mut |s| {
                 if matches!((s, &fit), (Stmt::Tile { .. }, Ok(true))) {
                     fit = wide::budget(func, s, level).map(|b| b.peak <= b.file);
