@@ -187,7 +187,8 @@ impl Selector<'_> {
                 let inc = group.incs.iter().find(|(t, inc)| *t == Term::Loop(l) && inc.strides.is_empty());
                 inc.map(|(_, inc)| inc.bytes * self.tree.loops[l].step)
             };
-            let again = path.iter().filter(|l| moved(**l).is_none()).map(|l| self.most_trips(*l)).product::<Option<i64>>();
+            let times = |n: Option<i64>, l: &usize| n?.checked_mul(self.most_trips(*l)?);
+            let again = path.iter().filter(|l| moved(**l).is_none()).fold(Some(1), times);
             let behind = self.open.iter().rev().find_map(|l| moved(*l));
             let (None, Some(bytes), Some(again), Some(behind)) = (moved(id), moved(innermost), again, behind) else { continue };
             if bytes <= 0 || again < 2 || self.evenly.iter().any(|e| e.0 == g) {
@@ -197,7 +198,7 @@ impl Selector<'_> {
             expr.add += behind;
             let at = self.int();
             self.push(Inst::Int { dst: at, expr });
-            self.evenly.push((g, at, (bytes + again - 1) / again));
+            self.evenly.push((g, at, (bytes - 1) / again + 1));
         }
     }
 
