@@ -157,7 +157,8 @@ impl<'a> Space<'a> {
         // In place every tap sweeps over the input again. That pays for a few passes over long rows, of which a panel would hold short pieces.
         let sweeps = self.per_group().div_ceil(channels) * (0..rank).map(|a| p.stride[a]).product::<usize>()
             / phases.iter().map(|p| p.1).product::<usize>();
-        if p.layout == Layout::ChannelsFirst && (self.no_halo() || rank == 1 && sweeps <= IN_PLACE && (aligned || self.windows_agree())) {
+        let agree = (aligned || self.windows_agree()) && !few_positions(p);
+        if p.layout == Layout::ChannelsFirst && (no_halo(p) || rank == 1 && sweeps <= IN_PLACE && agree) {
             out.push(self.blocked_by(Plan { panel: false, ..plan.clone() }, self.machine.l2 / 2));
         }
         self.blocked(plan, out);
@@ -167,15 +168,6 @@ impl<'a> Space<'a> {
     fn windows_agree(&self) -> bool {
         let p = self.problem;
         (0..p.rank()).all(|a| p.pad_begin[a] % p.stride[a] as i64 == 0 && p.dilation[a] == 1)
-    }
-
-    /// Whether every position reads one pixel that exists, so that the input can be read in place.
-    fn no_halo(&self) -> bool {
-        let p = self.problem;
-        let exact = |a: usize| {
-            p.pad_begin[a] == 0 && p.pad_end[a] >= 0 && p.output_padding[a] == 0 && p.kernel[a] <= p.stride[a] && p.dilation[a] == 1
-        };
-        (0..p.rank()).all(exact)
     }
 
     fn channels(&self, out: &mut Vec<Plan>) {
@@ -420,6 +412,13 @@ pub fn bounded_share(p: &Deconv, plan: &Plan, landing: &[f64]) -> f64 {
 pub fn few_positions(p: &Deconv) -> bool {
     let x = p.rank() - 1;
     p.output_extent(x).as_const().is_some_and(|outputs| outputs < 2 * p.stride[x] as i64)
+}
+
+/// Whether every position reads one pixel that exists, so that the input can be read in place.
+pub fn no_halo(p: &Deconv) -> bool {
+    let exact =
+        |a: usize| p.pad_begin[a] == 0 && p.pad_end[a] >= 0 && p.output_padding[a] == 0 && p.kernel[a] <= p.stride[a] && p.dilation[a] == 1;
+    (0..p.rank()).all(exact)
 }
 
 /// Whether every group has one channel in and one out.

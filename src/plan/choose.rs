@@ -144,6 +144,9 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     if plan.vector == "rx" && candidates::few_positions(problem) {
         return illegal("a phase along x may have a single position, so phases are not neighbours; legal: along oc".into());
     }
+    if plan.vector == "qx" && !plan.panel && plan.extent("rx") > 1 && candidates::few_positions(problem) && !candidates::no_halo(problem) {
+        return illegal("a phase along x may have a single position, and where it reads then depends on the phase; legal: a panel".into());
+    }
     if plan.block.len() != problem.rank() {
         return illegal(format!("it has {} block sizes for {} axes", plan.block.len(), problem.rank()));
     }
