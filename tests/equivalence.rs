@@ -177,8 +177,11 @@ fn problems_that_once_failed() {
         let p: Deconv = text.parse().expect("legal");
         let (batch, spatial) = p.fixed_shape().expect("nothing is open");
         (0..60).for_each(|pick| all_agree_for(&p, batch, &spatial, pick));
-        p.compile(&vec![1.0f64; p.weight_shape().iter().product()], p.bias.then_some(&[0.0][..]), &Options::default())
-            .expect("it has a plan");
+        let w = vec![1.0f64; p.weight_shape().iter().product()];
+        for isa in levels() {
+            let options = Options { isa: Some(isa), ..Options::default() };
+            p.compile(&w, p.bias.then_some(&[0.0][..]), &options).unwrap_or_else(|e| panic!("{text} at {isa:?}: {e}"));
+        }
     }
 }
 
