@@ -128,11 +128,6 @@ impl<'a> Lowering<'a> {
         if self.held % tile != 0 {
             return Err(illegal(format!("{} channels are held, which is no multiple of the tile's {tile}", self.held)));
         }
-        let x = self.x();
-        if x.blocked && x.windows % self.lanes() != 0 {
-            let (windows, lanes) = (x.windows, self.lanes());
-            return Err(illegal(format!("a block of {windows} windows along x is not a multiple of {lanes} lanes")));
-        }
         Ok(())
     }
 
@@ -530,6 +525,12 @@ impl<'a> Lowering<'a> {
         });
         value.map_affine(&mut |e| place(e));
         let mut exists = vec![inside(x + 2)];
+        if !along && axis.blocked && axis.windows < self.row() {
+            // Lanes behind the end of a block's row belong to the next block.
+            let e = to.index[x + 2].clone();
+            let end = e.subst(axis.var("w").as_str(), &axis.windows.into()).subst(h.as_str(), &0.into());
+            exists.push(Cond::Range { lo: 0.into(), e, hi: end });
+        }
         if along && !self.chunks_of(together) {
             let e = Affine::var(oc) + Affine::var(&unit);
             exists.extend(self.channels.hi.iter().map(|hi| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() }));

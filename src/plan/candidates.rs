@@ -12,7 +12,9 @@
 //! Each tile is costed with a panel for the second-level cache; the best of them also in blocks of other sizes and with the reduction in parts ([`Space::variants`]).
 //! Without a panel (merges other than sum, weights that are not finite) the guards stay at the taps, so a tile holds one position.
 
+use super::cost::OPEN;
 use super::machine::Machine;
+use super::windows::positions;
 use super::{Algorithm, Form, Plan, TileAxis};
 use crate::ir::names::axes;
 use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
@@ -333,10 +335,7 @@ impl<'a> Space<'a> {
         let round = |n: usize, m: usize| n.div_ceil(m) * m;
         // Whole axes first; then shrink the outermost axis that is larger than one tile.
         let mut size: Vec<usize> = (0..rank)
-            .map(|a| match &p.input[a] {
-                Extent::Fixed(i) => round(i + reach(a), tile(a)),
-                Extent::Open(_) => round(if a == rank - 1 { 512 } else { 64 }, tile(a)),
-            })
+            .map(|a| round(p.input[a].known().unwrap_or(OPEN) + reach(a), tile(a)))
             .collect();
         let panel = |size: &[usize]| channels * (0..rank).map(|a| size[a] + reach(a)).product::<usize>();
         for a in 0..rank {
@@ -344,8 +343,20 @@ impl<'a> Space<'a> {
                 size[a] = round(size[a].div_ceil(2), tile(a)).min(size[a] - tile(a)).max(tile(a));
             }
         }
-        let fits = |a: usize, s: usize| matches!(&p.input[a], Extent::Fixed(i) if round(i + reach(a), tile(a)) <= s);
+        let fits = |a: usize, s: usize| p.input[a].known().is_some_and(|i| round(i + reach(a), tile(a)) <= s);
         plan.block = (0..rank).map(|a| if fits(a, size[a]) { 0 } else { size[a] }).collect();
+        plan
+    }
+
+    /// The same plan for a problem with open extents: a block that is the whole axis becomes one that holds an axis of this size.
+    pub fn opened(&self, mut plan: Plan, problem: &Deconv) -> Plan {
+        let names = axes(problem.rank());
+        for (a, axis) in names.iter().enumerate().filter(|(a, _)| problem.input[*a].known().is_none()) {
+            let unit = plan.winograd.as_ref().map_or_else(|| plan.extent_on("q", axis), |w| w.outputs[a]);
+            if plan.panel && plan.block[a] == 0 {
+                plan.block[a] = positions(self.problem, a).next_multiple_of(unit);
+            }
+        }
         plan
     }
 
@@ -357,8 +368,8 @@ impl<'a> Space<'a> {
             return plan;
         }
         let rank = p.rank();
-        let positions: Vec<usize> = (0..rank).map(|a| if let Extent::Fixed(i) = &p.input[a] { *i + 1 } else { usize::MAX }).collect();
-        let batch = if let Extent::Fixed(n) = &p.batch { *n } else { 1 };
+        let positions: Vec<usize> = p.input.iter().map(|e| e.known().unwrap_or(OPEN) + 1).collect();
+        let batch = p.batch.known().unwrap_or(1);
         // Groups that lie in a tile are not shared out.
         let groups = if plan.extent("g") > 1 { 1 } else { p.groups };
         let blocks = |block: &[usize]| {
@@ -378,7 +389,6 @@ impl<'a> Space<'a> {
             while plan.form == Form::Gather
                 && blocks(&plan.block) < 4 * threads
                 && whole(plan.block[a]) > 4 * tiles[a]
-                && positions[a] != usize::MAX
             {
                 plan.block[a] = (whole(plan.block[a]) / 2).div_ceil(tiles[a]) * tiles[a];
             }

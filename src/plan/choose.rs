@@ -3,7 +3,7 @@
 use super::candidates::{self, Space};
 use super::cost::{Cost, Costs};
 use super::windows::Windows;
-use super::{Form, Machine, Plan, Rounding, Winograd};
+use super::{Form, Machine, Plan, Rounding, Winograd, versions};
 use crate::codegen::target::Isa;
 use crate::problem::{Activation, Deconv, Layout, Merge};
 use crate::runtime::Options;
@@ -40,17 +40,39 @@ pub struct Rejected {
 /// # Errors
 /// [`Kind::Options`] if a forced plan is illegal for this problem.
 pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Result<Choice> {
+    choose_at(problem, &versions::main_size(problem, options)?, isa, options, finite, &[])
+}
+
+/// The same for open spatial extents of that size, if there are `others` for larger sizes: one whose plan, or packed weights, can be taken is preferred.
+pub(super) fn choose_at(
+    problem: &Deconv,
+    typical: &[usize],
+    isa: Isa,
+    options: &Options,
+    finite: bool,
+    others: &[&Plan],
+) -> Result<Choice> {
     let machine = Machine::of(isa, problem.elem);
+    // Sizes that cannot be are left open: costs then assume one.
+    let at = problem.fixed_at(typical).unwrap_or_else(|_| problem.clone());
     if let Some(plan) = &options.plan {
         return forced(problem, plan, machine, options, finite);
     }
-    let all = ranked(problem, isa, options, finite);
-    let space = Space::new(problem, machine, options, finite);
-    let candidates = all.len();
-    let mut ranked = all.into_iter();
+    let space = Space::new(&at, machine, options, finite);
+    let mut ranked = ranked_in(&space);
+    let candidates = ranked.len();
+    let opened = |plan: &Plan| space.opened(plan.clone(), problem);
     let doubtful = |plan: &Plan| unusual(problem) || wide_windows(problem, plan, &machine);
-    let best = ranked.find(|r| !doubtful(&r.plan) || fits(problem, &r.plan, isa));
-    let best = best.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
+    let legal = |r: &Rejected| !doubtful(&r.plan) || fits(problem, &opened(&r.plan), isa);
+    let first = ranked.iter().position(&legal);
+    let first = first.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
+    let cheapest = ranked[first].cost.cycles();
+    let near = |r: &Rejected| r.cost.cycles() <= cheapest * versions::SHARING;
+    let costs = Costs::new(&at, &machine);
+    let again = others.last().map(|plan| Rejected { plan: (*plan).clone(), cost: costs.of(plan) }).filter(near);
+    let shares = |r: &Rejected| others.iter().any(|o| versions::packs_alike(o, &space.shared_out(opened(&r.plan))));
+    let shared = ranked[first..].iter().take_while(|r| near(r)).position(|r| shares(r) && legal(r));
+    let best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));
     let mut rejected: Vec<Rejected> = Vec::new();
     for r in ranked {
         let kind = |p: &Plan| (p.form, p.panel, p.vector.clone(), p.winograd.is_some());
@@ -58,8 +80,14 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
             rejected.push(r);
         }
     }
-    let plan = space.shared_out(best.plan.clone());
-    let reasons = reasons(problem, &plan, options, finite, &machine);
+    let plan = if again.is_some() { best.plan } else { space.shared_out(opened(&best.plan)) };
+    let mut reasons = reasons(&at, &plan, options, finite, &machine);
+    let saved = (1.0 - cheapest / best.cost.cycles()) * 100.0;
+    match (&again, shared) {
+        (Some(_), _) => reasons.push(format!("size: the plan of the next larger one; its own would save {saved:.1} %")),
+        (None, Some(1..)) => reasons.push(format!("weights: packed as for another size; its own would save {saved:.1} %")),
+        _ => {}
+    }
     Ok(Choice { plan, cost: best.cost, machine, candidates, reasons, rejected })
 }
 
@@ -91,8 +119,15 @@ const VARIED: usize = 64;
 /// Every candidate with its predicted cost, cheapest first.
 pub fn ranked(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Vec<Rejected> {
     let machine = Machine::of(isa, problem.elem);
-    let space = Space::new(problem, machine, options, finite);
-    let costs = Costs::new(problem, &machine);
+    let at = versions::main_size(problem, options).and_then(|size| problem.fixed_at(&size));
+    let at = at.unwrap_or_else(|_| problem.clone());
+    let space = Space::new(&at, machine, options, finite);
+    let opened = |r: Rejected| Rejected { plan: space.opened(r.plan, problem), ..r };
+    ranked_in(&space).into_iter().map(opened).collect()
+}
+
+fn ranked_in(space: &Space) -> Vec<Rejected> {
+    let costs = Costs::new(space.problem, &space.machine);
     let costed = |plan: Plan| Rejected { cost: costs.of(&plan), plan };
     let mut all: Vec<Rejected> = space.plans().into_iter().map(costed).collect();
     let cheapest_first = |all: &mut Vec<Rejected>| all.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));

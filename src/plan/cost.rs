@@ -8,7 +8,7 @@ use super::machine::Machine;
 use super::windows::Windows;
 use super::{Form, Plan, candidates};
 use crate::ir::names::axes;
-use crate::problem::{Deconv, Extent, Layout};
+use crate::problem::{Deconv, Layout};
 
 /// Predicted cycles, by cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -30,7 +30,7 @@ impl Cost {
     }
 }
 
-/// What an open extent is taken to be.
+/// What an open extent is taken to be, where no size is given.
 pub(super) const OPEN: usize = 64;
 /// Starting and ending a tile: clearing accumulators, pointers, loops around it.
 const CALL: f64 = 8.0;
@@ -82,11 +82,10 @@ pub struct Costs<'a> {
 impl<'a> Costs<'a> {
     /// The problem's sizes; open ones are taken to be [`OPEN`].
     pub fn new(p: &'a Deconv, m: &'a Machine) -> Self {
-        let known = |e: &Extent, open: usize| if let Extent::Fixed(v) = e { *v } else { open };
-        let input: Vec<usize> = p.input.iter().map(|e| known(e, OPEN)).collect();
+        let input: Vec<usize> = p.input.iter().map(|e| e.known().unwrap_or(OPEN)).collect();
         let output = (0..p.rank()).map(|a| p.output_extent(a).eval(&mut |_| input[a] as i64).max(1) as f64).collect();
         let input = input.iter().map(|i| *i as f64).collect();
-        Costs { p, m, batch: known(&p.batch, 1) as f64, input, output, landing: candidates::landing(p) }
+        Costs { p, m, batch: p.batch.known().unwrap_or(1) as f64, input, output, landing: candidates::landing(p) }
     }
 
     /// Bytes of the panel of one block.

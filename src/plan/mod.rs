@@ -8,6 +8,7 @@
 //! | `rounding.rs` | how far the results of a plan may lie from the exact ones |
 //! | `windows.rs` | candidates with transformed windows, and their cost |
 //! | `choose.rs` | the choice, with the candidates that it beat |
+//! | `versions.rs` | open extents: a choice for each of a few sizes |
 //! | `text.rs` | the plan as one line of text, printed and parsed |
 //! | `tune.rs`, `tune/` | timing candidates, and the file that keeps the winners |
 
@@ -18,12 +19,14 @@ mod machine;
 mod rounding;
 mod text;
 pub mod tune;
+mod versions;
 mod windows;
 
 pub use choose::{Choice, Rejected, choose, ranked};
 pub use cost::Cost;
 pub use machine::Machine;
 pub use rounding::Rounding;
+pub use versions::{MOST_SIZES, Version, cheapest, main_size, versions};
 
 use crate::ir::Name;
 use crate::{Error, Kind, Result};

@@ -6,7 +6,7 @@ use super::candidates::Space;
 use super::cost::{Cost, OPEN, TURNED, lane_apart, step};
 use super::rounding::{axis_rounding, phase_classes};
 use super::{Form, Machine, Plan, TileAxis, Winograd};
-use crate::problem::{Deconv, Extent, Layout};
+use crate::problem::{Deconv, Layout};
 use std::ops::RangeInclusive;
 
 /// Most bytes of scratch memory: transformed windows and products of one block.
@@ -83,8 +83,12 @@ fn permutations(parts: f64) -> f64 {
 }
 
 /// Positions of an axis, counted from the uncropped edge.
-fn positions(p: &Deconv, a: usize) -> usize {
-    let input = if let Extent::Fixed(i) = &p.input[a] { *i } else { OPEN };
+pub(super) fn positions(p: &Deconv, a: usize) -> usize {
+    positions_of(p, a, p.input[a].known().unwrap_or(OPEN))
+}
+
+/// The same for so many pixels.
+pub(super) fn positions_of(p: &Deconv, a: usize, input: usize) -> usize {
     let output = p.output_extent(a).eval(&mut |_| input as i64).max(1);
     let (s, pad) = (p.stride[a] as i64, p.pad_begin[a]);
     ((output - 1 + pad).div_euclid(s) - pad.div_euclid(s) + 1).max(1) as usize
@@ -118,7 +122,7 @@ impl<'a> Windows<'a> {
             })
         };
         let axes: Vec<AxisCounts> = (0..p.rank()).map(counts).collect::<Option<_>>()?;
-        let batch = if let Extent::Fixed(n) = &p.batch { *n } else { 1 };
+        let batch = p.batch.known().unwrap_or(1);
         let oc = (p.c_out / p.groups) as f64;
         Some(Windows { p, plan, axes, ic: (p.c_in / p.groups) as f64, oc, batch: batch as f64, held: w.held as f64 })
     }
@@ -270,7 +274,7 @@ impl Space<'_> {
         }
         // With one or two positions the phases of an axis are not where the windows would look for them.
         let plain = |a: usize| (p.kernel[a], p.stride[a], p.pad_begin[a], p.pad_end[a]) == (1, 1, 0, 0);
-        let meets = |a: usize| if let Extent::Fixed(i) = p.input[a] { p.useful_pairs(a, i) > 0 } else { true };
+        let meets = |a: usize| p.input[a].known().is_none_or(|i| p.useful_pairs(a, i) > 0);
         if (0..rank).any(|a| positions(p, a) < 3 && !plain(a) || !meets(a)) {
             return;
         }
@@ -356,16 +360,13 @@ impl Space<'_> {
         let mut all: Vec<Vec<usize>> = vec![Vec::new()];
         for (a, &m) in outputs.iter().enumerate() {
             let windows = positions(p, a).div_ceil(m);
-            let open = matches!(p.input[a], Extent::Open(_));
             let mut sizes: Vec<usize> = if a + 1 == rank {
                 let counts: &[usize] = if rank == 1 { &[2, 3, 4, 6, 8, 12] } else { &[1, 2, 4] };
-                counts.iter().map(|k| k * lanes).filter(|w| *w < windows || open).map(|w| w * m).collect()
+                counts.iter().map(|k| k * lanes).filter(|w| *w < windows).map(|w| w * m).collect()
             } else {
-                [1, 2, 3, 4, 6, 8, 12].into_iter().filter(|w| *w < windows || open).map(|w| w * m).collect()
+                [1, 2, 3, 4, 6, 8, 12].into_iter().filter(|w| *w < windows).map(|w| w * m).collect()
             };
-            if !open {
-                sizes.push(0);
-            }
+            sizes.push(0);
             all = all.into_iter().flat_map(|b| sizes.iter().map(move |s| [b.clone(), vec![*s]].concat())).collect();
         }
         // Several windows along an outer axis only where the axes between it and x are whole.
@@ -385,7 +386,7 @@ impl Space<'_> {
                 self.window_tile(plan, windows, (channels, vectors * lanes), "qw", out);
             }
         }
-        if !self.machine.isa.wide() || self.problem.input.iter().any(|e| matches!(e, Extent::Open(_))) {
+        if !self.machine.isa.wide() {
             return;
         }
         let Some(count) = Windows::new(self.problem, plan).map(|w| w.product_of(|a| a.windows) as usize) else { return };

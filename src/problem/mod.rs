@@ -45,6 +45,10 @@ impl Extent {
             Extent::Open(s) => Affine::sym(s),
         }
     }
+    /// The extent, if it is known now.
+    pub fn known(&self) -> Option<usize> {
+        if let Extent::Fixed(v) = self { Some(*v) } else { None }
+    }
 }
 
 /// What happens to an output after bias has been added.

@@ -62,11 +62,16 @@ impl Deconv {
 
     /// Batch and spatial input extents, if none is open.
     pub fn fixed_shape(&self) -> Option<(usize, Vec<usize>)> {
-        let fixed = |e: &Extent| match e {
-            Extent::Fixed(v) => Some(*v),
-            Extent::Open(_) => None,
-        };
-        Some((fixed(&self.batch)?, self.input.iter().map(fixed).collect::<Option<_>>()?))
+        Some((self.batch.known()?, self.input.iter().map(Extent::known).collect::<Option<_>>()?))
+    }
+
+    /// The same layer with its open spatial extents fixed at these; the batch stays as it is.
+    ///
+    /// # Errors
+    /// A wrong number of extents, a fixed extent that differs, extents for which there is no output.
+    pub fn fixed_at(&self, spatial: &[usize]) -> Result<Deconv> {
+        self.output_spatial(self.batch.known().unwrap_or(1), spatial)?;
+        Ok(Deconv { input: spatial.iter().map(|v| Extent::Fixed(*v)).collect(), ..self.clone() })
     }
 
     /// Batch and spatial extents of an input array of this shape (in the order of the layout).

@@ -1,14 +1,15 @@
 //! From a problem and its weights to a kernel: plan, passes, native code, packing.
 
-use super::kernel::{Inner, Kernel, Report};
+use super::kernel::{Compiled, Inner, Kernel, MAX_BUFFERS, Report};
 use super::tensor::{Element, TensorView, elem_of};
 use super::workspace::{Bytes, Stash};
 use super::{Options, kernel};
 use crate::codegen::{cranelift, target::Isa};
 use crate::ir::names::WEIGHT;
-use crate::ir::{BufferKind, Func, Stmt, Value};
+use crate::ir::{Buffer, BufferKind, Func, Stmt, Value};
 use crate::problem::Deconv;
 use crate::{Error, Kind, Result, passes, plan};
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Deconv {
@@ -54,30 +55,42 @@ impl Deconv {
             Some(isa) => Isa::forced(isa.name())?,
             None => Isa::best()?,
         };
-        let choice = plan::choose(self, isa, options, finite)?;
-        let snapshots = passes::lower_problem(self, &choice.plan)?;
-        let func = snapshots.into_iter().next_back().expect("the table of passes is not empty").func;
-        let native = cranelift::compile(&func, isa)?;
+        let mut compiled = Vec::new();
+        for version in plan::versions(self, isa, options, finite)? {
+            let snapshots = passes::lower_problem(self, &version.choice.plan)?;
+            let func = snapshots.into_iter().next_back().expect("the table of passes is not empty").func;
+            if func.buffers.len() > MAX_BUFFERS {
+                return Err(Error::new(Kind::Codegen, format!("{} buffers; at most {MAX_BUFFERS}", func.buffers.len())));
+            }
+            let native = cranelift::compile(&func, isa)?;
+            compiled.push(Compiled { version, func, native, memory: Vec::new() });
+        }
         let compile = start.elapsed();
 
         let start = Instant::now();
-        let memory = own_buffers(&func, weights, bias.unwrap_or(&[]))?;
-        let mut inner = Inner {
-            problem: self.clone(),
-            options: options.clone(),
-            isa,
-            choice,
-            func,
-            native,
-            memory,
-            stash: Stash::new(),
-            report: Report::default(),
-        };
-        kernel::prepare(&inner, weights)?;
-        inner.report =
-            Report { compile, pack: look + start.elapsed(), code_bytes: inner.native.code_bytes(), packed_bytes: inner.packed_bytes() };
-        Kernel::new(inner)
+        let mut versions: Vec<Compiled> = Vec::new();
+        let mut packed_bytes = 0;
+        for mut one in compiled {
+            let same = versions.iter().find(|v| same_packing(&v.func, &one.func));
+            one.memory = own_buffers(&one.func, same, weights, bias.unwrap_or(&[]))?;
+            if same.is_none() {
+                kernel::prepare(&one, weights)?;
+                let packed = one.func.buffers.iter().zip(&one.memory).filter(|(b, _)| b.kind == BufferKind::Packed);
+                packed_bytes += packed.filter_map(|(_, m)| m.as_ref()).map(|m| m.len()).sum::<usize>();
+            }
+            versions.push(one);
+        }
+        let code_bytes = versions.iter().map(|v| v.native.code_bytes()).sum();
+        let main = plan::cheapest(versions.iter().map(|v| &v.version), &plan::main_size(self, options)?);
+        let report = Report { compile, pack: look + start.elapsed(), code_bytes, packed_bytes };
+        Kernel::new(Inner { problem: self.clone(), options: options.clone(), isa, versions, main, stash: Stash::new(), report })
     }
+}
+
+/// Whether two functions pack the weights alike, and so can read the same ones.
+fn same_packing(a: &Func, b: &Func) -> bool {
+    let packed = |f: &Func| f.buffers.iter().filter(|b| b.kind == BufferKind::Packed).cloned().collect::<Vec<_>>();
+    a.prepare == b.prepare && packed(a) == packed(b)
 }
 
 fn check_weights<T>(problem: &Deconv, w: &TensorView<'_, T>) -> Result<()> {
@@ -119,21 +132,26 @@ fn reads_weights(func: &Func) -> bool {
     found
 }
 
-/// Memory that the kernel keeps, per buffer of the function: packed weights, bias, and the weights themselves if `run` reads them.
-fn own_buffers<T: Element>(func: &Func, weights: &[T], bias: &[T]) -> Result<Vec<Option<Bytes>>> {
-    let copy = |from: &[T]| -> Result<Option<Bytes>> {
+/// Memory that the kernel keeps, per buffer of the function: packed weights, bias, and the weights themselves if `run` reads them. What `same` has, which
+/// packs alike, is not made again.
+fn own_buffers<T: Element>(func: &Func, same: Option<&Compiled>, weights: &[T], bias: &[T]) -> Result<Vec<Option<Arc<Bytes>>>> {
+    let copy = |from: &[T]| -> Result<Option<Arc<Bytes>>> {
         let to = Bytes::zeroed(size_of_val(from))?;
         // SAFETY: `to` has as many bytes as `from` and is new, so they do not overlap.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr().cast::<u8>(), to.as_ptr(), to.len()) };
-        Ok(Some(to))
+        Ok(Some(Arc::new(to)))
     };
     let keep = reads_weights(func);
-    let own = |b: &crate::ir::Buffer| match b.kind {
+    let had = |b: &Buffer| same.and_then(|v| v.func.buffers.iter().zip(&v.memory).find(|(o, _)| o.name == b.name)).and_then(|(_, m)| m.clone());
+    let own = |b: &Buffer| match b.kind {
+        BufferKind::Packed | BufferKind::Bias if let Some(memory) = had(b) => Ok(Some(memory)),
+        BufferKind::Weight if keep && let Some(memory) = had(b) => Ok(Some(memory)),
         BufferKind::Weight if keep => copy(weights),
         BufferKind::Bias => copy(bias),
         BufferKind::Packed => {
             let len = kernel::elements(b, &|_| 0)?.checked_mul(b.elem.bytes());
-            Ok(Some(Bytes::zeroed(len.ok_or_else(|| Error::new(Kind::Codegen, format!("packed weights {:?} are too large", b.dims)))?)?))
+            let len = len.ok_or_else(|| Error::new(Kind::Codegen, format!("packed weights {:?} are too large", b.dims)))?;
+            Ok(Some(Arc::new(Bytes::zeroed(len)?)))
         }
         _ => Ok(None),
     };

@@ -9,7 +9,7 @@ use super::{Options, threads};
 use crate::codegen::cranelift::Native;
 use crate::codegen::target::Isa;
 use crate::ir::{Affine, Atom, Buffer, BufferKind, Func, Loop, LoopKind, Name};
-use crate::plan::{Choice, Plan};
+use crate::plan::{Choice, Plan, Version, cheapest};
 use crate::problem::{Deconv, Extent, Layout};
 use crate::{Error, Kind, Result};
 use std::marker::PhantomData;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Most buffers of a function: input, weight, bias, output, packed weights, panel, and one more scratch plane.
-const MAX_BUFFERS: usize = 16;
+pub(super) const MAX_BUFFERS: usize = 16;
 /// Most run-time extents of a problem: batch and three axes.
 const MAX_SYMBOLS: usize = 4;
 /// Scratch buffers start at multiples of this.
@@ -39,23 +39,56 @@ pub struct Report {
     pub packed_bytes: usize,
 }
 
+/// A plan of the kernel, compiled; a problem with open extents has one for each of a few sizes.
+pub struct Compiled {
+    pub(super) version: Version,
+    pub(super) func: Func,
+    pub(super) native: Native,
+    /// Per buffer of the function: memory that the kernel owns. Versions may have the same packed weights.
+    pub(super) memory: Vec<Option<Arc<Bytes>>>,
+}
+
+impl Compiled {
+    /// The spatial extents for which its plan was chosen.
+    pub fn typical(&self) -> &[usize] {
+        &self.version.typical
+    }
+    /// The plan with the reasons for it and the candidates that it beat.
+    pub fn choice(&self) -> &Choice {
+        &self.version.choice
+    }
+    /// The lowered function from which the code was generated.
+    pub fn func(&self) -> &Func {
+        &self.func
+    }
+    /// The native code, for dumps.
+    pub fn native(&self) -> &Native {
+        &self.native
+    }
+}
+
 pub(super) struct Inner {
     pub problem: Deconv,
     pub options: Options,
     pub isa: Isa,
-    pub choice: Choice,
-    pub func: Func,
-    pub native: Native,
-    /// Per buffer of the function: memory that the kernel owns.
-    pub memory: Vec<Option<Bytes>>,
+    /// Never empty.
+    pub versions: Vec<Compiled>,
+    /// The one that stands for all of them.
+    pub main: usize,
     pub stash: Stash,
     pub report: Report,
 }
 
 impl Inner {
-    pub fn packed_bytes(&self) -> usize {
-        let packed = self.func.buffers.iter().zip(&self.memory).filter(|(b, _)| b.kind == BufferKind::Packed);
-        packed.filter_map(|(_, m)| m.as_ref()).map(Bytes::len).sum()
+    /// Whether extents come at run time.
+    fn open(&self) -> bool {
+        !self.versions[self.main].func.symbols.is_empty()
+    }
+    fn version_for(&self, spatial: &[usize]) -> &Compiled {
+        match &self.versions[..] {
+            [one] => one,
+            all => &all[cheapest(all.iter().map(|c| &c.version), spatial)],
+        }
     }
 }
 
@@ -82,8 +115,8 @@ impl<T: Element> Kernel<T> {
     pub(super) fn new(inner: Inner) -> Result<Self> {
         // One workspace is there from the start, so that the first run allocates nothing either.
         let mut first = Box::new(Workspace::empty()?);
-        if inner.func.symbols.is_empty() {
-            first.reserve(scratch_bytes(&inner, &Symbols { names: &[], values: &[] })? * inner.options.threads.max(1))?;
+        if !inner.open() {
+            first.reserve(scratch_bytes(&inner.versions[0], &Symbols { names: &[], values: &[] })? * inner.options.threads.max(1))?;
         }
         inner.stash.put(first);
         Ok(Kernel { inner: Arc::new(inner), marker: PhantomData })
@@ -144,7 +177,7 @@ impl<T: Element> Kernel<T> {
     /// [`Kind::Codegen`] if memory cannot be had.
     pub fn workspace(&self) -> Result<Workspace> {
         let mut w = Workspace::empty()?;
-        if self.inner.func.symbols.is_empty() {
+        if !self.inner.open() {
             w.reserve(self.scratch_bytes() * self.inner.options.threads.max(1))?;
         }
         Ok(w)
@@ -158,32 +191,43 @@ impl<T: Element> Kernel<T> {
     pub fn isa(&self) -> Isa {
         self.inner.isa
     }
-    /// The plan that it follows.
-    pub fn plan(&self) -> &Plan {
-        &self.inner.choice.plan
+    /// Its plans, compiled, for sizes in ascending order; one if no spatial extent is open.
+    pub fn versions(&self) -> &[Compiled] {
+        &self.inner.versions
     }
-    /// The plan with the reasons for it and the candidates that it beat.
+    /// The one that [`Kernel::run`] takes for these spatial extents.
+    pub fn version_for(&self, spatial: &[usize]) -> &Compiled {
+        self.inner.version_for(spatial)
+    }
+    /// The plan that it follows; of several, the one for extents around 64.
+    pub fn plan(&self) -> &Plan {
+        &self.choice().plan
+    }
+    /// That plan with the reasons for it and the candidates that it beat.
     pub fn choice(&self) -> &Choice {
-        &self.inner.choice
+        self.main().choice()
     }
     /// What making it cost.
     pub fn report(&self) -> &Report {
         &self.inner.report
     }
-    /// The lowered function from which the code was generated.
+    /// The lowered function of that plan.
     pub fn func(&self) -> &Func {
-        &self.inner.func
+        self.main().func()
     }
-    /// The native code, for dumps.
+    /// The native code of that plan, for dumps.
     pub fn native(&self) -> &Native {
-        &self.inner.native
+        self.main().native()
+    }
+    fn main(&self) -> &Compiled {
+        &self.inner.versions[self.inner.main]
     }
     /// Scratch memory of one thread in bytes; 0 if it depends on open extents.
     pub fn scratch_bytes(&self) -> usize {
-        if !self.inner.func.symbols.is_empty() {
+        if self.inner.open() {
             return 0;
         }
-        scratch_bytes(&self.inner, &Symbols { names: &[], values: &[] }).unwrap_or(0)
+        scratch_bytes(&self.inner.versions[0], &Symbols { names: &[], values: &[] }).unwrap_or(0)
     }
 
     /// The run-time extents, from the problem or from the shape of the input.
@@ -231,9 +275,10 @@ impl<T: Element> Kernel<T> {
         for (slot, v) in values.iter_mut().zip(open.filter(|(e, _)| matches!(e, Extent::Open(_))).map(|(_, v)| v)) {
             *slot = v as i64;
         }
-        let symbols = Symbols { names: &inner.func.symbols, values: &values };
+        let version = inner.version_for(&sizes.spatial[..p.rank()]);
+        let symbols = Symbols { names: &version.func.symbols, values: &values };
         let parts = if work(p, sizes) < SMALL { 1 } else { inner.options.threads.max(1) };
-        let call = Call { inner, symbols, parts, x: x.at.cast::<u8>().cast_mut(), y: y.at.cast::<u8>() };
+        let call = Call { version, symbols, parts, x: x.at.cast::<u8>().cast_mut(), y: y.at.cast::<u8>() };
         match workspace {
             Some(w) => call.run(w),
             None => {
@@ -269,7 +314,7 @@ impl Symbols<'_> {
 
 /// One run whose tensors have been checked.
 struct Call<'a> {
-    inner: &'a Inner,
+    version: &'a Compiled,
     symbols: Symbols<'a>,
     parts: usize,
     x: *mut u8,
@@ -281,10 +326,10 @@ unsafe impl Sync for Call<'_> {}
 
 impl Call<'_> {
     fn run(&self, workspace: &mut Workspace) -> Result<()> {
-        let per_part = scratch_bytes(self.inner, &self.symbols)?;
+        let per_part = scratch_bytes(self.version, &self.symbols)?;
         workspace.reserve(per_part * self.parts)?;
         let scratch = Scratch(workspace.bytes.as_ptr());
-        let tasks = tasks(&self.inner.func, &self.symbols);
+        let tasks = tasks(&self.version.func, &self.symbols);
         if self.parts == 1 {
             self.part(&scratch, 0, 0, tasks);
         } else {
@@ -295,7 +340,7 @@ impl Call<'_> {
 
     fn part(&self, scratch: &Scratch, mut offset: usize, lo: i64, hi: i64) {
         let mut table = [std::ptr::null_mut::<u8>(); MAX_BUFFERS];
-        for (i, (b, own)) in self.inner.func.buffers.iter().zip(&self.inner.memory).enumerate() {
+        for (i, (b, own)) in self.version.func.buffers.iter().zip(&self.version.memory).enumerate() {
             table[i] = match (b.kind, own) {
                 (_, Some(bytes)) => bytes.as_ptr(),
                 (BufferKind::Input, _) => self.x,
@@ -312,7 +357,7 @@ impl Call<'_> {
         // SAFETY: the table holds, in order, memory of every buffer's full extent for these symbols: tensors were checked against their
         // extents, owned buffers were allocated with theirs, scratch was reserved; the verifier and the interpreter hold
         // the function to accesses within extents. Parts write disjoint outputs and have scratch of their own.
-        unsafe { (self.inner.native.run)(table.as_ptr(), self.symbols.values.as_ptr(), lo, hi) }
+        unsafe { (self.version.native.run)(table.as_ptr(), self.symbols.values.as_ptr(), lo, hi) }
     }
 }
 
@@ -320,14 +365,11 @@ struct Scratch(*mut u8);
 // SAFETY: parts use disjoint ranges behind the pointer.
 unsafe impl Sync for Scratch {}
 
-/// Packs the weights, once the function is known to have no more buffers than calls have places for.
-pub(super) fn prepare<T: Element>(inner: &Inner, weights: &[T]) -> Result<()> {
-    if inner.func.buffers.len() > MAX_BUFFERS {
-        return Err(Error::new(Kind::Codegen, format!("{} buffers; at most {MAX_BUFFERS}", inner.func.buffers.len())));
-    }
-    let Some(entry) = inner.native.prepare else { return Ok(()) };
+/// Packs the weights into the memory of a version.
+pub(super) fn prepare<T: Element>(version: &Compiled, weights: &[T]) -> Result<()> {
+    let Some(entry) = version.native.prepare else { return Ok(()) };
     let mut table = [std::ptr::null_mut::<u8>(); MAX_BUFFERS];
-    for (i, (b, own)) in inner.func.buffers.iter().zip(&inner.memory).enumerate() {
+    for (i, (b, own)) in version.func.buffers.iter().zip(&version.memory).enumerate() {
         table[i] = match (b.kind, own) {
             (BufferKind::Weight, _) => weights.as_ptr().cast::<u8>().cast_mut(),
             (_, Some(bytes)) => bytes.as_ptr(),
@@ -357,8 +399,8 @@ fn scratch_size(b: &Buffer, symbols: &Symbols<'_>) -> usize {
     (elements as usize * b.elem.bytes()).next_multiple_of(LINE)
 }
 
-fn scratch_bytes(inner: &Inner, symbols: &Symbols<'_>) -> Result<usize> {
-    let scratch = inner.func.buffers.iter().filter(|b| b.kind == BufferKind::Scratch);
+fn scratch_bytes(version: &Compiled, symbols: &Symbols<'_>) -> Result<usize> {
+    let scratch = version.func.buffers.iter().filter(|b| b.kind == BufferKind::Scratch);
     Ok(scratch.map(|b| scratch_size(b, symbols)).sum())
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `options.rs` | what a caller may choose: level, form, threads, plan |
 //! | `compile.rs` | from problem and weights to a [`Kernel`]: plan, passes, native code, packing |
-//! | `kernel.rs` | [`Kernel`]: checks of what it is given, and the call |
+//! | `kernel.rs` | [`Kernel`] with its versions: checks of what it is given, and the call |
 //! | `tensor.rs` | views of slices and arrays with their shapes |
 //! | `workspace.rs` | scratch memory, and the stash from which `run` borrows it without a lock |
 //! | `threads.rs` | sharing out tasks on a rayon pool |
@@ -16,7 +16,7 @@ mod tensor;
 mod threads;
 mod workspace;
 
-pub use kernel::{Kernel, Report};
+pub use kernel::{Compiled, Kernel, Report};
 pub use options::Options;
 pub use tensor::{Element, TensorView, TensorViewMut};
 pub use workspace::Workspace;

@@ -24,12 +24,15 @@ pub struct Options {
     pub algorithm: Option<Algorithm>,
     /// The most that the expected rounding error of an algorithm may be, relative to that of direct sums.
     pub rounding: f64,
+    /// Spatial extents, outermost first, at which a problem with open ones is to be fast: a plan is chosen and compiled for each. None: for a few
+    /// sizes, small to large. A problem without open extents has no use for them.
+    pub typical: Vec<Vec<usize>>,
     /// A plan to use as it is, instead of choosing one.
     pub plan: Option<Plan>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { isa: None, form: None, threads: 1, stream: None, algorithm: None, rounding: 2.0, plan: None }
+        Options { isa: None, form: None, threads: 1, stream: None, algorithm: None, rounding: 2.0, typical: Vec::new(), plan: None }
     }
 }

@@ -7,7 +7,7 @@
 use super::TileArg;
 use super::inst::*;
 use super::select::Selector;
-use super::tree::{Clips, Group, Inc, Lin, Node, Place, Spread, Stride, Term, Val, intern};
+use super::tree::{Clips, Inc, Lin, Node, Place, Spread, Stride, Term, Val, intern};
 use crate::Result;
 use crate::ir::Affine;
 
@@ -113,7 +113,7 @@ impl Selector<'_> {
         for &g in &groups {
             let group = self.tree.groups[g].clone();
             if let Some((_, inc)) = group.incs.iter().find(|(t, _)| *t == Term::Loop(id)) {
-                let mut expr = self.pointer(g, &group);
+                let mut expr = self.pointer(g);
                 if let Some(lo) = lo {
                     self.scaled(&mut expr, IntTerm::Reg(lo), inc);
                 }
@@ -182,11 +182,7 @@ impl Selector<'_> {
         let innermost = path[path.len() - 1];
         let weights: Vec<usize> = body.iter().flat_map(Node::loads).filter(|p| self.packed[p.buffer]).map(|p| p.group).collect();
         for g in weights {
-            let group = self.tree.groups[g].clone();
-            let moved = |l: usize| {
-                let inc = group.incs.iter().find(|(t, inc)| *t == Term::Loop(l) && inc.strides.is_empty());
-                inc.map(|(_, inc)| inc.bytes * self.tree.loops[l].step)
-            };
+            let moved = |l: usize| self.moved(g, l).filter(|by| by.strides.is_empty()).map(|by| by.bytes);
             let times = |n: Option<i64>, l: &usize| n?.checked_mul(self.most_trips(*l)?);
             let again = path.iter().filter(|l| moved(**l).is_none()).fold(Some(1), times);
             let behind = self.open.iter().rev().find_map(|l| moved(*l));
@@ -194,7 +190,7 @@ impl Selector<'_> {
             if bytes <= 0 || again < 2 || self.evenly.iter().any(|e| e.0 == g) {
                 continue;
             }
-            let mut expr = self.pointer(g, &group);
+            let mut expr = self.pointer(g);
             expr.add += behind;
             let at = self.int();
             self.push(Inst::Int { dst: at, expr });
@@ -218,19 +214,46 @@ impl Selector<'_> {
         }
         let mut rows: Vec<Place> = Vec::new();
         input_rows(body, &self.inputs, self.size(), &mut rows);
+        let mut next: Vec<(usize, Option<(G, i64)>)> = Vec::new();
         for p in rows {
-            let moved = |l: &usize| {
-                let inc = self.tree.groups[p.group].incs.iter().find(|(t, inc)| *t == Term::Loop(*l) && inc.strides.is_empty());
-                inc.map(|(_, inc)| inc.bytes * self.tree.loops[*l].step).filter(|by| *by >= PAGE)
+            let at = match next.iter().find(|n| n.0 == p.group) {
+                Some(n) => n.1,
+                None => {
+                    let at = self.next_channel(p.group);
+                    next.push((p.group, at));
+                    at
+                }
             };
-            let next = self.open.iter().rev().take(2).find_map(moved);
-            let (Some(next), Some(base), Some(s)) = (next, self.ptr[p.group], &p.spread) else { continue };
+            let (Some((base, add)), Some(s)) = (at, &p.spread) else { continue };
             for line in (0..(s.count * self.size()) as i64).step_by(LINE as usize) {
-                if let Ok(disp) = i32::try_from(p.disp as i64 + next + line) {
+                if let Ok(disp) = i32::try_from(p.disp as i64 + add + line) {
                     self.push(Inst::Prefetch { mem: Mem { base, disp }, far: false });
                 }
             }
         }
+    }
+
+    /// Where a group's pointer will be when one of the two innermost loops next moves it to another page: a register, and what to add.
+    fn next_channel(&mut self, g: usize) -> Option<(G, i64)> {
+        let base = self.ptr[g]?;
+        let near = self.open.iter().rev().take(2).filter_map(|l| self.moved(g, *l));
+        // Of two distances known at run time, the outer one is between channels.
+        let (known, others): (Vec<Inc>, Vec<Inc>) = near.partition(|by| by.strides.is_empty());
+        let by = known.into_iter().find(|by| by.bytes >= PAGE).or_else(|| others.into_iter().next_back())?;
+        if by.strides.is_empty() {
+            return Some((base, by.bytes));
+        }
+        let strides: Vec<(IntTerm, i64)> = by.strides.iter().map(|&(arg, coef)| (IntTerm::Reg(self.stride_reg(arg, coef)), 1)).collect();
+        let dst = self.int();
+        self.push(Inst::Int { dst, expr: IntExpr { terms: [vec![(IntTerm::Reg(base), 1)], strides].concat(), add: by.bytes } });
+        Some((dst, 0))
+    }
+
+    /// By how much a loop moves the pointer of a group from one iteration to the next.
+    fn moved(&self, g: usize, l: usize) -> Option<Inc> {
+        let step = self.tree.loops[l].step;
+        let (_, inc) = self.tree.groups[g].incs.iter().find(|(t, _)| *t == Term::Loop(l))?;
+        Some(Inc { bytes: inc.bytes * step, strides: inc.strides.iter().map(|(arg, coef)| (*arg, coef * step)).collect() })
     }
 
     /// Before an outermost loop: loads pointers that no loop moves, and the run-time strides by which others move.
@@ -295,10 +318,10 @@ impl Selector<'_> {
     }
 
     /// The pointer of a group as it is outside the loop being entered.
-    pub(super) fn pointer(&mut self, g: usize, group: &Group) -> IntExpr {
+    pub(super) fn pointer(&self, g: usize) -> IntExpr {
         match self.ptr[g] {
             Some(p) => IntExpr::of(IntTerm::Reg(p), 1),
-            None => IntExpr::of(IntTerm::Arg(group.arg), 1),
+            None => IntExpr::of(IntTerm::Arg(self.tree.groups[g].arg), 1),
         }
     }
 
@@ -327,7 +350,7 @@ impl Selector<'_> {
                 _ => None,
             });
             for (table, inc) in tables {
-                let mut expr = self.pointer(g, &group);
+                let mut expr = self.pointer(g);
                 let var = self.vars[id].expect("a loop that indexes tables keeps its variable");
                 self.scaled(&mut expr, IntTerm::Table(table, var), inc);
                 let dst = self.int();

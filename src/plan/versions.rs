@@ -1,0 +1,165 @@
+//! Open extents: one plan for each of a few sizes.
+//!
+//! A plan's blocks, and often its tile, suit a size: rows of 8 positions leave most of a block for 64 empty. So a problem whose spatial extents are
+//! open gets a [`Version`] for each of a few typical sizes; all are compiled, each is right for every size, and a run takes the one that is predicted
+//! to be the cheapest for its extents ([`Version::cycles_at`]). Where it costs little, a size takes the plan of the next larger one, or the packed weights
+//! of any.
+
+use super::choose::choose_at;
+use super::windows::positions_of;
+use super::{Choice, Plan};
+use crate::codegen::target::Isa;
+use crate::ir::names::axes;
+use crate::problem::{Deconv, Extent, MAX_EXTENT};
+use crate::runtime::Options;
+use crate::{Error, Kind, Result};
+
+/// The sizes of an open extent for which there are plans if the caller names none, by rank.
+const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[8, 16, 32, 64, 128], &[4, 8, 16, 32]];
+/// Most sizes that a caller may name.
+pub const MOST_SIZES: usize = 16;
+/// How much dearer a plan may be if it is that of the next larger size, or takes weights that are packed already.
+pub(super) const SHARING: f64 = 1.03;
+
+/// A plan for one size of a problem; the only one, if no spatial extent is open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Version {
+    /// The spatial input extents for which it was chosen, outermost first.
+    pub typical: Vec<usize>,
+    /// The plan, with its reasons.
+    pub choice: Choice,
+    /// What its cost grows with, per axis.
+    units: Vec<Units>,
+}
+
+/// What a kernel's cost grows with along one axis: positions in units of a tile, or of a block that is computed as a whole.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Units {
+    /// Output positions for `i` input pixels are `i + more`.
+    more: i64,
+    unit: i64,
+}
+
+impl Units {
+    fn of(self, extent: usize) -> f64 {
+        let positions = (extent as i64).saturating_add(self.more).max(1);
+        ((positions + self.unit - 1) / self.unit) as f64
+    }
+}
+
+impl Version {
+    fn new(p: &Deconv, typical: Vec<usize>, choice: Choice) -> Version {
+        let units = |(a, axis): (usize, &&str)| {
+            let plan = &choice.plan;
+            let more = positions_of(p, a, typical[a]) as i64 - typical[a] as i64;
+            let unit = match (&p.input[a], &plan.winograd) {
+                // A fixed extent does not tell versions apart.
+                (Extent::Fixed(_), _) => i64::MAX / 4,
+                (_, Some(_)) => plan.block[a] as i64,
+                (_, None) => plan.extent_on("q", axis) as i64,
+            };
+            Units { more, unit: unit.max(1) }
+        };
+        let units = axes(p.rank()).iter().enumerate().map(units).collect();
+        Version { typical, choice, units }
+    }
+
+    /// Predicted cycles for other spatial extents.
+    pub fn cycles_at(&self, spatial: &[usize]) -> f64 {
+        let grown = self.units.iter().zip(&self.typical).zip(spatial).map(|((u, typical), now)| u.of(*now) / u.of(*typical));
+        self.choice.cost.cycles() * grown.product::<f64>()
+    }
+}
+
+/// Which of several versions, in ascending order of their sizes, is the cheapest for these spatial extents. Predictions do not reach far: it is the next
+/// smaller one, or the next larger one.
+pub fn cheapest<'a>(versions: impl ExactSizeIterator<Item = &'a Version> + Clone, spatial: &[usize]) -> usize {
+    let smaller = versions.clone().take_while(|v| pixels(&v.typical) <= pixels(spatial)).count();
+    let near = versions.enumerate().skip(smaller.saturating_sub(1)).take(if smaller == 0 { 1 } else { 2 });
+    let cycles = near.map(|(i, v)| (i, v.cycles_at(spatial)));
+    cycles.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(i, _)| i)
+}
+
+fn pixels(spatial: &[usize]) -> usize {
+    spatial.iter().fold(1, |n, e| n.saturating_mul(*e))
+}
+
+/// The plans of a problem, for sizes in ascending order; one for a problem without open spatial extents, and where the options force a plan.
+///
+/// # Errors
+/// As [`super::choose`]; [`Kind::Options`] if the options name sizes that the problem cannot have.
+pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Result<Vec<Version>> {
+    let sizes = sizes(problem, options)?;
+    let mut all: Vec<Version> = Vec::new();
+    // Large sizes first: their weights are what later versions may take.
+    for typical in sizes.into_iter().rev() {
+        let others: Vec<&Plan> = all.iter().map(|v| &v.choice.plan).collect();
+        let choice = choose_at(problem, &typical, isa, options, finite, &others)?;
+        // From this size on.
+        all.pop_if(|larger| larger.choice.plan == choice.plan);
+        all.push(Version::new(problem, typical, choice));
+    }
+    all.reverse();
+    Ok(all)
+}
+
+/// Whether two plans pack the weights alike.
+pub(super) fn packs_alike(a: &Plan, b: &Plan) -> bool {
+    let packing = |plan: &Plan| {
+        let mut tile = plan.tile.clone();
+        tile.retain(|t| !t.var.as_str().starts_with('q'));
+        Plan { tile, panel: false, bounded: false, stream: false, block: Vec::new(), ..plan.clone() }
+    };
+    packing(a) == packing(b)
+}
+
+/// The size that stands for all of them where one plan is wanted: the one nearest to 64 along each axis.
+///
+/// # Errors
+/// As [`versions`].
+pub fn main_size(problem: &Deconv, options: &Options) -> Result<Vec<usize>> {
+    let far = |size: &Vec<usize>| -> f64 { size.iter().map(|s| (*s as f64 / super::cost::OPEN as f64).ln().abs()).sum() };
+    let sizes = sizes(problem, options)?;
+    Ok(sizes.into_iter().min_by(|a, b| far(a).total_cmp(&far(b))).unwrap_or_default())
+}
+
+/// The typical sizes of a problem, in ascending order; never none.
+fn sizes(problem: &Deconv, options: &Options) -> Result<Vec<Vec<usize>>> {
+    let rank = problem.rank();
+    let at = |size: usize| -> Vec<usize> { (0..rank).map(|a| problem.input[a].known().unwrap_or_else(|| size.max(least(problem, a)))).collect() };
+    let mut sizes: Vec<Vec<usize>> = match (problem.input.iter().all(|e| e.known().is_some()), &options.plan) {
+        (false, None) if !options.typical.is_empty() => {
+            check(problem, &options.typical)?;
+            options.typical.clone()
+        }
+        (false, None) => TYPICAL[rank - 1].iter().map(|s| at(*s)).collect(),
+        _ => vec![at(super::cost::OPEN)],
+    };
+    sizes.sort_by_key(|s| pixels(s));
+    sizes.dedup();
+    Ok(sizes)
+}
+
+fn check(problem: &Deconv, typical: &[Vec<usize>]) -> Result<()> {
+    let illegal = |message: String| Err(Error::new(Kind::Options, message));
+    if typical.len() > MOST_SIZES {
+        return illegal(format!("{} typical sizes; at most {MOST_SIZES} are legal", typical.len()));
+    }
+    for size in typical {
+        if size.len() != problem.rank() {
+            return illegal(format!("the typical size {size:?} has {} extents for {} axes", size.len(), problem.rank()));
+        }
+        if let Err(e) = problem.fixed_at(size) {
+            return illegal(format!("the typical size {size:?} cannot be: {}", e.message));
+        }
+    }
+    Ok(())
+}
+
+/// The least input extent that has an output.
+fn least(p: &Deconv, a: usize) -> usize {
+    let outputs = |i: i64| p.output_extent(a).eval(&mut |_| i);
+    let missing = 1 - outputs(1);
+    let more = (missing + p.stride[a] as i64 - 1).div_euclid(p.stride[a] as i64).clamp(0, MAX_EXTENT);
+    1 + more as usize
+}
