@@ -62,6 +62,16 @@ pub(super) fn choose_at(
     let mut ranked = ranked_in(&space);
     let candidates = ranked.len();
     let opened = |plan: &Plan| space.opened(plan.clone(), problem);
+    let beyond = versions::beyond(problem, typical);
+    if !beyond.is_empty() {
+        let costs: Vec<(f64, Costs)> = beyond.iter().map(|(scale, p)| (*scale, Costs::new(p, &machine))).collect();
+        for r in &mut ranked {
+            let plan = opened(&r.plan);
+            let sum = costs.iter().fold(r.cost, |sum, (scale, costs)| sum.plus(costs.of(&plan).times(*scale)));
+            r.cost = sum.times(1.0 / (costs.len() + 1) as f64);
+        }
+        ranked.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
+    }
     let doubtful = |plan: &Plan| unusual(problem) || wide_windows(problem, plan, &machine);
     let legal = |r: &Rejected| !doubtful(&r.plan) || fits(problem, &opened(&r.plan), isa);
     let first = ranked.iter().position(&legal);

@@ -28,6 +28,13 @@ impl Cost {
     pub fn cycles(&self) -> f64 {
         self.compute + self.store + self.panel + self.traffic
     }
+    pub(super) fn plus(self, other: Cost) -> Cost {
+        let sum = |part: fn(&Cost) -> f64| part(&self) + part(&other);
+        Cost { compute: sum(|c| c.compute), store: sum(|c| c.store), panel: sum(|c| c.panel), traffic: sum(|c| c.traffic) }
+    }
+    pub(super) fn times(self, by: f64) -> Cost {
+        Cost { compute: self.compute * by, store: self.store * by, panel: self.panel * by, traffic: self.traffic * by }
+    }
 }
 
 /// What an open extent is taken to be, where no size is given.

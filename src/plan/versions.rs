@@ -103,6 +103,15 @@ pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> 
     Ok(all)
 }
 
+/// Sizes between this one and the next that count as much where plans are ranked, with what makes their costs comparable: lengths of sequences are seldom
+/// round, so in one dimension a plan must suit all of them. Images and volumes mostly have the typical sizes.
+pub(super) fn beyond(problem: &Deconv, typical: &[usize]) -> Vec<(f64, Deconv)> {
+    const BETWEEN: [f64; 3] = [1.2, 1.4, 1.7];
+    let ([Extent::Open(_)], [length]) = (&problem.input[..], typical) else { return Vec::new() };
+    let at = |grown: &f64| Some((1.0 / grown, problem.fixed_at(&[(*length as f64 * grown) as usize]).ok()?));
+    BETWEEN.iter().filter_map(at).collect()
+}
+
 /// Whether two plans pack the weights alike.
 pub(super) fn packs_alike(a: &Plan, b: &Plan) -> bool {
     let packing = |plan: &Plan| {
