@@ -6,8 +6,9 @@
 mod support;
 
 use polyphase::codegen::target::Isa;
+use polyphase::ir::{Buffer, BufferKind, Func};
 use polyphase::passes::lower_problem;
-use polyphase::plan::{Form, Plan};
+use polyphase::plan::{Algorithm, Form, Plan};
 use polyphase::{Activation, Deconv, DeconvBuilder, Elem, Kernel, Layout, Merge, Options};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -197,12 +198,77 @@ fn any_size<T: Num>(p: &Deconv, isa: Isa, sizes: &[(usize, [usize; 3])]) {
         }
         let (ints, reals) = (Case::<T>::sized(p, batch, &spatial, Fill::Ints, 1), Case::<T>::sized(p, batch, &spatial, Fill::Reals, 1));
         let [exact, rounded] = kernels.get_or_insert_with(|| [ints.kernel(&at(isa)), reals.kernel(&at(isa))]);
-        let what = format!("{} at {batch}, {spatial:?}", label(exact));
+        let version = rounded.version_for(&spatial);
+        let plan = &version.choice().plan;
+        let what = format!("{plan} @ {isa} for {p} at {batch}, {spatial:?}");
         // Weights come from the same seed whatever the size, so the kernels made at the first size serve all.
-        like_reference(&what, &ints, exact.plan(), ints.exact(), &ints.run(exact));
+        like_reference(&what, &ints, &exact.version_for(&spatial).choice().plan, ints.exact(), &ints.run(exact));
         let native = reals.run(rounded);
-        like_reference(&what, &reals, rounded.plan(), false, &native);
-        same_bits(&what, &reals.interpret(rounded.func()), &native);
+        like_reference(&what, &reals, plan, false, &native);
+        same_bits(&what, &reals.interpret(version.func()), &native);
+    }
+}
+
+/// Windows and direct sums, whose versions have blocks and tiles of several sizes; each of them at sizes that it was not made for.
+#[test]
+fn every_version_serves_every_size() {
+    let layers = [
+        ("2d n1 16x?x? -> 20 k4 s2 p1", vec![vec![4, 4], vec![5, 11], vec![9, 20], vec![24, 24]]),
+        ("2d n1 12x?x? -> 16 k3 s2 p1 op1 nhwc bias relu", vec![vec![3, 3], vec![7, 13], vec![17, 18]]),
+        ("1d n? 24x? -> 18 k10 s5 p3 op1", vec![vec![5], vec![31], vec![90], vec![200]]),
+        ("3d n1 8x4x?x? -> 9 k4 s2 p1", vec![vec![4, 4, 4], vec![4, 7, 12]]),
+        ("2d n1 5x?x? -> 3 k2 s2", vec![vec![2, 2], vec![9, 40], vec![33, 17]]),
+    ];
+    let every = layers.into_iter().flat_map(|layer| levels().into_iter().map(move |isa| (layer.clone(), isa)));
+    all_hold(every.flat_map(|((text, sizes), isa)| {
+        [None, Some(Algorithm::Winograd)].map(|algorithm| {
+            let sizes = sizes.clone();
+            let check = move || {
+                let p: Deconv = text.parse().unwrap();
+                let options = Options { algorithm, typical: sizes.clone(), ..at(isa) };
+                let kernel = Case::<f32>::sized(&p, 1, &sizes[0], Fill::Reals, 1).compile(&options);
+                // Where kernel and stride are equal there is no window.
+                let Ok(kernel) = kernel else { return assert!(algorithm.is_some() && text.contains("k2 s2"), "{text} at {isa}") };
+                assert!(!kernel.versions().is_empty() && kernel.versions().len() <= sizes.len());
+                for spatial in &sizes {
+                    let case = Case::<f32>::sized(&p, 1, spatial, Fill::Reals, 1);
+                    for version in kernel.versions() {
+                        let options = Options { plan: Some(version.choice().plan.clone()), ..at(isa) };
+                        let one = case.kernel(&options);
+                        let what = format!("made for {:?}, at {spatial:?}: {}", version.typical(), label(&one));
+                        let native = case.run(&one);
+                        like_reference(&what, &case, one.plan(), false, &native);
+                        same_bits(&what, &case.interpret(version.func()), &native);
+                    }
+                    let taken = kernel.version_for(spatial);
+                    same_bits(&format!("{text} at {spatial:?}"), &case.interpret(taken.func()), &case.run(&kernel));
+                }
+            };
+            (format!("{text} @ {isa} {algorithm:?}"), Box::new(check) as Box<dyn FnOnce()>)
+        })
+    }));
+}
+
+#[test]
+fn versions_share_packed_weights_and_stand_in_order() {
+    let p: Deconv = "2d n1 64x?x? -> 64 k4 s2 p1".parse().unwrap();
+    let weights = vec![0.5f32; 64 * 64 * 16];
+    let kernel = p.compile(&weights, None, &Options::default()).unwrap();
+    let sizes: Vec<usize> = kernel.versions().iter().map(|v| v.typical().iter().product()).collect();
+    assert!(sizes.is_sorted(), "{sizes:?}");
+    let packed = |f: &Func| f.buffers.iter().filter(|b| b.kind == BufferKind::Packed).cloned().collect::<Vec<_>>();
+    let mut different: Vec<&Func> = Vec::new();
+    for v in kernel.versions() {
+        if !different.iter().any(|f| f.prepare == v.func().prepare && packed(f) == packed(v.func())) {
+            different.push(v.func());
+        }
+    }
+    let elements = |b: &Buffer| b.dims.iter().map(|d| d.as_const().unwrap()).product::<i64>();
+    let bytes: i64 = different.iter().flat_map(|f| packed(f)).map(|b| elements(&b) * 4).sum();
+    assert_eq!(kernel.report().packed_bytes as i64, bytes, "{sizes:?}");
+    for (typical, why) in [(vec![vec![4]], "has 1 extents for 2 axes"), (vec![vec![0, 4]], "cannot be"), (vec![vec![4, 4]; 17], "17 typical sizes")] {
+        let e = p.compile(&weights, None, &Options { typical, ..Options::default() }).err().expect("illegal sizes");
+        assert!(e.to_string().contains(why), "{e}");
     }
 }
 

@@ -9,7 +9,7 @@
 //! assert_eq!(options, Options { threads: 2, form: Some(Form::Gather), stream: Some(true), ..Options::default() });
 //!
 //! let e = Options::from_json(r#"{"thread": 2}"#).unwrap_err();
-//! assert_eq!(e.message, "options: unknown key `thread`; legal keys are threads, isa, form, algorithm, rounding, plan, stream");
+//! assert_eq!(e.message, "options: unknown key `thread`; legal keys are threads, isa, form, algorithm, rounding, typical, plan, stream");
 //! # Ok::<(), polyphase::Error>(())
 //! ```
 
@@ -19,7 +19,7 @@ use crate::{Error, Kind, Options, Result};
 use serde_json::{Map, Value};
 
 /// Every key that options may have.
-pub const KEYS: [&str; 7] = ["threads", "isa", "form", "algorithm", "rounding", "plan", "stream"];
+pub const KEYS: [&str; 8] = ["threads", "isa", "form", "algorithm", "rounding", "typical", "plan", "stream"];
 
 // A cap: scratch memory grows with the threads.
 const MAX_THREADS: u64 = 1024;
@@ -70,6 +70,12 @@ fn read(text: &str) -> Result<Options> {
     if let Some(v) = given(&map, "rounding") {
         let most = v.as_f64().filter(|r| r.is_finite() && *r >= 0.0);
         options.rounding = most.ok_or_else(|| illegal(format!("rounding is {}; a number from 0 on is legal", shown(v))))?;
+    }
+    if let Some(v) = given(&map, "typical") {
+        let size = |size: &Value| size.as_array()?.iter().map(|e| e.as_u64().and_then(|e| usize::try_from(e).ok())).collect();
+        let sizes = v.as_array().and_then(|all| all.iter().map(size).collect::<Option<Vec<Vec<usize>>>>());
+        let wrong = || illegal(format!("typical is {}; a list of sizes such as [[32, 32], [64, 64]] is legal", shown(v)));
+        options.typical = sizes.ok_or_else(wrong)?;
     }
     if let Some(v) = given(&map, "plan") {
         options.plan = Some(string("plan", v)?.parse::<Plan>()?);

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use polyphase::explain::check::Checked;
 use polyphase::explain::ir::IrReport;
 use polyphase::explain::overlap::Overlap;
-use polyphase::explain::schedule::{CostOf, Schedule};
+use polyphase::explain::schedule::{CostOf, Schedule, VersionOf};
 use polyphase::explain::{Explanation, facts};
 use std::fmt::Write;
 
@@ -162,6 +162,12 @@ fn schedule(out: &mut String, s: &Schedule) {
     let rows = std::iter::once(row(&s.cost, "chosen")).chain(s.rejected.iter().map(|c| row(c, "rejected"))).collect();
     let _ = writeln!(out, "\n  Predicted thousands of cycles; {} candidates, the best of each kind:", s.candidates);
     out.push_str(&table("llrrrrrr", &["", "plan", "ratio", "cycles", "compute", "store", "panel", "traffic"], rows));
+
+    if !s.versions.is_empty() {
+        section(out, "Versions (a run takes the one that is cheapest for its extents; --typical names other sizes)");
+        let row = |v: &VersionOf| vec![if v.shown { "above" } else { "" }.to_string(), joined(&v.typical, "x"), v.plan.clone()];
+        out.push_str(&table("lll", &["", "for", "plan"], s.versions.iter().map(row).collect()));
+    }
 
     section(out, "Register tile");
     let t = &s.tile;

@@ -124,7 +124,7 @@ impl<T: Element> Files<T> {
                 y = exact.into_iter().map(T::from_f64).collect();
             }
             "interp" => {
-                let func = lowered(problem, &options, w)?;
+                let func = lowered(problem, &spatial, &options, w)?;
                 let open = std::iter::once((&problem.batch, batch)).chain(problem.input.iter().zip(spatial));
                 let symbols: Vec<i64> = open.filter(|(e, _)| matches!(e, Extent::Open(_))).map(|(_, v)| v as i64).collect();
                 execute(&func, &symbols, Tensors { input: x, weight: w, bias, output: &mut y })?;
@@ -186,13 +186,13 @@ impl<T: Element> Files<T> {
 }
 
 /// The function that native code would be made of.
-fn lowered<T: Element>(problem: &Deconv, options: &Options, w: &[T]) -> Result<Func> {
+fn lowered<T: Element>(problem: &Deconv, spatial: &[usize], options: &Options, w: &[T]) -> Result<Func> {
     let isa = match options.isa {
         Some(isa) => isa,
         None => Isa::best()?,
     };
     let finite = w.iter().all(|w| w.to_f64().is_finite());
-    let plan = plan::choose(problem, isa, options, finite)?.plan;
+    let plan = plan::version_for(problem, spatial, isa, options, finite)?.choice.plan;
     let last = passes::lower_problem(problem, &plan)?.pop();
     last.map(|s| s.func).ok_or_else(|| Error::new(Kind::Ir, "the table of passes is empty"))
 }

@@ -51,9 +51,19 @@ pub struct Source {
     /// Every choice of the compiler at once, as `explain` prints it: `gather panel oc=6 rx=2 qx=32 along qx x16 block 4x0`
     #[arg(long, value_name = "PLAN")]
     pub plan: Option<String>,
+    /// Spatial extents at which a layer with open ones is to be fast, instead of a few sizes: `64x64` or `32x32,64x64`
+    #[arg(long, value_name = "SIZES", value_delimiter = ',')]
+    pub typical: Vec<String>,
     /// Threads over which a run is shared out
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub threads: usize,
+}
+
+/// One size: `64x64`.
+fn typical(size: &str) -> Result<Vec<usize>> {
+    let extents = size.split('x').map(|e| e.parse().ok()).collect::<Option<Vec<usize>>>();
+    let wrong = || format!("--typical has '{}'; extents such as 64x64, and several sizes as 32x32,64x64, are legal", size.escape_debug());
+    extents.ok_or_else(|| Error::new(Kind::Options, wrong()))
 }
 
 /// What was given.
@@ -112,7 +122,8 @@ impl Source {
         let form = self.form.as_deref().map(|f| if f == "scatter" { Form::Scatter } else { Form::Gather });
         let algorithm = self.algorithm.as_deref().map(Algorithm::named).transpose()?;
         let plan = self.plan.as_deref().map(str::parse).transpose()?;
-        Ok(Options { isa, form, algorithm, plan, threads: self.threads, ..Options::default() })
+        let typical = self.typical.iter().map(|size| typical(size)).collect::<Result<_>>()?;
+        Ok(Options { isa, form, algorithm, plan, typical, threads: self.threads, ..Options::default() })
     }
 
     /// The layers of a text that is not IR.

@@ -159,7 +159,7 @@ impl<'a, T: Element + PartialEq> Run<'a, T> {
             }
         };
         let (error, reference_instance) = match self.smaller(REFERENCED) {
-            None => (self.deviation(kernel.plan(), &data, &y)?, None),
+            None => (self.deviation(self.plan(&kernel), &data, &y)?, None),
             Some(small) => (self.on_smaller(&small, &kernel, from, false)?.2, Some(small.to_string())),
         };
         let mut failed = None;
@@ -219,14 +219,19 @@ impl<'a, T: Element + PartialEq> Run<'a, T> {
 
     /// Compiles a smaller instance under the same plan and checks it: with the interpreter if asked to, and with the reference.
     fn on_smaller(&self, small: &Deconv, kernel: &Kernel<T>, from: fn(f64) -> T, interpret: bool) -> Result<(bool, usize, Deviation)> {
-        let options = Options { plan: Some(kernel.plan().clone()), form: None, isa: Some(kernel.isa()), ..self.options.clone() };
+        let options = Options { plan: Some(self.plan(kernel).clone()), form: None, isa: Some(kernel.isa()), ..self.options.clone() };
         let run = Run::<T>::new(small, &options)?;
         let data = run.data(from)?;
         let kernel = small.compile::<T>(&data.w, data.bias.as_deref(), &options)?;
         let mut y = vec![T::NAN; data.outputs];
         run.run(&kernel, &data, &mut y)?;
         let equal = !interpret || run.interpreted(&kernel, &data, &y)?;
-        Ok((equal, y.len(), run.deviation(kernel.plan(), &data, &y)?))
+        Ok((equal, y.len(), run.deviation(run.plan(&kernel), &data, &y)?))
+    }
+
+    /// The plan that runs for these sizes.
+    fn plan<'k>(&self, kernel: &'k Kernel<T>) -> &'k Plan {
+        &kernel.version_for(&self.sizes.input).choice().plan
     }
 
     /// Whether the interpreter gets the same bits from the function that the kernel was made of.
@@ -234,7 +239,7 @@ impl<'a, T: Element + PartialEq> Run<'a, T> {
         let mut expected = vec![T::NAN; y.len()];
         let symbols: Vec<i64> = self.sizes.symbols.iter().map(|s| *s as i64).collect();
         let tensors = Tensors { input: &data.x, weight: &data.w, bias: data.bias.as_deref(), output: &mut expected };
-        interp::execute(kernel.func(), &symbols, tensors)?;
+        interp::execute(kernel.version_for(&self.sizes.input).func(), &symbols, tensors)?;
         Ok(same_bits(&expected, y))
     }
 

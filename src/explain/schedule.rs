@@ -5,7 +5,7 @@
 use super::facts::{Sizes, value_of};
 use crate::codegen::target::Isa;
 use crate::ir::{BufferKind, Func, Stmt};
-use crate::plan::{self, Cost, Plan};
+use crate::plan::{self, Cost, Plan, Version};
 use crate::{Deconv, Options, Result, passes};
 use serde::Serialize;
 
@@ -19,8 +19,11 @@ pub struct Schedule {
     pub isa: &'static str,
     /// Threads.
     pub threads: usize,
-    /// The plan in one line.
+    /// The plan in one line; of several, the one for the example extents.
     pub plan: String,
+    /// The plans of a problem with open spatial extents, for sizes in ascending order; empty if there is one plan.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<VersionOf>,
     /// `gather` or `scatter`.
     pub form: &'static str,
     /// Why, one sentence per decision.
@@ -37,6 +40,17 @@ pub struct Schedule {
     pub memory: Memory,
     /// What every pass did.
     pub passes: Vec<Pass>,
+}
+
+/// A plan for one size.
+#[derive(Debug, Clone, Serialize)]
+pub struct VersionOf {
+    /// The spatial input extents for which it was chosen.
+    pub typical: Vec<usize>,
+    /// The plan in one line.
+    pub plan: String,
+    /// Whether it is the one for the example extents.
+    pub shown: bool,
 }
 
 /// Predicted cycles of a plan on one thread, by cause.
@@ -149,7 +163,11 @@ pub(super) fn schedule(p: &Deconv, sizes: &Sizes, options: &Options) -> Result<S
         Some(isa) => isa,
         None => Isa::best()?,
     };
-    let choice = plan::choose(p, isa, options, true)?;
+    let mut all = plan::versions(p, isa, options, true)?;
+    let shown = plan::cheapest(all.iter(), &sizes.input);
+    let of = |(i, v): (usize, &Version)| VersionOf { typical: v.typical.clone(), plan: v.choice.plan.to_string(), shown: i == shown };
+    let versions = if all.len() > 1 { all.iter().enumerate().map(of).collect() } else { Vec::new() };
+    let choice = all.swap_remove(shown).choice;
     let snapshots = passes::lower_problem(p, &choice.plan)?;
     let func = &snapshots[snapshots.len() - 1].func;
     let summary =
@@ -158,6 +176,7 @@ pub(super) fn schedule(p: &Deconv, sizes: &Sizes, options: &Options) -> Result<S
         isa: isa.name(),
         threads: options.threads,
         plan: choice.plan.to_string(),
+        versions,
         form: choice.plan.form.name(),
         candidates: choice.candidates,
         cost: CostOf::new(&choice.plan, &choice.cost, &choice.cost),

@@ -123,7 +123,8 @@ fn whole<T: Element>(case: &Case) -> std::result::Result<(), Fault> {
     let interpreted = interpret(&func, case, &data).map_err(error("interpreting the last stage"))?;
     let options = options_for(case, &data);
     let kernel = compile(&options)?;
-    if *kernel.func() != func {
+    let version = kernel.version_for(&data.spatial);
+    if *version.func() != func {
         return Err((What::Native, "compiling the problem twice gives different functions".into()));
     }
     let y = native(&kernel, case, &data)?;
@@ -131,25 +132,26 @@ fn whole<T: Element>(case: &Case) -> std::result::Result<(), Fault> {
         let (n, i) = (y.slice()[at], interpreted[at]);
         return Err((
             What::Native,
-            format!("output {} of native code is {n:?}, of the interpreter {i:?}; plan {}", data.place(at), kernel.plan()),
+            format!("output {} of native code is {n:?}, of the interpreter {i:?}; plan {plan}", data.place(at)),
         ));
     }
     if let Some(message) = expected.judge(&data, y.slice()) {
-        return Err((What::Reference, format!("{message}; plan {}", kernel.plan())));
+        return Err((What::Reference, format!("{message}; plan {plan}")));
     }
     if case.threads > 1 {
         let single = compile(&Options { threads: 1, ..options })?;
         let alone = native(&single, case, &data)?;
         if let Some(at) = differ(alone.slice(), y.slice()) {
             let (n, i) = (y.slice()[at], alone.slice()[at]);
-            let plans = format!("plan {} on {} threads, {} on one", kernel.plan(), case.threads, single.plan());
+            let alone = &single.version_for(&data.spatial).choice().plan;
+            let plans = format!("plan {plan} on {} threads, {alone} on one", case.threads);
             return Err((What::Threads, format!("output {} is {n:?}, on one thread {i:?}; {plans}", data.place(at))));
         }
     }
     if case.fill == Fill::Integers && case.problem.dense_macs(data.batch, &data.spatial) <= STAGES {
         let wrong = first_wrong(case, &data, &expected).map_err(error("lowering"))?;
         if let Some((pass, message)) = wrong {
-            return Err((What::Stage, format!("after {pass}: {message}; plan {}", kernel.plan())));
+            return Err((What::Stage, format!("after {pass}: {message}; plan {plan}")));
         }
     }
     Ok(())
@@ -164,7 +166,8 @@ fn native<T: Element>(kernel: &Kernel<T>, case: &Case, data: &Data<T>) -> std::r
         None => Ok(y),
         Some(at) => {
             let side = if at < 0 { "before the output" } else { "behind the output" };
-            Err((What::Guard, format!("native code wrote {} elements {side}; plan {}", at.abs(), kernel.plan())))
+            let plan = &kernel.version_for(&data.spatial).choice().plan;
+            Err((What::Guard, format!("native code wrote {} elements {side}; plan {plan}", at.abs())))
         }
     }
 }
@@ -190,7 +193,7 @@ fn lowered<T: Element>(case: &Case, data: &Data<T>) -> Result<Vec<passes::Snapsh
 
 fn plan_of<T: Element>(case: &Case, data: &Data<T>) -> Result<Plan> {
     let finite = data.w.iter().all(|w| w.to_f64().is_finite());
-    Ok(plan::choose(&case.problem, case.isa, &options_for(case, data), finite)?.plan)
+    Ok(plan::version_for(&case.problem, &data.spatial, case.isa, &options_for(case, data), finite)?.choice.plan)
 }
 
 /// The options of a case; an algorithm or a plan is dropped where these weights forbid it, or where its tile has no room.

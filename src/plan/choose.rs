@@ -40,23 +40,24 @@ pub struct Rejected {
 /// # Errors
 /// [`Kind::Options`] if a forced plan is illegal for this problem.
 pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Result<Choice> {
-    choose_at(problem, &versions::main_size(problem, options)?, isa, options, finite, &[])
+    choose_at(problem, &versions::main_size(problem, options)?, isa, options, finite, &[]).map(|chosen| chosen.0)
 }
 
-/// The same for open spatial extents of that size, if there are `others` for larger sizes: one whose plan, or packed weights, can be taken is preferred.
+/// The same for open spatial extents of that size, if there are `others` for larger sizes: one whose plan, or packed
+/// weights, can be taken is preferred. Comes with the plan for one thread, so that no choice depends on the number of threads.
 pub(super) fn choose_at(
     problem: &Deconv,
     typical: &[usize],
     isa: Isa,
     options: &Options,
     finite: bool,
-    others: &[&Plan],
-) -> Result<Choice> {
+    others: &[Plan],
+) -> Result<(Choice, Plan)> {
     let machine = Machine::of(isa, problem.elem);
     // Sizes that cannot be are left open: costs then assume one.
     let at = problem.fixed_at(typical).unwrap_or_else(|_| problem.clone());
     if let Some(plan) = &options.plan {
-        return forced(problem, plan, machine, options, finite);
+        return forced(problem, plan, machine, options, finite).map(|choice| (choice, plan.clone()));
     }
     let space = Space::new(&at, machine, options, finite);
     let mut ranked = ranked_in(&space);
@@ -79,18 +80,19 @@ pub(super) fn choose_at(
     let cheapest = ranked[first].cost.cycles();
     let near = |r: &Rejected| r.cost.cycles() <= cheapest * versions::SHARING;
     let costs = Costs::new(&at, &machine);
-    let again = others.last().map(|plan| Rejected { plan: (*plan).clone(), cost: costs.of(plan) }).filter(near);
-    let shares = |r: &Rejected| others.iter().any(|o| versions::packs_alike(o, &space.shared_out(opened(&r.plan))));
+    let again = others.last().map(|plan| Rejected { plan: plan.clone(), cost: costs.of(plan) }).filter(near);
+    let shares = |r: &Rejected| others.iter().any(|o| versions::packs_alike(o, &r.plan));
     let shared = ranked[first..].iter().take_while(|r| near(r)).position(|r| shares(r) && legal(r));
     let best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));
     let mut rejected: Vec<Rejected> = Vec::new();
     for r in ranked {
         let kind = |p: &Plan| (p.form, p.panel, p.vector.clone(), p.winograd.is_some());
         if kind(&r.plan) != kind(&best.plan) && !rejected.iter().any(|o| kind(&o.plan) == kind(&r.plan)) {
-            rejected.push(r);
+            rejected.push(Rejected { plan: opened(&r.plan), ..r });
         }
     }
-    let plan = if again.is_some() { best.plan } else { space.shared_out(opened(&best.plan)) };
+    let alone = opened(&best.plan);
+    let plan = space.shared_out(alone.clone());
     let mut reasons = reasons(&at, &plan, options, finite, &machine);
     let saved = (1.0 - cheapest / best.cost.cycles()) * 100.0;
     match (&again, shared) {
@@ -98,7 +100,7 @@ pub(super) fn choose_at(
         (None, Some(1..)) => reasons.push(format!("weights: packed as for another size; its own would save {saved:.1} %")),
         _ => {}
     }
-    Ok(Choice { plan, cost: best.cost, machine, candidates, reasons, rejected })
+    Ok((Choice { plan, cost: best.cost, machine, candidates, reasons, rejected }, alone))
 }
 
 /// Whether the candidates' own count of registers may be off: activations, several registers per output, taps that are written out whole.

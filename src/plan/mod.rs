@@ -26,7 +26,7 @@ pub use choose::{Choice, Rejected, choose, ranked};
 pub use cost::Cost;
 pub use machine::Machine;
 pub use rounding::Rounding;
-pub use versions::{MOST_SIZES, Version, cheapest, main_size, versions};
+pub use versions::{MOST_SIZES, Version, cheapest, main_size, version_for, versions};
 
 use crate::ir::Name;
 use crate::{Error, Kind, Result};

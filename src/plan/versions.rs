@@ -90,17 +90,39 @@ fn pixels(spatial: &[usize]) -> usize {
 /// As [`super::choose`]; [`Kind::Options`] if the options name sizes that the problem cannot have.
 pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Result<Vec<Version>> {
     let sizes = sizes(problem, options)?;
-    let mut all: Vec<Version> = Vec::new();
+    let (mut all, mut plans): (Vec<Version>, Vec<Plan>) = (Vec::new(), Vec::new());
+    let mut illegal = None;
     // Large sizes first: their weights are what later versions may take.
     for typical in sizes.into_iter().rev() {
-        let others: Vec<&Plan> = all.iter().map(|v| &v.choice.plan).collect();
-        let choice = choose_at(problem, &typical, isa, options, finite, &others)?;
-        // From this size on.
-        all.pop_if(|larger| larger.choice.plan == choice.plan);
+        let (choice, plan) = match choose_at(problem, &typical, isa, options, finite, &plans) {
+            Ok(chosen) => chosen,
+            // What the options ask for may need more positions; plans of other sizes serve this one, too.
+            Err(e) => {
+                illegal = Some(e);
+                continue;
+            }
+        };
+        if plans.pop_if(|larger| *larger == plan).is_some() {
+            // From this size on.
+            all.pop();
+        }
+        plans.push(plan);
         all.push(Version::new(problem, typical, choice));
     }
     all.reverse();
-    Ok(all)
+    match illegal {
+        Some(e) if all.is_empty() => Err(e),
+        _ => Ok(all),
+    }
+}
+
+/// The version that runs for these spatial extents.
+///
+/// # Errors
+/// As [`versions`].
+pub fn version_for(problem: &Deconv, spatial: &[usize], isa: Isa, options: &Options, finite: bool) -> Result<Version> {
+    let mut all = versions(problem, isa, options, finite)?;
+    Ok(all.swap_remove(cheapest(all.iter(), spatial)))
 }
 
 /// Sizes between this one and the next that count as much where plans are ranked, with what makes their costs comparable: lengths of sequences are seldom
@@ -112,7 +134,7 @@ pub(super) fn beyond(problem: &Deconv, typical: &[usize]) -> Vec<(f64, Deconv)> 
     BETWEEN.iter().filter_map(at).collect()
 }
 
-/// Whether two plans pack the weights alike.
+/// Whether two plans, of one thread, pack the weights alike.
 pub(super) fn packs_alike(a: &Plan, b: &Plan) -> bool {
     let packing = |plan: &Plan| {
         let mut tile = plan.tile.clone();
