@@ -260,8 +260,8 @@ fn windows_transformed() {
         ("1d n1 3x50 -> 3 k4 s2 p1", "3", "12"),
         // Rows of a block that end within a vector.
         ("2d n1 3x5x40 -> 3 k4 s2 p1", "3x3", "0x6"),
-        ("2d n2 3x9x41 -> 3 k5 s2 p2 op1", "3x2", "6x10"),
-        ("1d n1 3x50 -> 3 k7 s3 p2", "3", "15"),
+        ("2d n2 3x9x41 -> 3 k4 s2 p1 op1", "3x2", "6x10"),
+        ("1d n1 3x50 -> 3 k6 s3 p2", "3", "15"),
     ];
     check("2d n1 3x9x20 -> 3 k4 s2 p1", "gather aligned panel winograd 3x2 held 2 oc=2 qw=8 along qw x4 block 6x8 stream");
     for (text, outputs, block) in blocked {
