@@ -19,7 +19,7 @@ const OPS: [UnOp; 2] = [UnOp::Tanh, UnOp::Sigmoid];
 
 fn func(elem: Elem, regs: Vec<Reg>, run: Vec<Stmt>) -> Func {
     let (buffers, tables, symbols, prepare) = (vec![], vec![], vec![], vec![]);
-    Func { name: "test".into(), stage: Stage::Vector, elem, symbols, buffers, tables, regs, prepare, run }
+    Func { name: "test".into(), stage: Stage::Vector, elem, symbols, counts: vec![], buffers, tables, regs, prepare, run }
 }
 
 fn reg(name: &str, lanes: usize, dims: &[usize]) -> Reg {

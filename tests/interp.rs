@@ -22,6 +22,7 @@ fn func(buffers: Vec<Buffer>, regs: &[(&str, usize, &[usize])], run: Vec<Stmt>) 
         stage: Stage::Vector,
         elem: Elem::F32,
         symbols: vec![],
+        counts: vec![],
         buffers,
         tables: vec![],
         regs: regs.iter().map(|(n, lanes, dims)| Reg { name: (*n).into(), lanes: *lanes, dims: dims.to_vec() }).collect(),

@@ -85,7 +85,7 @@ pub fn function(name: &str, func: &Func, given: &[(String, i64)], isa: Option<Is
         return Err(Error::new(Kind::Options, format!("a symbol is {v}; 0 to {} are legal", 1u64 << 31)));
     }
     let lowered = lower::run(func, &target_plan(isa)?)?;
-    let run = IrRun { func: &lowered, symbols: &symbols, isa };
+    let run = IrRun { func: &lowered, values: lowered.with_counts(&symbols), isa };
     run.affordable()?;
     match func.elem {
         Elem::F32 => run.report::<f32>(name, func, |v| v as f32),
@@ -105,7 +105,7 @@ pub fn compute<T: Element>(func: &Func, symbols: &[i64], isa: Isa, tensors: Tens
     execute_counted(&func, symbols, Tensors { input, weight, bias, output: &mut *output })?;
     let native = cranelift::compile(&func, isa)?;
     let given = [(BufferKind::Input, input), (BufferKind::Weight, weight), (BufferKind::Bias, bias.unwrap_or(&[]))];
-    IrRun { func: &func, symbols, isa }.native(&native, &given, output, 0.0)?;
+    IrRun { func: &func, values: func.with_counts(symbols), isa }.native(&native, &given, output, 0.0)?;
     Ok(())
 }
 
@@ -117,7 +117,8 @@ fn target_plan(isa: Isa) -> Result<Plan> {
 
 struct IrRun<'a> {
     func: &'a Func,
-    symbols: &'a [i64],
+    /// Of symbols and counts.
+    values: Vec<i64>,
     isa: Isa,
 }
 
@@ -127,9 +128,14 @@ const LINE: usize = 64;
 impl IrRun<'_> {
     fn eval(&self, a: &Affine) -> i64 {
         a.eval(&mut |atom| match atom {
-            Atom::Sym(s) => self.func.symbols.iter().position(|n| n == s).map_or(0, |i| self.symbols[i]),
+            Atom::Sym(s) => self.func.all_symbols().position(|n| n == s).map_or(0, |i| self.values[i]),
             _ => 0,
         })
+    }
+
+    /// The increment of a loop.
+    fn step(&self, l: &crate::ir::Loop) -> i64 {
+        l.step.saturating_mul(l.times.as_ref().map_or(1, |s| self.eval(&Affine::sym(s)))).max(1)
     }
 
     /// Elements of a buffer.
@@ -157,7 +163,7 @@ impl IrRun<'_> {
             Stmt::For(l) => {
                 let bound = |all: &[Affine], pick: fn(i64, i64) -> i64| all.iter().map(|a| self.eval(a)).reduce(pick).unwrap_or(0);
                 let span = bound(&l.hi, i64::min).saturating_sub(bound(&l.lo, i64::max));
-                (span.max(1) as f64 / l.step.max(1) as f64).max(1.0) * (1.0 + self.statements(&l.body))
+                (span.max(1) as f64 / self.step(l) as f64).max(1.0) * (1.0 + self.statements(&l.body))
             }
             other => 1.0 + other.body().map_or(0.0, |b| self.statements(b)),
         };
@@ -177,7 +183,7 @@ impl IrRun<'_> {
         let weight = w.as_deref().unwrap_or(&[]);
         // The interpreter goes first: it refuses every access out of bounds, which native code would carry out.
         let tensors = Tensors { input, weight, bias: bias.as_deref(), output: &mut expected };
-        let counts: Counts = execute_counted(self.func, self.symbols, tensors)?;
+        let counts: Counts = execute_counted(self.func, &self.values[..self.func.symbols.len()], tensors)?;
 
         let start = Instant::now();
         let native = cranelift::compile(self.func, self.isa)?;
@@ -192,7 +198,7 @@ impl IrRun<'_> {
             name: name.into(),
             stage: format!("{:?}", original.stage).to_lowercase(),
             elem: original.elem.name(),
-            symbols: original.symbols.iter().map(|s| s.to_string()).zip(self.symbols.iter().copied()).collect(),
+            symbols: original.symbols.iter().map(|s| s.to_string()).zip(self.values.iter().copied()).collect(),
             buffers: original
                 .buffers
                 .iter()
@@ -237,14 +243,14 @@ impl IrRun<'_> {
         // interpreter, which refuses any access outside of them, and which element is accessed does not depend on values.
         unsafe {
             if let Some(prepare) = native.prepare {
-                prepare(table.as_ptr(), self.symbols.as_ptr(), 0, 1);
+                prepare(table.as_ptr(), self.values.as_ptr(), 0, 1);
             }
-            (native.run)(table.as_ptr(), self.symbols.as_ptr(), 0, tasks);
+            (native.run)(table.as_ptr(), self.values.as_ptr(), 0, tasks);
         }
         let mut median = 0.0;
         if min_ms > 0.0 {
             // SAFETY: as above; a run writes its scratch anew and leaves inputs alone, so it may be repeated.
-            median = measure::time(|| unsafe { (native.run)(table.as_ptr(), self.symbols.as_ptr(), 0, tasks) }, min_ms).median;
+            median = measure::time(|| unsafe { (native.run)(table.as_ptr(), self.values.as_ptr(), 0, tasks) }, min_ms).median;
         }
         drop(own);
         Ok(median)
@@ -258,7 +264,8 @@ impl IrRun<'_> {
                 break;
             }
             let span = self.eval(&l.hi[0]).saturating_sub(self.eval(&l.lo[0]));
-            tasks = tasks.saturating_mul((span + l.step - 1).max(0) / l.step);
+            let step = self.step(l);
+            tasks = tasks.saturating_mul((span.saturating_add(step - 1)).max(0) / step);
             body = &l.body;
         }
         tasks

@@ -15,6 +15,7 @@
 //!     stage: Stage::Naive,
 //!     elem: Elem::F32,
 //!     symbols: vec!["L".into()],
+//!     counts: vec![],
 //!     buffers: vec![buffer("x", BufferKind::Input), buffer("y", BufferKind::Output)],
 //!     tables: vec![],
 //!     regs: vec![],

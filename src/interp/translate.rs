@@ -40,7 +40,7 @@ struct Translator<'f> {
 impl<'f> Translator<'f> {
     fn new(func: &'f Func, values: &[i64]) -> Result<Self> {
         let mut t = Translator {
-            symbols: func.symbols.iter().map(Name::as_str).zip(values.iter().copied()).collect(),
+            symbols: func.all_symbols().map(Name::as_str).zip(func.with_counts(values)).collect(),
             buffers: Vec::new(),
             regs: Vec::new(),
             tables: Vec::new(),
@@ -171,6 +171,7 @@ impl<'f> Translator<'f> {
             match atom {
                 Atom::Sym(s) => offset = self.symbol(s)?.wrapping_mul(coef).wrapping_add(offset),
                 Atom::Var(v) => terms.push((Term::Slot(self.slot(v)?), coef)),
+                Atom::Scaled(s, v) => terms.push((Term::Slot(self.slot(v)?), self.symbol(s)?.wrapping_mul(coef))),
                 Atom::Table(name, v) => {
                     let t = self.tables.iter().position(|t| name == t.0.as_str());
                     let t = t.ok_or_else(|| bad(format!("there is no table {name}")))?;
@@ -223,13 +224,16 @@ impl<'f> Translator<'f> {
         if l.step < 1 {
             return Err(bad(format!("the step is {}; it must be at least 1", l.step)));
         }
+        let times = l.times.as_ref().map_or(Ok(1), |s| self.symbol(s))?;
+        let step = l.step.checked_mul(times).filter(|step| *step >= 1);
+        let step = step.ok_or_else(|| bad(format!("the step is {} times {times}; it must be at least 1, and fit 64 bits", l.step)))?;
         let (lo, hi) = (self.ixs(&l.lo)?, self.ixs(&l.hi)?);
         let slot = self.slots.len();
         self.slots.push(l.var.to_string());
         self.scope.push((l.var.clone(), slot));
         let body = self.body(&l.body)?;
         self.scope.pop();
-        Ok(Inst::For { slot, lo, hi, step: l.step, body })
+        Ok(Inst::For { slot, lo, hi, step, body })
     }
 
     fn cond(&mut self, c: &Cond) -> Result<CondIx> {

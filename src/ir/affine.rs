@@ -24,6 +24,8 @@ pub enum Atom {
     Var(Name),
     /// An entry of a constant table, chosen by a loop variable: `table[var]`.
     Table(Name, Name),
+    /// A symbol times a loop variable: `symbol*var`.
+    Scaled(Name, Name),
     /// Floor division by a positive constant; in stage `naive` only.
     Div(Box<Affine>, i64),
 }
@@ -113,6 +115,10 @@ impl Affine {
     pub fn table(table: impl Into<Name>, var: impl Into<Name>) -> Self {
         Self::atom(Atom::Table(table.into(), var.into()))
     }
+    /// A symbol times a loop variable.
+    pub fn scaled(symbol: impl Into<Name>, var: impl Into<Name>) -> Self {
+        Self::atom(Atom::Scaled(symbol.into(), var.into()))
+    }
     /// An atom by itself.
     pub fn atom(atom: Atom) -> Self {
         Affine { terms: Terms(smallvec![(atom, 1)]), offset: 0 }
@@ -147,7 +153,7 @@ impl Affine {
         self.terms.keys().any(|a| match a {
             Atom::Sym(_) => false,
             Atom::Var(v) => v.as_str() == var,
-            Atom::Table(_, v) => v.as_str() == var,
+            Atom::Table(_, v) | Atom::Scaled(_, v) => v.as_str() == var,
             Atom::Div(e, _) => e.uses_var(var),
         })
     }
@@ -165,7 +171,7 @@ impl Affine {
         for a in self.terms.keys() {
             match a {
                 Atom::Sym(_) => {}
-                Atom::Var(v) | Atom::Table(_, v) => f(v),
+                Atom::Var(v) | Atom::Table(_, v) | Atom::Scaled(_, v) => f(v),
                 Atom::Div(e, _) => {
                     for v in e.vars() {
                         f(&v)
@@ -203,7 +209,7 @@ impl Affine {
     /// The expression with a loop variable replaced. A table indexed by it follows if the replacement is another variable.
     ///
     /// # Panics
-    /// If a table is indexed by the variable and the replacement is neither a variable nor the variable itself.
+    /// If a table is indexed by the variable and the replacement is not a variable; if a symbol scales it and the replacement is no sum of variables.
     pub fn subst(&self, var: &str, by: &Affine) -> Affine {
         if !self.uses_var(var) {
             return self.clone();
@@ -214,6 +220,10 @@ impl Affine {
                 Some((Atom::Var(w), 1)) if by.terms.len() == 1 && by.offset == 0 => Some(Affine::table(t, w)),
                 _ => panic!("table {t}[{var}] cannot be indexed by {by:?}"),
             },
+            Atom::Scaled(s, v) if v.as_str() == var => Some(by.terms.iter().fold(Affine::sym(s) * by.offset, |sum, (atom, &c)| match atom {
+                Atom::Var(w) => sum + Affine::scaled(s, w) * c,
+                _ => panic!("{s}*{var} cannot take {by:?}"),
+            })),
             _ => None,
         })
     }
@@ -222,6 +232,7 @@ impl Affine {
         self.terms.iter().fold(self.offset, |s, (a, c)| {
             s + c * match a {
                 Atom::Div(e, by) => e.eval(f).div_euclid(*by),
+                Atom::Scaled(s, v) => f(&Atom::Sym(s.clone())).wrapping_mul(f(&Atom::Var(v.clone()))),
                 _ => f(a),
             }
         })

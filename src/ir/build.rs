@@ -5,11 +5,44 @@ use super::*;
 impl Func {
     /// Whether two functions differ in nothing but their stage.
     pub fn same_but_stage(&self, other: &Func) -> bool {
-        let Func { name, stage: _, elem, symbols, buffers, tables, regs, prepare, run } = self;
-        (name, elem, symbols, buffers) == (&other.name, &other.elem, &other.symbols, &other.buffers)
+        let Func { name, stage: _, elem, symbols, counts, buffers, tables, regs, prepare, run } = self;
+        (name, elem, symbols, counts, buffers) == (&other.name, &other.elem, &other.symbols, &other.counts, &other.buffers)
             && (tables, regs, prepare, run) == (&other.tables, &other.regs, &other.prepare, &other.run)
     }
 
+    /// Every symbol, then every count: the order in which code is given their values.
+    pub fn all_symbols(&self) -> impl Iterator<Item = &Name> {
+        self.symbols.iter().chain(self.counts.iter().map(|c| &c.name))
+    }
+    /// Whether that is the name of a symbol or of a count.
+    pub fn is_symbol(&self, name: &str) -> bool {
+        self.all_symbols().any(|s| s == name)
+    }
+    /// Works out the counts: `values` has a place for each of [`Func::all_symbols`], of which the symbols are filled in.
+    pub fn work_out(&self, values: &mut [i64]) {
+        for (i, count) in self.counts.iter().enumerate() {
+            let known = &*values;
+            let value = |name: &Name| self.all_symbols().zip(known).find(|(s, _)| *s == name).map_or(0, |(_, v)| *v);
+            let of = match &count.of {
+                CountOf::Even { extent, unit, most } => {
+                    let extent = extent.eval(&mut |a| if let Atom::Sym(s) = a { value(s) } else { 0 });
+                    let up = |n: i64, by: i64| n / by + i64::from(n % by > 0);
+                    let units = up(extent.max(1), (*unit).max(1));
+                    up(units, up(units, (*most).max(1)))
+                }
+                CountOf::Product(a, b) => value(a).saturating_mul(value(b)),
+            };
+            if let Some(place) = values.get_mut(self.symbols.len() + i) {
+                *place = of;
+            }
+        }
+    }
+    /// The values of [`Func::all_symbols`] for those of the symbols.
+    pub fn with_counts(&self, symbols: &[i64]) -> Vec<i64> {
+        let mut values = [symbols, &vec![1; self.counts.len()]].concat();
+        self.work_out(&mut values);
+        values
+    }
     /// The buffer of that name.
     ///
     /// # Panics
@@ -34,11 +67,12 @@ impl Func {
 impl Loop {
     /// `for var in 0..hi`, counted upward by one.
     pub fn new(var: impl Into<Name>, hi: impl Into<Affine>, body: Vec<Stmt>) -> Self {
-        Loop { var: var.into(), lo: vec![0.into()], hi: vec![hi.into()], step: 1, kind: LoopKind::Seq, body }
+        Loop { var: var.into(), lo: vec![0.into()], hi: vec![hi.into()], step: 1, times: None, kind: LoopKind::Seq, body }
     }
     /// The same loop around another body.
     pub fn around(&self, body: Vec<Stmt>) -> Self {
-        Loop { var: self.var.clone(), lo: self.lo.clone(), hi: self.hi.clone(), step: self.step, kind: self.kind, body }
+        let (var, lo, hi, times) = (self.var.clone(), self.lo.clone(), self.hi.clone(), self.times.clone());
+        Loop { var, lo, hi, step: self.step, times, kind: self.kind, body }
     }
     /// The same loop with another kind.
     pub fn kind(mut self, kind: LoopKind) -> Self {

@@ -1,14 +1,14 @@
 //! The intermediate representation: one small structured loop nest for every stage.
 //!
 //! ```text
-//! func   := name, stage, elem, symbols, buffers, tables, registers, prepare: stmt*, run: stmt*
+//! func   := name, stage, elem, symbols, counts, buffers, tables, registers, prepare: stmt*, run: stmt*
 //! stmt   := for var in lo..hi step s [par|unroll] { stmt* }     lo is the largest of its bounds, hi the least
 //!         | when cond and cond … { stmt* }
 //!         | tile name { stmt* }                                 a leaf region; wide code generation takes it whole
 //!         | reg[index] = value
 //!         | buffer[index] = value                               lanes, interleaved parts and a clip are optional
 //! value  := const | reg[index] | buffer[index] | fma(a, b, c) | a op b | f(a) | select(a cmp b, t, e)
-//! index  := affine in loop variables, symbols and table entries; floor division only in stage `naive`
+//! index  := affine in loop variables, symbols, their products, and table entries; floor division only in stage `naive`
 //! cond   := lo <= index < hi | index % m == 0
 //! ```
 //!
@@ -150,6 +150,8 @@ pub struct Func {
     pub elem: Elem,
     /// Extents known at run time only (≥ 0), in the order in which callers give them.
     pub symbols: Vec<Name>,
+    /// Symbols that are worked out from those before them, before anything runs.
+    pub counts: Vec<Count>,
     /// Every buffer, with the caller's first: input, weight, bias (if any), output.
     pub buffers: Vec<Buffer>,
     /// Constant integer tables, indexed by a loop variable.
@@ -160,6 +162,32 @@ pub struct Func {
     pub prepare: Vec<Stmt>,
     /// Runs per inference. Only the outermost, perfectly nested loops may be `par`: they are what threads share out.
     pub run: Vec<Stmt>,
+}
+
+/// A symbol that is worked out from others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Count {
+    /// Its name.
+    pub name: Name,
+    /// Its value.
+    pub of: CountOf,
+}
+
+/// What a count is; always at least 1.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CountOf {
+    /// An extent is cut into units, the last of which may overhang, and these as evenly as possible into as few parts as there can be with at most `most` units
+    /// each: the units of the largest part.
+    Even {
+        /// What is cut; affine in symbols.
+        extent: Affine,
+        /// The size of a unit, at least 1.
+        unit: i64,
+        /// The most units of a part, at least 1.
+        most: i64,
+    },
+    /// The product of two symbols.
+    Product(Name, Name),
 }
 
 /// What a buffer is for.
@@ -225,7 +253,7 @@ pub enum LoopKind {
     Unroll,
 }
 
-/// `for var in max(lo)..min(hi) step step`.
+/// `for var in max(lo)..min(hi) step step*times`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loop {
     /// The variable it binds; no enclosing loop may bind the same name.
@@ -236,6 +264,8 @@ pub struct Loop {
     pub hi: Vec<Affine>,
     /// The increment, at least 1.
     pub step: i64,
+    /// A symbol by which the increment is multiplied; of `par` loops only.
+    pub times: Option<Name>,
     /// How iterations are carried out.
     pub kind: LoopKind,
     /// The body.

@@ -219,6 +219,7 @@ impl<'a> Parser<'a> {
             stage,
             elem,
             symbols: Vec::new(),
+            counts: Vec::new(),
             buffers: Vec::new(),
             tables: Vec::new(),
             regs: Vec::new(),
@@ -230,7 +231,7 @@ impl<'a> Parser<'a> {
             func.prepare = self.block()?;
         }
         if !self.eat("run") {
-            return Err(self.unexpected("`symbols`, `buffer`, `table`, `reg`, `prepare` or `run`"));
+            return Err(self.unexpected("`symbols`, `count`, `buffer`, `table`, `reg`, `prepare` or `run`"));
         }
         func.run = self.block()?;
         self.expect("}")?;
@@ -248,6 +249,8 @@ impl<'a> Parser<'a> {
                         break;
                     }
                 }
+            } else if self.eat("count") {
+                func.counts.push(self.counted()?);
             } else if self.eat("buffer") {
                 func.buffers.push(self.buffer()?);
             } else if self.eat("table") {
@@ -260,6 +263,27 @@ impl<'a> Parser<'a> {
                 return Ok(());
             }
         }
+    }
+
+    /// `n = even(W + 1, 5, 13)` or `n = a*b`.
+    fn counted(&mut self) -> Result<Count> {
+        let name = self.name("the name of a count")?;
+        self.expect("=")?;
+        let first = self.name("`even` or a symbol")?;
+        let of = if first == "even" && self.eat("(") {
+            let extent = self.affine()?;
+            self.expect(",")?;
+            let unit = self.integer()?;
+            self.expect(",")?;
+            let most = self.integer()?;
+            self.expect(")")?;
+            CountOf::Even { extent, unit, most }
+        } else {
+            self.expect("*")?;
+            CountOf::Product(first.into(), self.name("a symbol")?.into())
+        };
+        self.symbols.insert(name);
+        Ok(Count { name: name.into(), of })
     }
 
     fn elem(&mut self) -> Result<Elem> {

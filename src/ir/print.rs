@@ -139,6 +139,7 @@ impl Display for Atom {
         match self {
             Atom::Sym(name) | Atom::Var(name) => write!(f, "{name}"),
             Atom::Table(table, var) => write!(f, "{table}[{var}]"),
+            Atom::Scaled(symbol, var) => write!(f, "{symbol}*{var}"),
             Atom::Div(e, by) => write!(f, "{} / {by}", Factor(e)),
         }
     }
@@ -150,7 +151,7 @@ struct Factor<'a>(&'a Affine);
 impl Display for Factor<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0.terms.iter().next() {
-            Some((a, 1)) if self.0.terms.len() == 1 && self.0.offset == 0 && !matches!(a, Atom::Div(..)) => write!(f, "{a}"),
+            Some((a, 1)) if self.0.terms.len() == 1 && self.0.offset == 0 && !matches!(a, Atom::Div(..) | Atom::Scaled(..)) => write!(f, "{a}"),
             _ => write!(f, "({})", self.0),
         }
     }
@@ -283,10 +284,21 @@ impl Display for Loop {
         bound(f, "max", &self.lo)?;
         f.write_str("..")?;
         bound(f, "min", &self.hi)?;
-        if self.step != 1 {
-            write!(f, " step {}", self.step)?;
+        match &self.times {
+            Some(symbol) if self.step == 1 => write!(f, " step {symbol}"),
+            Some(symbol) => write!(f, " step {}*{symbol}", self.step),
+            None if self.step != 1 => write!(f, " step {}", self.step),
+            None => Ok(()),
         }
-        Ok(())
+    }
+}
+
+impl Display for Count {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.of {
+            CountOf::Even { extent, unit, most } => write!(f, "{} = even({extent}, {unit}, {most})", self.name),
+            CountOf::Product(a, b) => write!(f, "{} = {a}*{b}", self.name),
+        }
     }
 }
 
@@ -377,6 +389,7 @@ impl Display for Func {
             list(f, &self.symbols, ", ")?;
             f.write_char('\n')?;
         }
+        self.counts.iter().try_for_each(|c| writeln!(f, "  count {c}"))?;
         self.buffers.iter().try_for_each(|b| writeln!(f, "  buffer {b}"))?;
         for t in &self.tables {
             write!(f, "  table {} = [", t.name)?;

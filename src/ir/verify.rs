@@ -5,19 +5,19 @@
 //!
 //! **Declarations** (`declare.rs`)
 //! 1. Names are letters, digits, `_`, `.` after a letter, and not reserved words. Symbols, buffers, tables and registers are declared once.
-//! 2. Extents are affine in symbols only and not negative constants; those of weight, bias and packed buffers use no symbol.
+//! 2. A count is made of symbols and counts declared before it. Extents are affine in symbols only and not negative constants; those of weight, bias and packed buffers use no symbol.
 //! 3. `order` is a permutation of the dimensions. A buffer has the function's element type.
 //! 4. The caller's buffers come first, each at most once: input, weight, bias, output.
 //! 5. A register has at least one lane, no extent 0, and at most 131,072 entries.
 //!
 //! **Stages**
-//! 6. Floor division and `%` conditions: up to `form`. Scratch buffers: from `form` on.
+//! 6. Floor division and `%` conditions: up to `form`. Scratch buffers: from `form` on. Counts and products of a symbol and a variable: from `panel` on.
 //! 7. `tile`, `unroll`, register arrays, packed buffers and `prepare`: from `tile` on.
 //! 8. Lanes, of registers and of accesses: from `vector` on. `tanh` and `sigmoid`: before `lowered`.
 //!
 //! **Structure** (`body.rs`)
 //! 9. A loop variable hides nothing: no enclosing loop, symbol, buffer, table or register has its name.
-//! 10. A loop or clip has at least one lower and one upper bound; a step is at least 1.
+//! 10. A loop or clip has at least one lower and one upper bound; a step is at least 1, and multiplied by a symbol in `par` loops only.
 //! 11. `par` loops are the outermost, perfectly nested loops of a region, with single bounds affine in symbols only.
 //! 12. Bounds of `unroll` loops are single and made of constants and outer `unroll` variables (and tables of them).
 //! 13. No tile within a tile, no `par` within a tile. Bounds of its counted loops use no `unroll` variable.

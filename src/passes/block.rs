@@ -8,11 +8,14 @@
 //!                                                 …
 //! ```
 //!
+//! Blocks of an extent that is known at run time only are cut evenly: the plan's size is then the most that a block holds, and a count of the
+//! function says how many tiles (or windows) it does hold.
+//!
 //! A scatter nest has no blocks of positions: patches of neighbours overlap, so its threads share batch, groups and channels.
 
 use super::nest::{Nest, wrap};
 use crate::ir::names::{self, part};
-use crate::ir::{Affine, Atom, Func, Loop, LoopKind, Stage};
+use crate::ir::{Affine, Atom, Count, CountOf, Func, Loop, LoopKind, Name, Stage};
 use crate::plan::Plan;
 use crate::{Error, Kind, Result};
 
@@ -55,16 +58,37 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
                 return Err(Error::new(Kind::Options, message));
             }
             let at = part(&l.var, "b");
+            let window = plan.winograd.as_ref().and_then(|w| axes.iter().zip(&w.outputs).find(|(a, _)| l.var == names::on("q", a)));
+            let unit = window.map_or(tile, |(_, m)| *m as i64);
             let (lo, hi) = (extreme(&l.lo[0], func, phases(&loops), false), extreme(&l.hi[0], func, phases(&loops), true));
             // Channel parts are the innermost of the parallel loops, so that neighbours in a thread share a panel's rows in cache.
             let pos = blocks.iter().position(|b| b.var == "oc.c").unwrap_or(blocks.len());
-            blocks.insert(pos, Loop { var: at.clone(), lo: vec![lo], hi: vec![hi], step: size, kind: LoopKind::Par, body: Vec::new() });
-            let at = Affine::var(at);
-            inner.push(Loop { lo: [l.lo.clone(), vec![at.clone()]].concat(), hi: [l.hi.clone(), vec![at + size]].concat(), ..l });
+            let extent = hi.clone() - lo.clone();
+            let mut block = Loop { step: size, ..Loop::new(at.clone(), hi, Vec::new()).kind(LoopKind::Par) };
+            block.lo = vec![lo];
+            let mut end = Affine::var(&at) + size;
+            // How many units an extent takes is known at run time: blocks are then cut as evenly as they can be.
+            if extent.as_const().is_none() && size > unit && size % unit == 0 {
+                let count = Name::from(l.var.as_str().replacen('q', "n.", 1));
+                end = Affine::var(&at) + Affine::sym(&count) * unit;
+                (block.step, block.times) = (unit, Some(count.clone()));
+                out.counts.push(Count { name: count, of: CountOf::Even { extent, unit, most: size / unit } });
+            }
+            blocks.insert(pos, block);
+            inner.push(Loop { lo: [l.lo.clone(), vec![Affine::var(at)]].concat(), hi: [l.hi.clone(), vec![end]].concat(), ..l });
         }
     }
     out.run = wrap(&[outer, blocks, inner, innermost].concat(), nest.body);
     Ok(out)
+}
+
+/// The positions of the largest block that a parallel loop steps over.
+pub fn largest(func: &Func, block: &Loop) -> i64 {
+    let most = |c: &Count| match c.of {
+        CountOf::Even { most, .. } if block.times.as_ref() == Some(&c.name) => Some(most),
+        _ => None,
+    };
+    block.step * func.counts.iter().find_map(most).unwrap_or(1)
 }
 
 /// Channels per part (a multiple of the register tile's) and how many parts there are.

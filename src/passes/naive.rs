@@ -155,6 +155,7 @@ fn declare(problem: &Deconv, run: Vec<Stmt>) -> Func {
         name: format!("deconv{rank}d").into(),
         stage: Stage::Naive,
         elem: problem.elem,
+        counts: Vec::new(),
         symbols: symbols(problem),
         buffers,
         tables: Vec::new(),

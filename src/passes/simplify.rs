@@ -107,6 +107,7 @@ impl Env<'_> {
 pub fn fix(e: &Affine, var: &str, value: i64, tables: &[Table]) -> Affine {
     e.map_atoms(&mut |a| match a {
         Atom::Var(v) if *v == *var => Some(value.into()),
+        Atom::Scaled(s, v) if *v == *var => Some(Affine::sym(s) * value),
         Atom::Table(t, v) if *v == *var => {
             let t = tables.iter().find(|x| x.name == *t)?;
             t.values.get(usize::try_from(value).ok()?).map(|v| Affine::from(*v))

@@ -376,7 +376,7 @@ impl Tiler<'_> {
     /// Whether an expression is known when the tile is written out.
     fn is_static(&self, a: &Affine) -> bool {
         let known = |v: &Name| self.tile.iter().any(|t| t.t == *v) || self.loops.iter().any(|l| l.var == *v && l.kind == LoopKind::Unroll);
-        a.vars().iter().all(known) && !a.terms.keys().any(|t| matches!(t, Atom::Sym(_)))
+        a.vars().iter().all(known) && !a.terms.keys().any(|t| matches!(t, Atom::Sym(_) | Atom::Scaled(..)))
     }
 }
 

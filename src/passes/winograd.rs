@@ -23,10 +23,11 @@ use super::nest::{Nest, peel, wrap};
 use super::panel::{PANEL, odd_lines, up};
 use super::toom_cook::{Exact, float};
 use crate::ir::names::{ACC, INPUT, OUTPUT, WEIGHT, part};
-use crate::ir::{Access, Affine, BinOp, Buffer, BufferKind, Cond, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Table, Value};
+use crate::ir::{Access, Affine, BinOp, Buffer, BufferKind, Cond, Count, CountOf, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Table, Value};
 use crate::plan::Plan;
 use crate::{Error, Kind, Result};
 use axis::{Around, Axis};
+use std::ops::Add;
 
 /// The transformed weights, before they are packed.
 pub const FACTORS: &str = "u";
@@ -137,9 +138,15 @@ impl<'a> Lowering<'a> {
     fn x(&self) -> &Axis {
         &self.axes[self.axes.len() - 1]
     }
-    /// Windows of a block, over all axes.
+    /// Windows of a block, over all axes; the most, if how many is known at run time only.
     fn windows(&self) -> i64 {
         self.axes.iter().map(|a| a.windows).product()
+    }
+    /// Windows of the innermost `n` axes of a block: a number, times a symbol if some are counted at run time.
+    fn held_within(&self, n: usize) -> (i64, Option<Name>) {
+        let axes = &self.axes[self.axes.len() - n..];
+        let known = axes.iter().filter(|a| a.count.is_none()).map(|a| a.windows).product();
+        (known, counted_within(axes))
     }
     /// Windows of a row, in whole vectors.
     fn row(&self) -> i64 {
@@ -178,6 +185,13 @@ impl<'a> Lowering<'a> {
         out.buffers.retain(|b| b.name != PANEL);
         out.buffers.extend(self.buffers);
         out.regs.extend(self.regs);
+        // Products of counts, the innermost axes first.
+        for n in 2..=self.axes.len() {
+            let within = &self.axes[self.axes.len() - n..];
+            if let (Some(outer), Some(inner)) = (&within[0].count, counted_within(&within[1..])) {
+                out.counts.push(Count { name: counts_of(within), of: CountOf::Product(outer.clone(), inner) });
+            }
+        }
         for a in self.axes.iter().filter(|a| a.shared().is_none()) {
             out.tables.push(Table { name: a.var("v."), values: a.of.clone() });
         }
@@ -242,7 +256,7 @@ impl<'a> Lowering<'a> {
             // What this step reads: panel rows of the axes before it, products of those behind it, windows of those behind it.
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
             let mut loops: Vec<Loop> = before.iter().enumerate().map(|(i, axis)| Loop::new(axis.var("p"), panel[i], Vec::new())).collect();
-            loops.extend((a..x).map(|i| Loop::new(self.axes[i].var("w"), self.axes[i].windows, Vec::new())));
+            loops.extend((a..x).map(|i| Loop::new(self.axes[i].var("w"), self.axes[i].held(), Vec::new())));
             loops.extend(behind.iter().map(|axis| Loop::new(axis.var("v"), axis.v(), Vec::new())));
             loops.push(lanes.clone());
             let p: Vec<Affine> = before.iter().map(|axis| axis.at("p")).collect();
@@ -278,18 +292,18 @@ impl<'a> Lowering<'a> {
                 self.innermost(rank);
             }
             let mut step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
-            let columns = self.x().windows;
-            if a == 0 && columns < row && !along {
+            let columns = self.x().held();
+            if a == 0 && !columns.is(row) && !along {
                 // What lies behind the end of a row belongs to the next.
                 let stored = step.split_off(pixels.len());
                 let e = self.x().at("w");
-                step.extend(Stmt::when(vec![Cond::Range { lo: 0.into(), e, hi: columns.into() }], stored));
+                step.extend(Stmt::when(vec![Cond::Range { lo: 0.into(), e, hi: columns }], stored));
             }
             body.extend(wrap(&loops, step));
             from = into;
         }
         if along {
-            body = vec![Loop::new(self.x().var("w"), self.x().windows, body).into()];
+            body = vec![Loop::new(self.x().var("w"), self.x().held(), body).into()];
         } else if together > 1 {
             let hi = vec![first.clone() + together, self.inputs.into()];
             body = vec![Loop { lo: vec![first], hi, ..Loop::new(channel, 1, body) }.into()];
@@ -356,7 +370,11 @@ impl<'a> Lowering<'a> {
 
     /// The number of a window within its block.
     fn flat(&self) -> Affine {
-        self.axes.iter().fold(Affine::from(0), |n, axis| n * axis.windows + axis.at("w"))
+        let term = |(a, axis): (usize, &Axis)| match self.held_within(self.axes.len() - 1 - a) {
+            (known, None) => axis.at("w") * known,
+            (known, Some(symbol)) => Affine::scaled(symbol, axis.var("w")) * known,
+        };
+        self.axes.iter().enumerate().map(term).fold(Affine::from(0), Affine::add)
     }
 
     /// Loads entries of `from` into registers, and stores sums of them.
@@ -399,7 +417,11 @@ impl<'a> Lowering<'a> {
             .map(|c| Loop::new(c.0, c.1, Vec::new()))
             .collect();
         // Windows around channels: the windows of a tile stay in the first-level cache while weights stream by.
-        loops.push(Loop::new(WINDOW, self.windows(), Vec::new()));
+        let windows = match self.held_within(self.axes.len()) {
+            (known, None) => known.into(),
+            (known, Some(symbol)) => Affine::sym(symbol) * known,
+        };
+        loops.push(Loop::new(WINDOW, windows, Vec::new()));
         loops.push(held.clone());
         wrap(&loops, body).remove(0)
     }
@@ -468,7 +490,7 @@ impl<'a> Lowering<'a> {
         let last = self.last(&from, &oc, &mut lead);
         body.extend(last);
         if along {
-            let windows: Vec<Loop> = self.axes.iter().map(|a| Loop::new(a.var("w"), a.windows, Vec::new())).collect();
+            let windows: Vec<Loop> = self.axes.iter().map(|a| Loop::new(a.var("w"), a.held(), Vec::new())).collect();
             body = wrap(&windows, body);
         }
         Loop { body, ..channel }.into()
@@ -481,7 +503,7 @@ impl<'a> Lowering<'a> {
         let mut loops: Vec<Loop> = Vec::new();
         let along = self.channels_along();
         for a in &self.axes[..x] {
-            let outer = if along { None } else { Some(Loop::new(a.var("w"), a.windows, Vec::new())) };
+            let outer = if along { None } else { Some(Loop::new(a.var("w"), a.held(), Vec::new())) };
             loops.extend(outer.into_iter().chain([Loop::new(a.var("h"), a.h(), Vec::new())]));
         }
         let at: Vec<Affine> = self.axes[..x].iter().map(|a| a.at("h")).collect();
@@ -525,10 +547,10 @@ impl<'a> Lowering<'a> {
         });
         value.map_affine(&mut |e| place(e));
         let mut exists = vec![inside(x + 2)];
-        if !along && axis.blocked && axis.windows < self.row() {
+        if !along && axis.blocked && !axis.held().is(self.row()) {
             // Lanes behind the end of a block's row belong to the next block.
             let e = to.index[x + 2].clone();
-            let end = e.subst(axis.var("w").as_str(), &axis.windows.into()).subst(h.as_str(), &0.into());
+            let end = e.subst(axis.var("w").as_str(), &axis.held()).subst(h.as_str(), &0.into());
             exists.push(Cond::Range { lo: 0.into(), e, hi: end });
         }
         if along && !self.chunks_of(together) {
@@ -592,6 +614,22 @@ impl<'a> Lowering<'a> {
         let all = self.func.buffer(OUTPUT).dims[1].as_const().unwrap_or(1) / self.groups().and_then(Loop::const_range).map_or(1, |r| r.1);
         let starts = &self.channels.lo[0];
         self.held % n == 0 && all % n == 0 && starts.offset % n == 0 && starts.terms.values().all(|c| c % n == 0)
+    }
+}
+
+/// The name of the product of the counts of several axes.
+fn counts_of(axes: &[Axis]) -> Name {
+    let counted = axes.iter().filter(|a| a.count.is_some()).map(|a| a.name);
+    format!("n.{}", counted.collect::<String>()).into()
+}
+
+/// The symbol for the counts of some axes, if there is one.
+fn counted_within(axes: &[Axis]) -> Option<Name> {
+    let mut counted = axes.iter().filter(|a| a.count.is_some());
+    match (counted.next(), counted.next()) {
+        (Some(one), None) => one.count.clone(),
+        (Some(_), Some(_)) => Some(counts_of(axes)),
+        _ => None,
     }
 }
 

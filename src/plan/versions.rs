@@ -32,7 +32,7 @@ pub struct Version {
     units: Vec<Units>,
 }
 
-/// What a kernel's cost grows with along one axis: positions in units of a tile, or of a block that is computed as a whole.
+/// What a kernel's cost grows with along one axis: positions in units of a tile, or of a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Units {
     /// Output positions for `i` input pixels are `i + more`.
@@ -55,7 +55,7 @@ impl Version {
             let unit = match (&p.input[a], &plan.winograd) {
                 // A fixed extent does not tell versions apart.
                 (Extent::Fixed(_), _) => i64::MAX / 4,
-                (_, Some(_)) => plan.block[a] as i64,
+                (_, Some(w)) => w.outputs[a] as i64,
                 (_, None) => plan.extent_on("q", axis) as i64,
             };
             Units { more, unit: unit.max(1) }

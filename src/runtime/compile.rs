@@ -1,6 +1,6 @@
 //! From a problem and its weights to a kernel: plan, passes, native code, packing.
 
-use super::kernel::{Compiled, Inner, Kernel, MAX_BUFFERS, Report};
+use super::kernel::{Compiled, Inner, Kernel, MAX_BUFFERS, MAX_VALUES, Report};
 use super::tensor::{Element, TensorView, elem_of};
 use super::workspace::{Bytes, Stash};
 use super::{Options, kernel};
@@ -61,6 +61,9 @@ impl Deconv {
             let func = snapshots.into_iter().next_back().expect("the table of passes is not empty").func;
             if func.buffers.len() > MAX_BUFFERS {
                 return Err(Error::new(Kind::Codegen, format!("{} buffers; at most {MAX_BUFFERS}", func.buffers.len())));
+            }
+            if func.all_symbols().count() > MAX_VALUES {
+                return Err(Error::new(Kind::Codegen, format!("{} symbols; at most {MAX_VALUES}", func.all_symbols().count())));
             }
             let native = cranelift::compile(&func, isa)?;
             compiled.push(Compiled { version, func, native, memory: Vec::new() });

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 /// Most buffers of a function: input, weight, bias, output, packed weights, panel, and one more scratch plane.
 pub(super) const MAX_BUFFERS: usize = 16;
-/// Most run-time extents of a problem: batch and three axes.
-const MAX_SYMBOLS: usize = 4;
+/// Most symbols and counts of a function: batch and three axes, what blocks of each hold, and two products of these.
+pub(super) const MAX_VALUES: usize = 16;
 /// Scratch buffers start at multiples of this.
 const LINE: usize = 64;
 /// A layer with fewer multiplications than this is not worth a second thread.
@@ -116,7 +116,7 @@ impl<T: Element> Kernel<T> {
         // One workspace is there from the start, so that the first run allocates nothing either.
         let mut first = Box::new(Workspace::empty()?);
         if !inner.open() {
-            first.reserve(scratch_bytes(&inner.versions[0], &Symbols { names: &[], values: &[] })? * inner.options.threads.max(1))?;
+            first.reserve(scratch_bytes(&inner.versions[0], &Symbols { func: &inner.versions[0].func, values: &[] })? * inner.options.threads.max(1))?;
         }
         inner.stash.put(first);
         Ok(Kernel { inner: Arc::new(inner), marker: PhantomData })
@@ -227,7 +227,7 @@ impl<T: Element> Kernel<T> {
         if self.inner.open() {
             return 0;
         }
-        scratch_bytes(&self.inner.versions[0], &Symbols { names: &[], values: &[] }).unwrap_or(0)
+        scratch_bytes(&self.inner.versions[0], &Symbols { func: &self.inner.versions[0].func, values: &[] }).unwrap_or(0)
     }
 
     /// The run-time extents, from the problem or from the shape of the input.
@@ -270,13 +270,14 @@ impl<T: Element> Kernel<T> {
         if y.len == 0 {
             return Ok(());
         }
-        let mut values = [0i64; MAX_SYMBOLS];
+        let mut values = [0i64; MAX_VALUES];
         let open = [(&p.batch, sizes.batch)].into_iter().chain(p.input.iter().zip(sizes.spatial));
         for (slot, v) in values.iter_mut().zip(open.filter(|(e, _)| matches!(e, Extent::Open(_))).map(|(_, v)| v)) {
             *slot = v as i64;
         }
         let version = inner.version_for(&sizes.spatial[..p.rank()]);
-        let symbols = Symbols { names: &version.func.symbols, values: &values };
+        version.func.work_out(&mut values);
+        let symbols = Symbols { func: &version.func, values: &values };
         let parts = if work(p, sizes) < SMALL { 1 } else { inner.options.threads.max(1) };
         let call = Call { version, symbols, parts, x: x.at.cast::<u8>().cast_mut(), y: y.at.cast::<u8>() };
         match workspace {
@@ -297,16 +298,16 @@ fn work(p: &Deconv, sizes: Sizes) -> f64 {
     sizes.batch as f64 * p.c_in as f64 * (p.c_out / p.groups) as f64 * taps
 }
 
-/// The values of symbols.
+/// The values of a function's symbols and counts.
 struct Symbols<'a> {
-    names: &'a [Name],
+    func: &'a Func,
     values: &'a [i64],
 }
 
 impl Symbols<'_> {
     fn eval(&self, a: &Affine) -> i64 {
         a.eval(&mut |atom| match atom {
-            Atom::Sym(s) => self.names.iter().position(|n| n == s).map_or(0, |i| self.values[i]),
+            Atom::Sym(s) => self.func.all_symbols().position(|n| n == s).map_or(0, |i| self.values[i]),
             _ => 0,
         })
     }
@@ -377,7 +378,7 @@ pub(super) fn prepare<T: Element>(version: &Compiled, weights: &[T]) -> Result<(
         };
     }
     // The code loads every symbol when it starts, though no access in `prepare` depends on one.
-    let symbols = [0i64; MAX_SYMBOLS];
+    let symbols = [0i64; MAX_VALUES];
     // SAFETY: `prepare` reads the weights, whose length was checked, and writes packed buffers of the extents that it declares; `symbols` is as
     // long as a problem can have symbols.
     unsafe { entry(table.as_ptr(), symbols.as_ptr(), 0, 1) };
@@ -419,7 +420,8 @@ fn tasks(func: &Func, symbols: &Symbols<'_>) -> i64 {
 
 fn trips(l: &Loop, symbols: &Symbols<'_>) -> i64 {
     let span = symbols.eval(&l.hi[0]) - symbols.eval(&l.lo[0]);
-    (span + l.step - 1).max(0) / l.step
+    let step = (l.step * l.times.as_ref().map_or(1, |s| symbols.eval(&Affine::sym(s)))).max(1);
+    (span + step - 1).max(0) / step
 }
 
 type Dims = [usize; MAX_RANK];

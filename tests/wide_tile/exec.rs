@@ -210,7 +210,7 @@ impl<'f, T: Num> Machine<'f, T> {
             Atom::Sym(s) => self.syms[s.as_str()],
             Atom::Var(v) => self.vars[v.as_str()],
             Atom::Table(t, v) => self.func.find_table(t.as_str()).expect("table").values[self.vars[v.as_str()] as usize],
-            Atom::Div(..) => unreachable!("evaluated by Affine"),
+            Atom::Scaled(..) | Atom::Div(..) => unreachable!("evaluated by Affine"),
         })
     }
 

@@ -44,6 +44,7 @@ pub fn func(elem: Elem, syms: &[&str], buffers: Vec<Buffer>, regs: Vec<Reg>, run
         stage: Stage::Vector,
         elem,
         symbols: syms.iter().map(|s| (*s).into()).collect(),
+        counts: Vec::new(),
         buffers,
         tables: Vec::new(),
         regs,

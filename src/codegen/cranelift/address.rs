@@ -55,7 +55,7 @@ impl Emit<'_, '_, '_> {
     /// Loads the base of every buffer and every symbol, and works out strides.
     pub(super) fn load_arguments(&mut self, buffers: clif::Value, symbols: clif::Value) -> Result<()> {
         let flags = MemFlagsData::trusted().with_readonly();
-        for (i, s) in self.unit.func.symbols.iter().enumerate() {
+        for (i, s) in self.unit.func.all_symbols().enumerate() {
             let v = self.b.ins().load(types::I64, flags, symbols, (i * 8) as i32);
             self.symbols.insert(s.clone(), v);
         }
@@ -104,6 +104,7 @@ impl Emit<'_, '_, '_> {
                 let table = self.unit.func.find_table(t.as_str())?;
                 table.values.get(usize::try_from(known(v)?).ok()?).map(|v| Affine::from(*v))
             }
+            Atom::Scaled(s, v) => known(v).map(|v| Affine::sym(s) * v),
             Atom::Sym(_) | Atom::Div(..) => None,
         }
     }
@@ -118,7 +119,7 @@ impl Emit<'_, '_, '_> {
             // A constant number of run-time strides differs between copies of a loop that was written out: last.
             None => Some(usize::MAX),
             Some(Atom::Sym(_)) => Some(0),
-            Some(Atom::Var(v) | Atom::Table(_, v)) => var(v),
+            Some(Atom::Var(v) | Atom::Table(_, v) | Atom::Scaled(_, v)) => var(v),
             Some(Atom::Div(e, _)) => e.vars().iter().map(var).try_fold(0, |d, v| Some(d.max(v?))),
         }
     }
@@ -218,6 +219,10 @@ impl Emit<'_, '_, '_> {
         match a {
             Atom::Sym(s) => self.symbols[s],
             Atom::Var(v) => self.var(v.as_str()),
+            Atom::Scaled(s, v) => {
+                let v = self.var(v.as_str());
+                self.b.ins().imul(self.symbols[s], v)
+            }
             Atom::Table(t, v) => {
                 let v = self.var(v.as_str());
                 let at = self.b.ins().imul_imm_s(v, 8);

@@ -232,7 +232,8 @@ impl<'u, 'f, 'b> Emit<'u, 'f, 'b> {
                 let index = e.b.ins().urem(rest, *trips);
                 rest = e.b.ins().udiv(rest, *trips);
                 let lo = e.index(&l.lo[0]);
-                let scaled = e.b.ins().imul_imm_s(index, l.step);
+                let step = e.step(l);
+                let scaled = e.b.ins().imul(index, step);
                 let v = e.b.ins().iadd(lo, scaled);
                 let depth = e.scopes.len() - 1;
                 e.vars.insert(l.var.clone(), Bound::Value(v, depth));
@@ -249,11 +250,20 @@ impl<'u, 'f, 'b> Emit<'u, 'f, 'b> {
 
     /// How many iterations a `par` loop has, at least 0.
     fn trips(&mut self, l: &Loop) -> clif::Value {
-        let span = self.index(&(l.hi[0].clone() - l.lo[0].clone() + (l.step - 1)));
+        let step = self.step(l);
+        let span = self.index(&(l.hi[0].clone() - l.lo[0].clone() - 1));
+        let span = self.b.ins().iadd(span, step);
         let zero = self.b.ins().iconst(types::I64, 0);
         let span = self.b.ins().smax(span, zero);
-        let step = self.b.ins().iconst(types::I64, l.step);
         self.b.ins().udiv(span, step)
+    }
+
+    /// The increment of a `par` loop.
+    fn step(&mut self, l: &Loop) -> clif::Value {
+        match &l.times {
+            Some(symbol) => self.b.ins().imul_imm_s(self.symbols[symbol], l.step),
+            None => self.b.ins().iconst(types::I64, l.step),
+        }
     }
 
     fn var(&self, name: &str) -> clif::Value {

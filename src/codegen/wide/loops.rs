@@ -32,11 +32,11 @@ impl Selector<'_> {
             out.terms.push((IntTerm::Arg(intern(&mut self.tree.args, TileArg::Int(inv))), 1));
         }
         for &(t, c) in &l.terms {
-            let (Term::Loop(id) | Term::Table(_, id)) = t;
-            let var = self.vars[id].expect("the variable of a loop is kept where it is needed");
+            let var = self.vars[t.of()].expect("the variable of a loop is kept where it is needed");
             out.terms.push(match t {
                 Term::Loop(_) => (IntTerm::Reg(var), c),
                 Term::Table(at, _) => (IntTerm::Table(at, var), c),
+                Term::Scaled(arg, _) => (IntTerm::Product(var, self.stride_reg(arg, c)), 1),
             });
         }
         out
@@ -268,7 +268,7 @@ impl Selector<'_> {
             for (t, inc) in &group.incs {
                 let step = match t {
                     Term::Loop(id) => self.tree.loops[*id].step,
-                    Term::Table(..) => 1,
+                    Term::Table(..) | Term::Scaled(..) => 1,
                 };
                 for &(arg, coef) in &inc.strides {
                     self.stride_reg(arg, coef * step);

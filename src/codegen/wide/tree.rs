@@ -19,6 +19,16 @@ pub(super) enum Term {
     Loop(usize),
     /// An entry of a table, chosen by the variable of a counted loop.
     Table(usize, usize),
+    /// An integer argument times the variable of a counted loop.
+    Scaled(usize, usize),
+}
+
+impl Term {
+    /// The loop whose variable it has.
+    pub(super) fn of(self) -> usize {
+        let (Term::Loop(id) | Term::Table(_, id) | Term::Scaled(_, id)) = self;
+        id
+    }
 }
 
 /// `invariant + Σ coefficient · term`.
@@ -323,8 +333,7 @@ impl<'a> Resolver<'a> {
     /// Marks the loops whose variables the expressions use.
     fn need_vars<'b>(&mut self, exprs: impl Iterator<Item = &'b Lin>) {
         for (t, _) in exprs.flat_map(|e| &e.terms) {
-            let (Term::Loop(id) | Term::Table(_, id)) = *t;
-            self.tree.loops[id].var_needed = true;
+            self.tree.loops[t.of()].var_needed = true;
         }
     }
 
@@ -378,6 +387,17 @@ impl<'a> Resolver<'a> {
                         out.add_scaled(&base, c);
                     }
                 },
+                Atom::Scaled(s, v) => match self.env.get(v) {
+                    None => out.inv.add_term(atom.clone(), c),
+                    Some(Bind::Const(i)) => out.inv.add_term(Atom::Sym(s.clone()), c * i),
+                    Some(Bind::Counted { id, base }) => {
+                        let id = *id;
+                        let base = base.as_const().ok_or_else(|| ir(format!("{s} scales {v}, which starts at no constant")))?;
+                        out.inv.add_term(Atom::Sym(s.clone()), c * base);
+                        let arg = intern(&mut self.tree.args, TileArg::Int(Affine::sym(s)));
+                        out.add_term(Term::Scaled(arg, id), c);
+                    }
+                },
                 Atom::Table(t, v) => match self.env.get(v) {
                     None => out.inv.add_term(atom.clone(), c),
                     Some(bind) => {
@@ -429,7 +449,11 @@ impl<'a> Resolver<'a> {
             }
             key.push(inv);
             for &(term, c) in &lin.terms {
-                add_inc(&mut incs, term, self.stride(at, dim, stride), c);
+                match (term, stride) {
+                    (Term::Scaled(arg, id), Some(bytes)) => add_inc(&mut incs, Term::Loop(id), Stride::Arg(arg), c * bytes),
+                    (Term::Scaled(..), None) => return Err(ir(format!("a scaled index of {}, whose extents are open", a.buffer))),
+                    _ => add_inc(&mut incs, term, self.stride(at, dim, stride), c),
+                }
             }
         }
         incs.retain(|(_, i)| *i != Inc::default());

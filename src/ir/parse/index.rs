@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! affine  := ['-'] term (('+' | '-') term)*
-//! term    := integer ['*' factor] | factor ['/' integer]
+//! term    := integer ['*' factor ['*' factor]] | factor ['*' factor] ['/' integer]    of two factors one is a symbol, the other a variable
 //! factor  := name | table '[' variable ']' | '(' affine ')'
 //! bounds  := max(lo) '..' min(hi)                    `max` and `min` around several bounds only
 //! cond    := affine '<=' affine '<' affine | factor '%' integer '==' '0'
@@ -32,7 +32,7 @@ impl Parser<'_> {
         let added = if self.peek().tok == Tok::Number {
             let coef = sign * self.unsigned()?;
             if self.eat("*") {
-                let factor = self.factor()?;
+                let factor = self.scaled()?;
                 if self.peek_is("/") {
                     return Err(self.error(at, "a product is divided; write `(2*q) / 3` or `2*(q / 3)`"));
                 }
@@ -41,13 +41,31 @@ impl Parser<'_> {
                 add(sum, &1.into(), coef)
             }
         } else {
-            let mut factor = self.factor()?;
+            let mut factor = self.scaled()?;
             if self.eat("/") {
                 factor = factor.floor_div(self.divisor()?);
             }
             add(sum, &factor, sign)
         };
         added.ok_or_else(|| self.error(at, "the sum with this term does not fit 64 bits"))
+    }
+
+    /// A factor, or a symbol times a variable.
+    fn scaled(&mut self) -> Result<Affine> {
+        let at = self.peek().at;
+        let first = self.factor()?;
+        if !self.eat("*") {
+            return Ok(first);
+        }
+        let second = self.factor()?;
+        let alone = |a: &Affine| match a.terms.iter().next() {
+            Some((atom, 1)) if a.terms.len() == 1 && a.offset == 0 => Some(atom.clone()),
+            _ => None,
+        };
+        match (alone(&first), alone(&second)) {
+            (Some(Atom::Sym(s)), Some(Atom::Var(v))) | (Some(Atom::Var(v)), Some(Atom::Sym(s))) => Ok(Affine::scaled(s, v)),
+            _ => Err(self.error(at, "a product of two factors; one is a symbol, the other a variable")),
+        }
     }
 
     fn factor(&mut self) -> Result<Affine> {
@@ -92,6 +110,19 @@ impl Parser<'_> {
     /// The step after `step`, 1 without it.
     pub(super) fn step(&mut self) -> Result<i64> {
         if self.eat("step") { self.integer() } else { Ok(1) }
+    }
+
+    /// The step of a loop, and the symbol that it is multiplied by.
+    pub(super) fn loop_step(&mut self) -> Result<(i64, Option<Name>)> {
+        if !self.eat("step") {
+            return Ok((1, None));
+        }
+        if self.peek().tok == Tok::Name {
+            return Ok((1, Some(self.name("a symbol")?.into())));
+        }
+        let step = self.integer()?;
+        let times = if self.eat("*") { Some(self.name("a symbol")?.into()) } else { None };
+        Ok((step, times))
     }
 
     pub(super) fn cond(&mut self) -> Result<Cond> {

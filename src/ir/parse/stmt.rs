@@ -70,7 +70,8 @@ impl Parser<'_> {
             let var = self.name("a loop variable")?;
             self.expect("in")?;
             let (lo, hi) = self.bounds()?;
-            heads.push(Loop { var: var.into(), lo, hi, step: self.step()?, kind, body: Vec::new() });
+            let (step, times) = self.loop_step()?;
+            heads.push(Loop { var: var.into(), lo, hi, step, times, kind, body: Vec::new() });
             if !self.eat(",") {
                 break;
             }

@@ -95,7 +95,7 @@ fn head(at: &At<'_>, l: &Loop, report: &mut Report) {
     }
     let func = at.func;
     let taken = at.scope(l.var.as_str()).is_some()
-        || func.symbols.contains(&l.var)
+        || func.is_symbol(l.var.as_str())
         || func.find_buffer(l.var.as_str()).is_some()
         || func.find_table(l.var.as_str()).is_some()
         || func.find_reg(l.var.as_str()).is_some();
@@ -107,6 +107,14 @@ fn head(at: &At<'_>, l: &Loop, report: &mut Report) {
     }
     if l.step < 1 {
         report.add(format!("step {}; it must be at least 1", l.step));
+    }
+    if let Some(symbol) = &l.times {
+        if l.kind != LoopKind::Par {
+            report.add(format!("the step is multiplied by {symbol}; those of par loops only may be"));
+        }
+        if at.prepare || !func.is_symbol(symbol.as_str()) {
+            report.add(format!("the step is multiplied by {symbol}, which is no symbol declared for run"));
+        }
     }
     l.lo.iter().chain(&l.hi).for_each(|e| index(at, e, report));
     match l.kind {
@@ -138,7 +146,7 @@ fn unroll_head(at: &At<'_>, l: &Loop, report: &mut Report) {
     report.stage(at.func.stage >= Stage::Tile, "an unroll loop", "from tile on", at.func);
     single(l, "an unroll", report);
     for e in l.lo.iter().chain(&l.hi) {
-        let symbolic = e.terms.keys().any(|a| matches!(a, Atom::Sym(_) | Atom::Div(..)));
+        let symbolic = e.terms.keys().any(|a| matches!(a, Atom::Sym(_) | Atom::Scaled(..) | Atom::Div(..)));
         if symbolic || e.vars().iter().any(|v| !at.is_unroll(v)) {
             report.add(format!("bound {e} of an unroll loop; it must be made of constants and outer unroll variables"));
         }
@@ -169,8 +177,15 @@ pub(super) fn index(at: &At<'_>, e: &Affine, report: &mut Report) {
         }
         match atom {
             Atom::Sym(s) if at.prepare => report.add(format!("symbol {s} in prepare, which runs before symbols are known")),
-            Atom::Sym(s) if at.func.symbols.contains(s) => {}
+            Atom::Sym(s) if at.func.is_symbol(s.as_str()) => {}
             Atom::Sym(s) => report.add(format!("{s} is not a declared symbol")),
+            Atom::Scaled(s, v) => {
+                if at.prepare || !at.func.is_symbol(s.as_str()) {
+                    report.add(format!("{s} in {atom} is no symbol declared for run"));
+                }
+                report.stage(at.func.stage >= Stage::Panel, &format!("the product {atom}"), "from panel on", at.func);
+                in_scope(at, v, report);
+            }
             Atom::Var(v) => in_scope(at, v, report),
             Atom::Table(t, v) => {
                 in_scope(at, v, report);

@@ -7,6 +7,9 @@ use std::collections::HashMap;
 
 pub(super) fn check(func: &Func, report: &mut Report) {
     names(func, report);
+    for (i, c) in func.counts.iter().enumerate() {
+        report.within(|| format!("count {}", c.name), |report| count(func, i, c, report));
+    }
     let mut last: Option<&Buffer> = None;
     for b in &func.buffers {
         report.within(|| format!("buffer {}", b.name), |report| {
@@ -30,6 +33,29 @@ pub(super) fn check(func: &Func, report: &mut Report) {
     }
 }
 
+/// A count is made of symbols, and of counts declared before it.
+fn count(func: &Func, at: usize, c: &Count, report: &mut Report) {
+    let before = func.symbols.len() + at;
+    let mut known = |s: &Name| {
+        if !func.all_symbols().take(before).any(|b| b == s) {
+            report.add(format!("{s} is no symbol declared before it"));
+        }
+    };
+    match &c.of {
+        CountOf::Product(a, b) => [a, b].into_iter().for_each(known),
+        CountOf::Even { extent, unit, most } => {
+            extent.terms.keys().for_each(|a| if let Atom::Sym(s) = a { known(s) });
+            if extent.terms.keys().any(|a| !matches!(a, Atom::Sym(_))) {
+                report.add(format!("the extent {extent}; it must be affine in symbols only"));
+            }
+            if *unit < 1 || *most < 1 {
+                report.add(format!("units of {unit}, at most {most} of them; both must be at least 1"));
+            }
+        }
+    }
+    report.stage(func.stage >= Stage::Panel, "a count", "from panel on", func);
+}
+
 /// Why a name is not one, if so.
 pub(super) fn bad_name(name: &Name) -> Option<String> {
     if RESERVED.contains(&name.as_str()) {
@@ -43,6 +69,7 @@ pub(super) fn bad_name(name: &Name) -> Option<String> {
 
 fn names(func: &Func, report: &mut Report) {
     let all = (func.symbols.iter().map(|n| ("symbol", n)))
+        .chain(func.counts.iter().map(|c| ("count", &c.name)))
         .chain(func.buffers.iter().map(|b| ("buffer", &b.name)))
         .chain(func.tables.iter().map(|t| ("table", &t.name)))
         .chain(func.regs.iter().map(|r| ("reg", &r.name)));
@@ -86,7 +113,7 @@ fn buffer(func: &Func, b: &Buffer, report: &mut Report) {
                 Atom::Sym(_) if constant => {
                     report.add(format!("extent {e} is not constant; the extents of a {} buffer are", b.kind.name()))
                 }
-                Atom::Sym(s) if func.symbols.contains(s) => {}
+                Atom::Sym(s) if func.is_symbol(s.as_str()) => {}
                 Atom::Sym(s) => report.add(format!("extent {e} uses {s}, which is not a declared symbol")),
                 _ => report.add(format!("extent {e} uses {atom}; extents are affine in symbols only")),
             }

@@ -133,7 +133,7 @@ impl<'a> Resolver<'a> {
         let factor = |atom: &Atom| match atom {
             Atom::Var(v) => Some(Factor::Var(slot(v)?)),
             Atom::Table(t, v) => Some(Factor::Table(&self.func.find_table(t.as_str())?.values, slot(v)?)),
-            Atom::Sym(_) | Atom::Div(..) => None,
+            Atom::Sym(_) | Atom::Scaled(..) | Atom::Div(..) => None,
         };
         let terms = e.terms.iter().map(|(atom, &coef)| Some((factor(atom)?, coef))).collect::<Option<_>>()?;
         Some((e.offset, terms))
@@ -265,7 +265,7 @@ impl Flow {
             let slots = e.iter().flat_map(|(_, terms)| terms).map(|(Factor::Var(slot) | Factor::Table(_, slot), _)| *slot);
             let values: Vec<_> = text.terms.keys().zip(slots).collect();
             for (atom, slot) in values {
-                if let Atom::Var(v) | Atom::Table(_, v) = atom {
+                if let Atom::Var(v) | Atom::Table(_, v) | Atom::Scaled(_, v) = atom {
                     at.push(format!("{v} = {}", self.unrolled[slot]));
                 }
             }

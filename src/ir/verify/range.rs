@@ -25,6 +25,9 @@ impl Values {
         let first = bound(&l.lo)?.into_iter().max()?;
         let end = bound(&l.hi)?.into_iter().min()?;
         let step = l.step.max(1);
+        if l.times.is_some() {
+            return None;
+        }
         if first >= end {
             return Some(None);
         }
@@ -39,7 +42,7 @@ pub(super) fn range(func: &Func, e: &Affine, values: &impl Fn(&str) -> Option<Va
     let (mut lo, mut hi) = (i128::from(e.offset), i128::from(e.offset));
     for (atom, &coef) in &e.terms {
         match atom {
-            Atom::Sym(_) => return None,
+            Atom::Sym(_) | Atom::Scaled(..) => return None,
             Atom::Var(v) | Atom::Table(_, v) => parts.entry(v.as_str()).or_default().push((atom, coef)),
             Atom::Div(inner, by) => {
                 // Exact only where no variable occurs both inside and outside.

@@ -6,7 +6,7 @@ use super::illegal;
 use crate::Result;
 use crate::ir::names::{on, part};
 use crate::ir::{Access, Affine, Func, Loop, Name};
-use crate::passes::block::{extreme, phases};
+use crate::passes::block::{extreme, largest, phases};
 use crate::passes::panel::PANEL;
 use crate::passes::simplify::fix;
 use crate::passes::toom_cook::ToomCook;
@@ -43,8 +43,10 @@ pub struct Axis {
     pub classes: Vec<Class>,
     /// Which product of the window each entry of `u` is of.
     pub of: Vec<i64>,
-    /// Windows of one block.
+    /// Windows of one block; the most, if how many is known at run time only.
     pub windows: i64,
+    /// The count that says how many there are.
+    pub count: Option<Name>,
     /// The first position of the block.
     pub base: Affine,
     /// Whether there are several blocks along it.
@@ -54,6 +56,10 @@ pub struct Axis {
 }
 
 impl Axis {
+    /// How many windows a block has.
+    pub fn held(&self) -> Affine {
+        self.count.as_ref().map_or(self.windows.into(), Affine::sym)
+    }
     pub fn var(&self, role: &str) -> Name {
         on(role, self.name)
     }
@@ -138,7 +144,7 @@ impl Around<'_> {
         };
         let whole = |l: &Loop| (extreme(&l.hi[0], func, phases(loops), true) - base.clone()).as_const();
         let span = match (&block, &positions) {
-            (Some(b), _) => b.step,
+            (Some(b), _) => largest(func, b),
             (None, Some(l)) => whole(l).ok_or_else(|| cannot("its extent is open and the block is the whole axis"))?,
             (None, None) => 1,
         };
@@ -195,6 +201,7 @@ impl Around<'_> {
         }
         let panel = func.buffer(PANEL).dims[a + 1].as_const().unwrap_or(1);
         let windows = (span + outputs - 1) / outputs;
-        Ok(Axis { name, outputs, stride, classes, of, windows, base, blocked: block.is_some(), panel })
+        let count = block.as_ref().and_then(|b| b.times.clone());
+        Ok(Axis { name, outputs, stride, classes, of, windows, count, base, blocked: block.is_some(), panel })
     }
 }
