@@ -255,7 +255,7 @@ impl<'a> Lowering<'a> {
         for a in (0..rank).rev() {
             // What this step reads: panel rows of the axes before it, products of those behind it, windows of those behind it.
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
-            let mut loops: Vec<Loop> = before.iter().enumerate().map(|(i, axis)| Loop::new(axis.var("p"), panel[i], Vec::new())).collect();
+            let mut loops: Vec<Loop> = before.iter().enumerate().map(|(i, axis)| Loop::new(axis.var("p"), self.panel_rows(i, panel[i]), Vec::new())).collect();
             loops.extend((a..x).map(|i| Loop::new(self.axes[i].var("w"), self.axes[i].held(), Vec::new())));
             loops.extend(behind.iter().map(|axis| Loop::new(axis.var("v"), axis.v(), Vec::new())));
             loops.push(lanes.clone());
@@ -332,6 +332,13 @@ impl<'a> Lowering<'a> {
         ((windows - 1) * axis.outputs + axis.pixels().end).max(axis.panel)
     }
 
+    /// How many of the panel's rows along an axis a block reads.
+    fn panel_rows(&self, a: usize, panel: i64) -> Affine {
+        let axis = &self.axes[a];
+        let lanes = a + 1 == self.axes.len() && !self.channels_along();
+        if axis.count.is_none() || lanes { panel.into() } else { axis.held() * axis.outputs + axis.pixels().end - axis.outputs }
+    }
+
     /// The fill of the panel for some channels, from the first on: the loop over channels goes around.
     fn fill(&self, first: &Affine, together: i64) -> Vec<Stmt> {
         let (loops, body) = peel(std::slice::from_ref(&self.fill));
@@ -362,6 +369,11 @@ impl<'a> Lowering<'a> {
             }
         }
         let mut nest: Vec<Loop> = loops.into_iter().filter(|l| l.var != "ic").collect();
+        for l in &mut nest {
+            if let (Some(a), Some((0, rows))) = (self.axes.iter().position(|axis| axis.var("p") == l.var), l.const_range()) {
+                l.hi = vec![self.panel_rows(a, rows)];
+            }
+        }
         // Lanes are channels either way: innermost, or turned with the columns.
         let at = if self.channels_along() { nest.len() } else { 0 };
         nest.insert(at, Loop::new(within, together, Vec::new()));
@@ -450,13 +462,20 @@ impl<'a> Lowering<'a> {
             let mut loops: Vec<Loop> = before.iter().map(|b| Loop::new(b.var("h"), b.h(), Vec::new())).collect();
             loops.extend(behind.iter().flat_map(Axis::product_loops));
             // The lanes are innermost: windows, or channels of one window, whose loop is around all steps.
-            if along {
-                loops.push(units.clone());
-            } else {
-                loops.insert(0, units.clone());
-                loops.push(Loop::new(window.clone(), up(self.windows(), self.lanes()), Vec::new()));
+            let mut one = if along { Affine::from(0) } else { Affine::var(&window) };
+            match self.held_within(rank) {
+                _ if along => loops.push(units.clone()),
+                (windows, None) => loops.push(Loop::new(window.clone(), up(windows, self.lanes()), Vec::new())),
+                (windows, Some(symbol)) => {
+                    let first = part(&WINDOW.into(), "o");
+                    one = one + Affine::var(&first);
+                    loops.push(Loop { step: self.lanes(), ..Loop::new(first, Affine::sym(symbol) * windows, Vec::new()) });
+                    loops.push(Loop::new(window.clone(), self.lanes(), Vec::new()));
+                }
             }
-            let one = if along { Affine::from(0) } else { Affine::var(&window) };
+            if !along {
+                loops.insert(0, units.clone());
+            }
             let read = if along && a == 0 { self.flat() } else { one.clone() };
             let h: Vec<Affine> = before.iter().map(|b| b.at("h")).collect();
             let u: Vec<Affine> = behind.iter().flat_map(Axis::product).collect();

@@ -63,15 +63,13 @@ pub(super) fn choose_at(
     let mut ranked = ranked_in(&space);
     let candidates = ranked.len();
     let opened = |plan: &Plan| space.opened(plan.clone(), problem);
-    let beyond = versions::beyond(problem, typical);
-    if !beyond.is_empty() {
-        let costs: Vec<(f64, Costs)> = beyond.iter().map(|(scale, p)| (*scale, Costs::new(p, &machine))).collect();
-        for r in &mut ranked {
-            let plan = opened(&r.plan);
-            let sum = costs.iter().fold(r.cost, |sum, (scale, costs)| sum.plus(costs.of(&plan).times(*scale)));
-            r.cost = sum.times(1.0 / (costs.len() + 1) as f64);
-        }
-        ranked.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
+    // A plan for an open extent has to suit the sizes between this one and the next, too.
+    let around = versions::around(problem, typical);
+    let costs: Vec<(f64, Costs)> = around.iter().map(|(weight, p)| (*weight, Costs::at_run_time(p, &machine))).collect();
+    let mean = |plan: &Plan| costs.iter().fold(Cost::default(), |sum, (weight, costs)| sum.plus(costs.of(plan).times(*weight)));
+    if !costs.is_empty() {
+        ranked.iter_mut().for_each(|r| r.cost = mean(&opened(&r.plan)));
+        cheapest_first(&mut ranked);
     }
     let doubtful = |plan: &Plan| unusual(problem) || wide_windows(problem, plan, &machine);
     let legal = |r: &Rejected| !doubtful(&r.plan) || fits(problem, &opened(&r.plan), isa);
@@ -79,8 +77,7 @@ pub(super) fn choose_at(
     let first = first.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
     let cheapest = ranked[first].cost.cycles();
     let near = |r: &Rejected| r.cost.cycles() <= cheapest * versions::SHARING;
-    let costs = Costs::new(&at, &machine);
-    let again = others.last().map(|plan| Rejected { plan: plan.clone(), cost: costs.of(plan) }).filter(near);
+    let again = others.last().map(|plan| Rejected { plan: plan.clone(), cost: mean(plan) }).filter(|r| r.cost.cycles() <= cheapest);
     let shares = |r: &Rejected| others.iter().any(|o| versions::packs_alike(o, &r.plan));
     let shared = ranked[first..].iter().take_while(|r| near(r)).position(|r| shares(r) && legal(r));
     let best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));
@@ -96,8 +93,8 @@ pub(super) fn choose_at(
     let mut reasons = reasons(&at, &plan, options, finite, &machine);
     let saved = (1.0 - cheapest / best.cost.cycles()) * 100.0;
     match (&again, shared) {
-        (Some(_), _) => reasons.push(format!("size: the plan of the next larger one; its own would save {saved:.1} %")),
-        (None, Some(1..)) => reasons.push(format!("weights: packed as for another size; its own would save {saved:.1} %")),
+        (Some(_), _) => reasons.push("size: the plan of the next larger one, since none is cheaper".into()),
+        (None, Some(1..)) => reasons.push(format!("weights: packed as for another size; a packing of its own would save {saved:.1} %")),
         _ => {}
     }
     Ok((Choice { plan, cost: best.cost, machine, candidates, reasons, rejected }, alone))
@@ -138,11 +135,14 @@ pub fn ranked(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Ve
     ranked_in(&space).into_iter().map(opened).collect()
 }
 
+fn cheapest_first(all: &mut [Rejected]) {
+    all.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
+}
+
 fn ranked_in(space: &Space) -> Vec<Rejected> {
     let costs = Costs::new(space.problem, &space.machine);
     let costed = |plan: Plan| Rejected { cost: costs.of(&plan), plan };
     let mut all: Vec<Rejected> = space.plans().into_iter().map(costed).collect();
-    let cheapest_first = |all: &mut Vec<Rejected>| all.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
     cheapest_first(&mut all);
     let variants: Vec<Rejected> = all.iter().take(VARIED).flat_map(|r| space.variants(&r.plan)).map(costed).collect();
     all.extend(variants);

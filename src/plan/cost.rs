@@ -84,6 +84,7 @@ pub struct Costs<'a> {
     input: Vec<f64>,
     output: Vec<f64>,
     landing: Vec<f64>,
+    evenly: bool,
 }
 
 impl<'a> Costs<'a> {
@@ -92,7 +93,12 @@ impl<'a> Costs<'a> {
         let input: Vec<usize> = p.input.iter().map(|e| e.known().unwrap_or(OPEN)).collect();
         let output = (0..p.rank()).map(|a| p.output_extent(a).eval(&mut |_| input[a] as i64).max(1) as f64).collect();
         let input = input.iter().map(|i| *i as f64).collect();
-        Costs { p, m, batch: p.batch.known().unwrap_or(1) as f64, input, output, landing: candidates::landing(p) }
+        Costs { p, m, batch: p.batch.known().unwrap_or(1) as f64, input, output, landing: candidates::landing(p), evenly: false }
+    }
+
+    /// The same for a problem whose extents come at run time, at those of `p`: its blocks are cut evenly.
+    pub fn at_run_time(p: &'a Deconv, m: &'a Machine) -> Self {
+        Costs { evenly: true, ..Self::new(p, m) }
     }
 
     /// Bytes of the panel of one block.
@@ -113,7 +119,7 @@ impl<'a> Costs<'a> {
 
     /// The cost of a plan.
     pub fn of(&self, plan: &Plan) -> Cost {
-        let mut cost = match Windows::new(self.p, plan) {
+        let mut cost = match Windows::of(self.p, plan, self.evenly) {
             Some(windows) => windows.cost(self.m),
             None => Model::new(self, plan).cost(),
         };

@@ -2,15 +2,15 @@
 //!
 //! A plan's blocks, and often its tile, suit a size: rows of 8 positions leave most of a block for 64 empty. So a problem whose spatial extents are
 //! open gets a [`Version`] for each of a few typical sizes; all are compiled, each is right for every size, and a run takes the one that is predicted
-//! to be the cheapest for its extents ([`Version::cycles_at`]). Where it costs little, a size takes the plan of the next larger one, or the packed weights
-//! of any.
+//! to be the cheapest for its extents ([`Version::cycles_at`]). A size takes the plan of the next larger one if none is cheaper, and the packed weights of
+//! any where that costs little.
 
 use super::choose::choose_at;
-use super::windows::positions_of;
+use super::windows::{even, positions_of};
 use super::{Choice, Plan};
 use crate::codegen::target::Isa;
 use crate::ir::names::axes;
-use crate::problem::{Deconv, Extent, MAX_EXTENT};
+use crate::problem::{Deconv, MAX_EXTENT};
 use crate::runtime::Options;
 use crate::{Error, Kind, Result};
 
@@ -18,7 +18,9 @@ use crate::{Error, Kind, Result};
 const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[8, 16, 32, 64, 128], &[4, 8, 16, 32]];
 /// Most sizes that a caller may name.
 pub const MOST_SIZES: usize = 16;
-/// How much dearer a plan may be if it is that of the next larger size, or takes weights that are packed already.
+/// By how much a prediction may be off for twice or half the pixels.
+const FAR: f64 = 0.03;
+/// How much dearer a plan may be if it takes weights that are packed already.
 pub(super) const SHARING: f64 = 1.03;
 
 /// A plan for one size of a problem; the only one, if no spatial extent is open.
@@ -30,6 +32,10 @@ pub struct Version {
     pub choice: Choice,
     /// What its cost grows with, per axis.
     units: Vec<Units>,
+    /// Windows that a tile holds.
+    tile: usize,
+    /// Predicted cycles at the typical size, per unit.
+    each: f64,
 }
 
 /// What a kernel's cost grows with along one axis: positions in units of a tile, or of a window.
@@ -37,37 +43,48 @@ pub struct Version {
 struct Units {
     /// Output positions for `i` input pixels are `i + more`.
     more: i64,
-    unit: i64,
+    unit: usize,
+    /// Units of a block that is computed as a whole.
+    most: usize,
 }
 
 impl Units {
-    fn of(self, extent: usize) -> f64 {
-        let positions = (extent as i64).saturating_add(self.more).max(1);
-        ((positions + self.unit - 1) / self.unit) as f64
+    /// The units of a block, and the number of blocks.
+    fn of(self, extent: usize) -> (usize, usize) {
+        let positions = (extent as i64).saturating_add(self.more).max(1) as usize;
+        let units = positions.div_ceil(self.unit);
+        let held = even(units, self.most);
+        (held, units.div_ceil(held))
     }
 }
 
 impl Version {
     fn new(p: &Deconv, typical: Vec<usize>, choice: Choice) -> Version {
+        let plan = &choice.plan;
         let units = |(a, axis): (usize, &&str)| {
-            let plan = &choice.plan;
             let more = positions_of(p, a, typical[a]) as i64 - typical[a] as i64;
-            let unit = match (&p.input[a], &plan.winograd) {
-                // A fixed extent does not tell versions apart.
-                (Extent::Fixed(_), _) => i64::MAX / 4,
-                (_, Some(w)) => w.outputs[a] as i64,
-                (_, None) => plan.extent_on("q", axis) as i64,
-            };
-            Units { more, unit: unit.max(1) }
+            match &plan.winograd {
+                Some(w) if plan.block[a] > 0 => Units { more, unit: w.outputs[a], most: plan.block[a] / w.outputs[a] },
+                Some(w) => Units { more, unit: w.outputs[a], most: usize::MAX },
+                None => Units { more, unit: plan.extent_on("q", axis), most: 1 },
+            }
         };
         let units = axes(p.rank()).iter().enumerate().map(units).collect();
-        Version { typical, choice, units }
+        let tile = if plan.winograd.is_some() { plan.extent("qw") } else { 1 };
+        let cycles = choice.cost.cycles();
+        let mut version = Version { typical, choice, units, tile, each: 1.0 };
+        version.each = cycles / version.cycles_at(&version.typical).max(1.0);
+        version
     }
 
-    /// Predicted cycles for other spatial extents.
+    /// Predicted cycles for other spatial extents. Blocks are computed as a whole, and in them whole tiles.
     pub fn cycles_at(&self, spatial: &[usize]) -> f64 {
-        let grown = self.units.iter().zip(&self.typical).zip(spatial).map(|((u, typical), now)| u.of(*now) / u.of(*typical));
-        self.choice.cost.cycles() * grown.product::<f64>()
+        let each = self.units.iter().zip(spatial).map(|(u, extent)| u.of(*extent));
+        let (held, blocks) = each.fold((1.0, 1.0), |all, (held, blocks)| (all.0 * held as f64, all.1 * blocks as f64));
+        let tile = self.tile as f64;
+        // Among versions that are alike the one whose size is nearer.
+        let far = (pixels(spatial) as f64 / pixels(&self.typical) as f64).log2().abs();
+        self.each * blocks * (held / tile).ceil() * tile * (1.0 + FAR * far)
     }
 }
 
@@ -125,13 +142,18 @@ pub fn version_for(problem: &Deconv, spatial: &[usize], isa: Isa, options: &Opti
     Ok(all.swap_remove(cheapest(all.iter(), spatial)))
 }
 
-/// Sizes between this one and the next that count as much where plans are ranked, with what makes their costs comparable: lengths of sequences are seldom
-/// round, so in one dimension a plan must suit all of them. Images and volumes mostly have the typical sizes.
-pub(super) fn beyond(problem: &Deconv, typical: &[usize]) -> Vec<(f64, Deconv)> {
-    const BETWEEN: [f64; 3] = [1.2, 1.4, 1.7];
-    let ([Extent::Open(_)], [length]) = (&problem.input[..], typical) else { return Vec::new() };
-    let at = |grown: &f64| Some((1.0 / grown, problem.fixed_at(&[(*length as f64 * grown) as usize]).ok()?));
-    BETWEEN.iter().filter_map(at).collect()
+/// The sizes that a plan for this one must suit, with what makes the sum of their costs a mean at this size; none if no extent is open. Images and volumes
+/// often have typical sizes to the pixel; lengths of sequences seldom do, so a plan must suit those up to the next size as well.
+pub(super) fn around(problem: &Deconv, typical: &[usize]) -> Vec<(f64, Deconv)> {
+    if problem.input.iter().all(|e| e.known().is_some()) {
+        return Vec::new();
+    }
+    let grown: &[f64] = if problem.rank() == 1 { &[1.0, 1.2, 1.4, 1.7] } else { &[1.0] };
+    let at = |by: &f64| {
+        let size: Vec<usize> = typical.iter().zip(&problem.input).map(|(t, e)| e.known().unwrap_or((*t as f64 * by) as usize)).collect();
+        Some((pixels(typical) as f64 / pixels(&size) as f64 / grown.len() as f64, problem.fixed_at(&size).ok()?))
+    };
+    grown.iter().filter_map(at).collect()
 }
 
 /// Whether two plans, of one thread, pack the weights alike.

@@ -82,6 +82,11 @@ fn permutations(parts: f64) -> f64 {
     halved as f64 + parts / 2f64.powi(halved as i32) - 1.0
 }
 
+/// The windows of a block, if so many are shared out evenly among as few blocks of at most so many as there can be.
+pub(super) fn even(windows: usize, most: usize) -> usize {
+    windows.div_ceil(windows.div_ceil(most.max(1)).max(1)).max(1)
+}
+
 /// Positions of an axis, counted from the uncropped edge.
 pub(super) fn positions(p: &Deconv, a: usize) -> usize {
     positions_of(p, a, p.input[a].known().unwrap_or(OPEN))
@@ -97,11 +102,17 @@ pub(super) fn positions_of(p: &Deconv, a: usize, input: usize) -> usize {
 impl<'a> Windows<'a> {
     /// `None` if the plan has no windows, or one without an algorithm.
     pub fn new(p: &'a Deconv, plan: &'a Plan) -> Option<Self> {
+        Self::of(p, plan, false)
+    }
+
+    /// The same, if blocks are cut `evenly` since the extents come at run time.
+    pub fn of(p: &'a Deconv, plan: &'a Plan, evenly: bool) -> Option<Self> {
         let w = plan.winograd.as_ref()?;
         let counts = |a: usize| -> Option<AxisCounts> {
             let m = *w.outputs.get(a)?;
             let all = positions(p, a);
-            let block = if plan.block[a] > 0 { plan.block[a] } else { all };
+            let (windows, most) = (all.div_ceil(m), if plan.block[a] > 0 { plan.block[a] / m } else { usize::MAX });
+            let held = if evenly { even(windows, most) } else { most.min(windows.max(1)) };
             let classes: Vec<(usize, f64)> = phase_classes(p, a).into_iter().map(|(taps, phases)| (taps, phases as f64)).collect();
             let entries: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64).sum();
             let products: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64 * c.1).sum();
@@ -110,8 +121,8 @@ impl<'a> Windows<'a> {
             let inward = classes.iter().map(|c| (m + c.0 - 1) as f64 * (m + c.0).saturating_sub(3).max(1) as f64 * simple(c.0)).sum();
             let outward = classes.iter().map(|c| (m * (m + c.0 - 2)) as f64 * c.1 * 0.7 * simple(c.0)).sum();
             Some(AxisCounts {
-                windows: block.div_ceil(m) as f64,
-                blocks: all.div_ceil(block) as f64,
+                windows: held as f64,
+                blocks: windows.div_ceil(held) as f64,
                 outputs: (m * p.stride[a]) as f64,
                 entries,
                 products,
@@ -364,8 +375,9 @@ impl Space<'_> {
                 let counts: &[usize] = if rank == 1 { &[2, 3, 4, 6, 8, 12] } else { &[1, 2, 4] };
                 counts.iter().map(|k| k * lanes).filter(|w| *w < windows).map(|w| w * m).collect()
             } else {
-                [1, 2, 3, 4, 6, 8, 12].into_iter().filter(|w| *w < windows).map(|w| w * m).collect()
+                [1, 2, 3, 4, 6, 8, 12].into_iter().filter(|w| *w < windows).map(|w| even(windows, w) * m).collect()
             };
+            sizes.dedup();
             sizes.push(0);
             all = all.into_iter().flat_map(|b| sizes.iter().map(move |s| [b.clone(), vec![*s]].concat())).collect();
         }
