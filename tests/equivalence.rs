@@ -266,7 +266,9 @@ fn versions_share_packed_weights_and_stand_in_order() {
     let elements = |b: &Buffer| b.dims.iter().map(|d| d.as_const().unwrap()).product::<i64>();
     let bytes: i64 = different.iter().flat_map(|f| packed(f)).map(|b| elements(&b) * 4).sum();
     assert_eq!(kernel.report().packed_bytes as i64, bytes, "{sizes:?}");
-    for (typical, why) in [(vec![vec![4]], "has 1 extents for 2 axes"), (vec![vec![0, 4]], "cannot be"), (vec![vec![4, 4]; 17], "17 typical sizes")] {
+    for (typical, why) in
+        [(vec![vec![4]], "has 1 extents for 2 axes"), (vec![vec![0, 4]], "cannot be"), (vec![vec![4, 4]; 17], "17 typical sizes")]
+    {
         let e = p.compile(&weights, None, &Options { typical, ..Options::default() }).err().expect("illegal sizes");
         assert!(e.to_string().contains(why), "{e}");
     }

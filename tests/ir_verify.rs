@@ -121,6 +121,60 @@ fn declarations() {
     );
 }
 
+/// Blocks of a length that comes at run time.
+const COUNTED: &str = "\
+func counted f32 stage panel {
+  symbols L
+  count n.x = even(L + 1, 5, 13)
+  count n = n.x*L
+  buffer x: input f32[1, 1, L]
+  buffer w: weight f32[1, 1, 1]
+  buffer y: output f32[1, 1, L]
+  buffer t: scratch f32[64]
+  run {
+    par for q.b in 0..L step 5*n.x {
+      for q in q.b..min(L, q.b + 5*n.x) {
+        t[q - q.b] = x[0, 0, q]
+      }
+      for i in 0..2, q in 0..1 {
+        when 0 <= q.b + n.x*i < L {
+          y[0, 0, q.b + n.x*i] = t[n.x*i]
+        }
+      }
+    }
+  }
+}
+";
+
+#[test]
+fn counts_and_what_they_scale() {
+    assert_eq!(diagnostics(&parse(COUNTED).unwrap()), [""; 0]);
+    each(
+        COUNTED,
+        &[
+            ("count n = n.x*L", "count n = n*L", "count n: n is no symbol declared before it"),
+            ("count n = n.x*L", "count L = n.x*n.x", "count L: L is declared already, as a symbol"),
+            ("even(L + 1, 5, 13)", "even(L + n, 5, 13)", "count n.x: the extent L + n; it must be affine in symbols only"),
+            ("even(L + 1, 5, 13)", "even(M, 5, 13)", "count n.x: the extent M; it must be affine in symbols only"),
+            ("even(L + 1, 5, 13)", "even(L + 1, 0, 13)", "count n.x: units of 0, at most 13 of them; both must be at least 1"),
+            ("for q in q.b..min(L, q.b + 5*n.x)", "for q in q.b..L step n.x", "those of par loops only may be"),
+            ("step 5*n.x", "step 5*q", "the step is multiplied by q, which is no symbol declared for run"),
+            ("t[n.x*i]", "t[n.x*j]", "j is neither a loop variable in scope nor a declared symbol"),
+            ("stage panel", "stage form", "a count at stage form; legal from panel on"),
+            ("stage panel", "stage form", "the product n.x*i at stage form; legal from panel on"),
+        ],
+    );
+}
+
+#[test]
+fn counts_cut_evenly() {
+    let f = parse(COUNTED).unwrap();
+    let n = |length: i64| f.with_counts(&[length])[1];
+    // One part up to 13 units of 5; then two parts of 7, of 7 and 8 …
+    assert_eq!([0, 4, 5, 64, 65, 69, 70, 130].map(n), [1, 1, 2, 13, 7, 7, 8, 9]);
+    assert_eq!(f.with_counts(&[i64::MAX - 1])[1], 13);
+}
+
 #[test]
 fn stages() {
     let at = |stage: &str, expected: &str| broken(VECTOR, "stage vector", &format!("stage {stage}"), expected);

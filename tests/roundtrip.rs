@@ -90,7 +90,10 @@ fn errors_say_where_what_and_what_else() {
     let cases = [
         ("", "1:1: found the end of the text, expected `func`"),
         ("func f f16 stage naive {}", "1:8: found `f16`, expected an element type: f32, f64"),
-        ("func f f32 stage naive {\n  loop {", "2:3: found `loop`, expected `symbols`, `buffer`, `table`, `reg`, `prepare` or `run`"),
+        (
+            "func f f32 stage naive {\n  loop {",
+            "2:3: found `loop`, expected `symbols`, `count`, `buffer`, `table`, `reg`, `prepare` or `run`",
+        ),
         ("func f f32 stage naive { run { for max in 0..1 {} } }", "1:36: found `max`, expected a loop variable (the word is reserved)"),
         (
             "func f f32 stage naive { run { for i in 0..99999999999999999999 {} } }",
@@ -100,6 +103,9 @@ fn errors_say_where_what_and_what_else() {
         ("func f f32 stage naive { run { for i in 0..3*(9223372036854775807*j) {} } }", "does not fit 64 bits"),
         ("func f f32 stage naive { run { for i in 0..j / 0 {} } }", "found the divisor 0, expected at least 1"),
         ("func f f32 stage naive { run { for i in 0..2*j / 2 {} } }", "a product is divided"),
+        ("func f f32 stage naive { run { for i in 0..j*k {} } }", "1:44: a product of two factors; one is a symbol, the other a variable"),
+        ("func f f32 stage panel { symbols W count n = W + 2 run {} }", "found `+`, expected `*`"),
+        ("func f f32 stage panel { symbols W count n = even(W, 2) run {} }", "found `)`, expected `,`"),
         ("func f f32 stage naive { run { when i + 1 % 2 == 0 {} } }", "a sum before `%` needs parentheses"),
         ("func f f32 stage naive { run { a = 1e999 } }", "1:36: found 1e999, which does not fit 64 bits"),
         ("func f f32 stage naive { run { a = fma(1.0, 2.0) } }", "found 2 operands of fma, expected 3"),
@@ -141,13 +147,14 @@ fn name(of: &'static [&'static str]) -> impl Strategy<Value = Name> + Clone {
 fn integer() -> impl Strategy<Value = i64> + Clone {
     prop_oneof![8 => -9..9_i64, 1 => any::<i64>(), 1 => prop::sample::select(&[i64::MIN, i64::MAX][..])]
 }
-const VARS: &[&str] = &["n", "oc.t", "qx.b", "i_1", "t", "e"];
+const VARS: &[&str] = &["m", "oc.t", "qx.b", "i_1", "t", "e"];
 
 fn affine() -> impl Strategy<Value = Affine> + Clone {
     let leaf = prop_oneof![
-        name(&["H", "W"]).prop_map(Atom::Sym),
+        name(&["H", "W", "n.x"]).prop_map(Atom::Sym),
         name(VARS).prop_map(Atom::Var),
         (name(&["T", "k0"]), name(VARS)).prop_map(|(t, v)| Atom::Table(t, v)),
+        (name(&["H", "n.x"]), name(VARS)).prop_map(|(s, v)| Atom::Scaled(s, v)),
     ];
     let sum = |terms: BTreeMap<Atom, i64>, offset| Affine { terms: terms.into_iter().filter(|t| t.1 != 0).collect(), offset };
     let leaves = (prop::collection::btree_map(leaf, integer(), 0..3), integer()).prop_map(move |(t, o)| sum(t, o));
@@ -214,8 +221,8 @@ fn stmt() -> impl Strategy<Value = Stmt> + Clone {
         let kind = prop::sample::select(&[LoopKind::Seq, LoopKind::Seq, LoopKind::Par, LoopKind::Unroll][..]);
         let label = name(&["x-6x2x2", "oc.b", "6x16", "a-", "2e"]);
         prop_oneof![
-            3 => (name(VARS), bounds(), bounds(), integer(), kind, body.clone())
-                .prop_map(|(var, lo, hi, step, kind, body)| Stmt::For(Loop { var, lo, hi, step, kind, body })),
+            3 => (name(VARS), bounds(), bounds(), integer(), prop::option::weighted(0.2, name(&["W", "n.x"])), kind, body.clone())
+                .prop_map(|(var, lo, hi, step, times, kind, body)| Stmt::For(Loop { var, lo, hi, step, times, kind, body })),
             1 => (prop::collection::vec(cond.clone(), 0..3), body.clone()).prop_map(|(conds, body)| Stmt::When { conds, body }),
             1 => (label, body).prop_map(|(name, body)| Stmt::Tile { name, body }),
         ]
@@ -244,7 +251,10 @@ fn func() -> impl Strategy<Value = Func> {
     (head, prop::collection::vec(buffer, 0..3), prop::collection::vec(table, 0..2), regs, body(), body()).prop_map(
         |((name, stage, elem), buffers, tables, regs, prepare, run)| {
             let symbols = vec!["H".into(), "W".into()];
-            Func { name, stage, elem, symbols, buffers, tables, regs, prepare, run }
+            let even = CountOf::Even { extent: Affine::sym("W") * 2 + 1, unit: 5, most: 13 };
+            let product = CountOf::Product("H".into(), "n.x".into());
+            let counts = vec![Count { name: "n.x".into(), of: even }, Count { name: "n".into(), of: product }];
+            Func { name, stage, elem, symbols, counts, buffers, tables, regs, prepare, run }
         },
     )
 }

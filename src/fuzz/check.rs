@@ -130,10 +130,7 @@ fn whole<T: Element>(case: &Case) -> std::result::Result<(), Fault> {
     let y = native(&kernel, case, &data)?;
     if let Some(at) = differ(&interpreted, y.slice()) {
         let (n, i) = (y.slice()[at], interpreted[at]);
-        return Err((
-            What::Native,
-            format!("output {} of native code is {n:?}, of the interpreter {i:?}; plan {plan}", data.place(at)),
-        ));
+        return Err((What::Native, format!("output {} of native code is {n:?}, of the interpreter {i:?}; plan {plan}", data.place(at))));
     }
     if let Some(message) = expected.judge(&data, y.slice()) {
         return Err((What::Reference, format!("{message}; plan {plan}")));

@@ -220,10 +220,12 @@ impl Affine {
                 Some((Atom::Var(w), 1)) if by.terms.len() == 1 && by.offset == 0 => Some(Affine::table(t, w)),
                 _ => panic!("table {t}[{var}] cannot be indexed by {by:?}"),
             },
-            Atom::Scaled(s, v) if v.as_str() == var => Some(by.terms.iter().fold(Affine::sym(s) * by.offset, |sum, (atom, &c)| match atom {
-                Atom::Var(w) => sum + Affine::scaled(s, w) * c,
-                _ => panic!("{s}*{var} cannot take {by:?}"),
-            })),
+            Atom::Scaled(s, v) if v.as_str() == var => {
+                Some(by.terms.iter().fold(Affine::sym(s) * by.offset, |sum, (atom, &c)| match atom {
+                    Atom::Var(w) => sum + Affine::scaled(s, w) * c,
+                    _ => panic!("{s}*{var} cannot take {by:?}"),
+                }))
+            }
             _ => None,
         })
     }

@@ -151,7 +151,9 @@ struct Factor<'a>(&'a Affine);
 impl Display for Factor<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0.terms.iter().next() {
-            Some((a, 1)) if self.0.terms.len() == 1 && self.0.offset == 0 && !matches!(a, Atom::Div(..) | Atom::Scaled(..)) => write!(f, "{a}"),
+            Some((a, 1)) if self.0.terms.len() == 1 && self.0.offset == 0 && !matches!(a, Atom::Div(..) | Atom::Scaled(..)) => {
+                write!(f, "{a}")
+            }
             _ => write!(f, "({})", self.0),
         }
     }

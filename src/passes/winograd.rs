@@ -23,7 +23,9 @@ use super::nest::{Nest, peel, wrap};
 use super::panel::{PANEL, odd_lines, up};
 use super::toom_cook::{Exact, float};
 use crate::ir::names::{ACC, INPUT, OUTPUT, WEIGHT, part};
-use crate::ir::{Access, Affine, BinOp, Buffer, BufferKind, Cond, Count, CountOf, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Table, Value};
+use crate::ir::{
+    Access, Affine, BinOp, Buffer, BufferKind, Cond, Count, CountOf, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Table, Value,
+};
 use crate::plan::Plan;
 use crate::{Error, Kind, Result};
 use axis::{Around, Axis};
@@ -255,7 +257,8 @@ impl<'a> Lowering<'a> {
         for a in (0..rank).rev() {
             // What this step reads: panel rows of the axes before it, products of those behind it, windows of those behind it.
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
-            let mut loops: Vec<Loop> = before.iter().enumerate().map(|(i, axis)| Loop::new(axis.var("p"), self.panel_rows(i, panel[i]), Vec::new())).collect();
+            let mut loops: Vec<Loop> =
+                before.iter().enumerate().map(|(i, axis)| Loop::new(axis.var("p"), self.panel_rows(i, panel[i]), Vec::new())).collect();
             loops.extend((a..x).map(|i| Loop::new(self.axes[i].var("w"), self.axes[i].held(), Vec::new())));
             loops.extend(behind.iter().map(|axis| Loop::new(axis.var("v"), axis.v(), Vec::new())));
             loops.push(lanes.clone());

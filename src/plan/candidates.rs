@@ -334,9 +334,7 @@ impl<'a> Space<'a> {
         let tile = |a: usize| tiles[a];
         let round = |n: usize, m: usize| n.div_ceil(m) * m;
         // Whole axes first; then shrink the outermost axis that is larger than one tile.
-        let mut size: Vec<usize> = (0..rank)
-            .map(|a| round(p.input[a].known().unwrap_or(OPEN) + reach(a), tile(a)))
-            .collect();
+        let mut size: Vec<usize> = (0..rank).map(|a| round(p.input[a].known().unwrap_or(OPEN) + reach(a), tile(a))).collect();
         let panel = |size: &[usize]| channels * (0..rank).map(|a| size[a] + reach(a)).product::<usize>();
         for a in 0..rank {
             while panel(&size) > limit && size[a] > tile(a) {
@@ -386,10 +384,7 @@ impl<'a> Space<'a> {
         }
         for a in 0..rank {
             let whole = |b: usize| if b == 0 { positions[a] } else { b };
-            while plan.form == Form::Gather
-                && blocks(&plan.block) < 4 * threads
-                && whole(plan.block[a]) > 4 * tiles[a]
-            {
+            while plan.form == Form::Gather && blocks(&plan.block) < 4 * threads && whole(plan.block[a]) > 4 * tiles[a] {
                 plan.block[a] = (whole(plan.block[a]) / 2).div_ceil(tiles[a]) * tiles[a];
             }
         }

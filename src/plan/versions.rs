@@ -179,7 +179,9 @@ pub fn main_size(problem: &Deconv, options: &Options) -> Result<Vec<usize>> {
 /// The typical sizes of a problem, in ascending order; never none.
 fn sizes(problem: &Deconv, options: &Options) -> Result<Vec<Vec<usize>>> {
     let rank = problem.rank();
-    let at = |size: usize| -> Vec<usize> { (0..rank).map(|a| problem.input[a].known().unwrap_or_else(|| size.max(least(problem, a)))).collect() };
+    let at = |size: usize| -> Vec<usize> {
+        (0..rank).map(|a| problem.input[a].known().unwrap_or_else(|| size.max(least(problem, a)))).collect()
+    };
     let mut sizes: Vec<Vec<usize>> = match (problem.input.iter().all(|e| e.known().is_some()), &options.plan) {
         (false, None) if !options.typical.is_empty() => {
             check(problem, &options.typical)?;

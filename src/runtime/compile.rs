@@ -145,7 +145,8 @@ fn own_buffers<T: Element>(func: &Func, same: Option<&Compiled>, weights: &[T], 
         Ok(Some(Arc::new(to)))
     };
     let keep = reads_weights(func);
-    let had = |b: &Buffer| same.and_then(|v| v.func.buffers.iter().zip(&v.memory).find(|(o, _)| o.name == b.name)).and_then(|(_, m)| m.clone());
+    let had =
+        |b: &Buffer| same.and_then(|v| v.func.buffers.iter().zip(&v.memory).find(|(o, _)| o.name == b.name)).and_then(|(_, m)| m.clone());
     let own = |b: &Buffer| match b.kind {
         BufferKind::Packed | BufferKind::Bias if let Some(memory) = had(b) => Ok(Some(memory)),
         BufferKind::Weight if keep && let Some(memory) = had(b) => Ok(Some(memory)),

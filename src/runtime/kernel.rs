@@ -116,7 +116,9 @@ impl<T: Element> Kernel<T> {
         // One workspace is there from the start, so that the first run allocates nothing either.
         let mut first = Box::new(Workspace::empty()?);
         if !inner.open() {
-            first.reserve(scratch_bytes(&inner.versions[0], &Symbols { func: &inner.versions[0].func, values: &[] })? * inner.options.threads.max(1))?;
+            first.reserve(
+                scratch_bytes(&inner.versions[0], &Symbols { func: &inner.versions[0].func, values: &[] })? * inner.options.threads.max(1),
+            )?;
         }
         inner.stash.put(first);
         Ok(Kernel { inner: Arc::new(inner), marker: PhantomData })

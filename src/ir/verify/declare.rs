@@ -44,7 +44,11 @@ fn count(func: &Func, at: usize, c: &Count, report: &mut Report) {
     match &c.of {
         CountOf::Product(a, b) => [a, b].into_iter().for_each(known),
         CountOf::Even { extent, unit, most } => {
-            extent.terms.keys().for_each(|a| if let Atom::Sym(s) = a { known(s) });
+            extent.terms.keys().for_each(|a| {
+                if let Atom::Sym(s) = a {
+                    known(s)
+                }
+            });
             if extent.terms.keys().any(|a| !matches!(a, Atom::Sym(_))) {
                 report.add(format!("the extent {extent}; it must be affine in symbols only"));
             }
