@@ -113,6 +113,22 @@ impl Axis {
     }
 }
 
+/// The name of the product of the counts of several axes.
+pub fn counts_of(axes: &[Axis]) -> Name {
+    let counted = axes.iter().filter(|a| a.count.is_some()).map(|a| a.name);
+    format!("n.{}", counted.collect::<String>()).into()
+}
+
+/// The symbol for the counts of some axes, if there is one.
+pub fn counted_within(axes: &[Axis]) -> Option<Name> {
+    let mut counted = axes.iter().filter(|a| a.count.is_some());
+    match (counted.next(), counted.next()) {
+        (Some(one), None) => one.count.clone(),
+        (Some(_), Some(_)) => Some(counts_of(axes)),
+        _ => None,
+    }
+}
+
 /// What surrounds the products of the direct nest.
 pub struct Around<'a> {
     pub func: &'a Func,

@@ -3,7 +3,8 @@
 //! *Needs* the axes and the tile's channels. *Leaves* `u`, in blocks of channels that stay in cache from step to step.
 
 use super::axis::Axis;
-use super::{CHANNELS, Entry, FACTORS, Lowering, Stored, axis_reg, sum};
+use super::sums::{Entry, Stored, axis_reg, sum};
+use super::{CHANNELS, FACTORS, Lowering};
 use crate::ir::names::{WEIGHT, part};
 use crate::ir::{Affine, BufferKind, Cond, Loop, LoopKind, Name, Stmt};
 use crate::passes::nest::wrap;

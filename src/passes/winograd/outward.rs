@@ -1,0 +1,225 @@
+//! The way out of pass `winograd`: A along every axis, the innermost last, then the epilogue and the store.
+//!
+//! *Needs* the products of the output channels that are held. *Leaves* their outputs, where the direct nest would have stored them.
+
+use super::axis::Axis;
+use super::sums::{Entry, Sum, axis_reg, sum};
+use super::{Lowering, OUT, PRODUCTS, WINDOW};
+use crate::ir::names::{ACC, OUTPUT, part};
+use crate::ir::{Access, Affine, BufferKind, Cond, Loop, LoopKind, Name, Reg, Stmt, Value};
+use crate::passes::nest::wrap;
+use crate::passes::panel::up;
+
+impl Lowering<'_> {
+    /// The nest over the output channels that are held.
+    pub(super) fn outward(&mut self, held: &Loop, start: &Affine) -> Stmt {
+        let rank = self.axes.len();
+        let x = rank - 1;
+        // Their own names: the tile's are taken apart by pass `tile`.
+        let (oc, window) = (part(&"oc".into(), "y"), part(&WINDOW.into(), "y"));
+        let (side_by_side, along) = (self.side_by_side(), self.channels_along());
+        let unit = part(&"oc".into(), "u");
+        let units = Loop::new(unit.clone(), side_by_side, Vec::new());
+        let channel = Loop { var: oc.clone(), step: side_by_side, ..held.clone() };
+        let mut body: Vec<Stmt> = Vec::new();
+        let mut from: Name = PRODUCTS.into();
+        // Products are held by channel; what comes after is of one channel.
+        let mut lead = |index: Vec<Affine>, a: usize, w: Affine| -> Vec<Affine> {
+            let of = if a == 0 { Affine::var(&oc) - start.clone() + Affine::var(&unit) } else { Affine::var(&unit) };
+            [index, vec![of, w]].concat()
+        };
+        for a in 0..x {
+            let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
+            let axis = &self.axes[a];
+            let mut loops: Vec<Loop> = before.iter().map(|b| Loop::new(b.var("h"), b.h(), Vec::new())).collect();
+            loops.extend(behind.iter().flat_map(Axis::product_loops));
+            // The lanes are innermost: windows, or channels of one window, whose loop is around all steps.
+            let mut one = if along { Affine::from(0) } else { Affine::var(&window) };
+            match self.held_within(rank) {
+                _ if along => loops.push(units.clone()),
+                (windows, None) => loops.push(Loop::new(window.clone(), up(windows, self.lanes()), Vec::new())),
+                (windows, Some(symbol)) => {
+                    let first = part(&WINDOW.into(), "o");
+                    one = one + Affine::var(&first);
+                    loops.push(Loop { step: self.lanes(), ..Loop::new(first, Affine::sym(symbol) * windows, Vec::new()) });
+                    loops.push(Loop::new(window.clone(), self.lanes(), Vec::new()));
+                }
+            }
+            if !along {
+                loops.insert(0, units.clone());
+            }
+            let read = if along && a == 0 { self.flat() } else { one.clone() };
+            let h: Vec<Affine> = before.iter().map(|b| b.at("h")).collect();
+            let u: Vec<Affine> = behind.iter().flat_map(Axis::product).collect();
+            let at = |i: Vec<Affine>| [h.clone(), i, u.clone()].concat();
+            let dims: Vec<i64> = self.axes[..=a]
+                .iter()
+                .map(Axis::h)
+                .chain(behind.iter().flat_map(Axis::counts))
+                .chain([side_by_side, if along { 1 } else { self.windows_read() }])
+                .collect();
+            let rows: Vec<(i64, Sum, Vec<i64>)> = outputs(axis);
+            let name = Name::from(format!("R{}", axis.name));
+            let entries: Vec<Vec<Entry>> =
+                rows.iter().map(|r| r.2.iter().map(|&e| (e, lead(at(axis.product_at(e)), a, read.clone()))).collect()).collect();
+            let to: Vec<Vec<Affine>> =
+                rows.iter().map(|r| [at(vec![r.0.into()]), vec![Affine::var(&unit), one.clone()]].concat()).collect();
+            let into = self.buffer(name, BufferKind::Scratch, &dims);
+            if along {
+                self.innermost(dims.len() - 2);
+            }
+            let mut step = Vec::new();
+            let mut loaded: Vec<i64> = Vec::new();
+            for ((row, entries), to) in rows.into_iter().zip(entries).zip(to) {
+                let new: Vec<_> = entries.into_iter().filter(|(e, _)| !loaded.contains(e)).collect();
+                loaded.extend(new.iter().map(|e| e.0));
+                step.extend(self.transform(&axis_reg("e", a, rank), &from, &new, &into, vec![(to, row.1)]));
+            }
+            body.extend(wrap(&loops, step));
+            from = into;
+        }
+        let last = self.last(&from, &oc, &mut lead);
+        body.extend(last);
+        if along {
+            let windows: Vec<Loop> = self.axes.iter().map(|a| Loop::new(a.var("w"), a.held(), Vec::new())).collect();
+            body = wrap(&windows, body);
+        }
+        Loop { body, ..channel }.into()
+    }
+
+    /// The last step: A along x, the epilogue, and the interleaved store.
+    fn last(&mut self, from: &Name, oc: &Name, lead: &mut impl FnMut(Vec<Affine>, usize, Affine) -> Vec<Affine>) -> Vec<Stmt> {
+        let x = self.axes.len() - 1;
+        let axis = &self.axes[x];
+        let mut loops: Vec<Loop> = Vec::new();
+        let along = self.channels_along();
+        for a in &self.axes[..x] {
+            let outer = if along { None } else { Some(Loop::new(a.var("w"), a.held(), Vec::new())) };
+            loops.extend(outer.into_iter().chain([Loop::new(a.var("h"), a.h(), Vec::new())]));
+        }
+        let at: Vec<Affine> = self.axes[..x].iter().map(|a| a.at("h")).collect();
+        let mut step = Vec::new();
+        let rows = outputs(axis);
+        let h = axis.var("h");
+        let flat = if along && x > 0 { 0.into() } else { self.flat() };
+        let index = |u: i64| [at.clone(), axis.product_at(u)].concat();
+        let rows: Vec<(i64, Sum, Vec<Entry>)> = rows
+            .into_iter()
+            .map(|(i, s, entries)| (i, s, entries.into_iter().map(|e| (e, lead(index(e), x, flat.clone()))).collect()))
+            .collect();
+        let (reach, across) = (axis.h(), axis.var("w"));
+        let prefix = axis_reg("e", x, x + 1);
+        let (together, unit) = (self.side_by_side(), part(&"oc".into(), "u"));
+        // Outputs that wait to be stored together: one, or those of a window, or those of several channels.
+        let (held, one_of) = match together {
+            _ if along => (1, Affine::from(0)),
+            1 => (reach, Affine::var(&h)),
+            n => (n, Affine::var(&unit)),
+        };
+        self.regs.push(Reg { name: OUT.into(), lanes: 1, dims: vec![held as usize] });
+
+        // The output that the window's output `h` is, and the conditions under which it exists.
+        let place = |e: &Affine| {
+            let e = e.subst("oc", &(Affine::var(oc) + Affine::var(&unit)));
+            self.axes.iter().fold(e, |e, a| {
+                // With one phase only there is no variable for it: the outputs of a window are neighbouring positions.
+                let within = if a.stride == 1 { a.at("h") } else { 0.into() };
+                let e = e.subst(a.var("q").as_str(), &(a.base.clone() + a.at("w") * a.outputs + within));
+                e.subst(a.var("r").as_str(), &a.at("h"))
+            })
+        };
+        let to = Access { index: self.output.index.iter().map(place).collect(), ..self.output.clone() };
+        let dims = &self.func.buffer(OUTPUT).dims;
+        let inside = |d: usize| Cond::Range { lo: 0.into(), e: to.index[d].clone(), hi: dims[d].clone() };
+        let rows_exist: Vec<Cond> = (0..x).map(|a| inside(a + 2)).collect();
+        let mut value = self.epilogue.clone().map(&mut |v| match v {
+            Value::Reg(r, _) if r == ACC => Value::Reg(OUT.into(), vec![one_of.clone()]),
+            v => v,
+        });
+        value.map_affine(&mut |e| place(e));
+        let mut exists = vec![inside(x + 2)];
+        if !along && axis.blocked && !axis.held().is(self.row()) {
+            // Lanes behind the end of a block's row belong to the next block.
+            let e = to.index[x + 2].clone();
+            let end = e.subst(axis.var("w").as_str(), &axis.held()).subst(h.as_str(), &0.into());
+            exists.push(Cond::Range { lo: 0.into(), e, hi: end });
+        }
+        if along && !self.chunks_of(together) {
+            let e = Affine::var(oc) + Affine::var(&unit);
+            exists.extend(self.channels.hi.iter().map(|hi| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() }));
+        }
+        let store = Stmt::when(exists, vec![Stmt::Store { to: to.clone(), parts: vec![value], stream: self.plan.stream }]);
+        let fixed = |mut s: Vec<Stmt>, var: &Name, i: i64| {
+            s.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst(var.as_str(), &i.into())));
+            s
+        };
+        // Products are loaded phase by phase: few of them wait in registers. Channels of a piece each have their own.
+        let each = if along { 1 } else { together };
+        let mut loaded: Vec<i64> = Vec::new();
+        for (i, s, entries) in rows {
+            for u in 0..each {
+                for (e, index) in entries.iter().filter(|e| each > 1 || !loaded.contains(&e.0)).cloned().collect::<Vec<_>>() {
+                    loaded.push(e);
+                    let load = vec![Stmt::set(self.reg(&prefix, e), Value::load(from.clone(), index))];
+                    step.extend(if along { load } else { fixed(load, &unit, u) });
+                }
+                let at = match each {
+                    _ if along => 0,
+                    1 => i,
+                    _ => u,
+                };
+                step.push(Stmt::Set { reg: OUT.into(), index: vec![at.into()], value: s.value(&prefix) });
+            }
+            let stored = fixed(store.clone(), &h, i);
+            match each {
+                _ if along => step.extend(stored),
+                1 => {}
+                n => step.push(Loop::new(unit.clone(), n, stored).kind(LoopKind::Unroll).into()),
+            }
+        }
+        if along {
+            return wrap(&loops, Stmt::when(rows_exist, vec![Loop::new(unit, together, step).into()]));
+        }
+        if together == 1 {
+            step.push(Loop::new(h, reach, fixed(store, &unit, 0)).kind(LoopKind::Unroll).into());
+        }
+        // An axis of one position has no variable that would tell its windows apart.
+        let moves = self.output.index[x + 2].uses_var(self.x().var("q").as_str());
+        let columns = Loop::new(across, if moves { self.row() } else { 1 }, step);
+        wrap(&loops, Stmt::when(rows_exist, vec![columns.into()]))
+    }
+
+    /// Output channels whose outputs are stored together, since they lie side by side.
+    fn side_by_side(&self) -> i64 {
+        const MOST: i64 = 4;
+        if self.channels_along() {
+            return self.lanes();
+        }
+        let channels_last = self.func.buffer(OUTPUT).order.last() == Some(&1);
+        if channels_last { (2..=MOST).rev().find(|n| self.chunks_of(*n)).unwrap_or(1) } else { 1 }
+    }
+
+    /// Whether no chunk of channels, of no part of them, ends within so many.
+    fn chunks_of(&self, n: i64) -> bool {
+        let all = self.func.buffer(OUTPUT).dims[1].as_const().unwrap_or(1) / self.groups().and_then(Loop::const_range).map_or(1, |r| r.1);
+        let starts = &self.channels.lo[0];
+        self.held % n == 0 && all % n == 0 && starts.offset % n == 0 && starts.terms.values().all(|c| c % n == 0)
+    }
+}
+
+/// The outputs of a window along one axis: which, the sum of products, and which products.
+fn outputs(axis: &Axis) -> Vec<(i64, Sum, Vec<i64>)> {
+    let mut out = Vec::new();
+    for c in &axis.classes {
+        for (f, r) in c.phases.iter().enumerate() {
+            let all: Vec<i64> = (0..c.toom.products()).map(|i| c.u(i, f)).collect();
+            for (j, row) in c.toom.output.iter().enumerate() {
+                out.push((axis.stride * j as i64 + r, sum(row, |i| all[i]), all.clone()));
+            }
+        }
+    }
+    let covered: Vec<i64> = out.iter().map(|o| o.0).collect();
+    // A phase that no tap hits has outputs of bias only.
+    out.extend((0..axis.h()).filter(|h| !covered.contains(h)).map(|h| (h, Sum(Vec::new()), Vec::new())));
+    out
+}
