@@ -23,19 +23,35 @@ impl Func {
         for (i, count) in self.counts.iter().enumerate() {
             let known = &*values;
             let value = |name: &Name| self.all_symbols().zip(known).find(|(s, _)| *s == name).map_or(0, |(_, v)| *v);
+            let eval = |extent: &Affine| extent.eval(&mut |a| if let Atom::Sym(s) = a { value(s) } else { 0 });
+            let up = |n: i64, by: i64| n / by + i64::from(n % by > 0);
             let of = match &count.of {
                 CountOf::Even { extent, unit, most } => {
-                    let extent = extent.eval(&mut |a| if let Atom::Sym(s) = a { value(s) } else { 0 });
-                    let up = |n: i64, by: i64| n / by + i64::from(n % by > 0);
-                    let units = up(extent.max(1), (*unit).max(1));
+                    let units = up(eval(extent).max(1), (*unit).max(1));
                     up(units, up(units, (*most).max(1)))
                 }
+                CountOf::Whole { extent, unit, rest } => up(eval(extent).saturating_sub(*rest).max(0), (*unit).max(1)).saturating_mul(*unit),
                 CountOf::Product(a, b) => value(a).saturating_mul(value(b)),
             };
             if let Some(place) = values.get_mut(self.symbols.len() + i) {
                 *place = of;
             }
         }
+    }
+    /// The largest value of an expression in counts, if that is known.
+    pub fn largest(&self, e: &Affine) -> Option<i64> {
+        let most = |name: &Name| match &self.counts.iter().find(|c| c.name == *name)?.of {
+            CountOf::Even { most, .. } => Some(*most),
+            CountOf::Whole { extent, unit, rest } => {
+                let covered = self.largest(extent)?.checked_sub(*rest)?.max(0);
+                (covered / unit + i64::from(covered % unit > 0)).checked_mul(*unit)
+            }
+            CountOf::Product(a, b) => self.largest(&Affine::sym(a))?.checked_mul(self.largest(&Affine::sym(b))?),
+        };
+        e.terms.iter().try_fold(e.offset, |sum, (atom, &c)| match atom {
+            Atom::Sym(s) if c >= 0 => sum.checked_add(most(s)?.checked_mul(c)?),
+            _ => None,
+        })
     }
     /// The values of [`Func::all_symbols`] for those of the symbols.
     pub fn with_counts(&self, symbols: &[i64]) -> Vec<i64> {

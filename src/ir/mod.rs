@@ -173,7 +173,7 @@ pub struct Count {
     pub of: CountOf,
 }
 
-/// What a count is; always at least 1.
+/// What a count is; never negative.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CountOf {
     /// An extent is cut into units, the last of which may overhang, and these as evenly as possible into as few parts as there can be with at most `most` units
@@ -185,6 +185,16 @@ pub enum CountOf {
         unit: i64,
         /// The most units of a part, at least 1.
         most: i64,
+    },
+    /// How much of an extent is covered by whole units, if what is left at the end is none of them unless it exceeds `rest`: a multiple of `unit`, which
+    /// may overhang.
+    Whole {
+        /// What is covered; affine in symbols.
+        extent: Affine,
+        /// The size of a unit, at least 1.
+        unit: i64,
+        /// The most that may be left over, below `unit` and at least 0.
+        rest: i64,
     },
     /// The product of two symbols.
     Product(Name, Name),

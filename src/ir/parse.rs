@@ -265,19 +265,19 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `n = even(W + 1, 5, 13)` or `n = a*b`.
+    /// `n = even(W + 1, 5, 13)`, `n = whole(a, 13, 6)` or `n = a*b`.
     fn counted(&mut self) -> Result<Count> {
         let name = self.name("the name of a count")?;
         self.expect("=")?;
-        let first = self.name("`even` or a symbol")?;
-        let of = if first == "even" && self.eat("(") {
+        let first = self.name("`even`, `whole` or a symbol")?;
+        let of = if ["even", "whole"].contains(&first) && self.eat("(") {
             let extent = self.affine()?;
             self.expect(",")?;
             let unit = self.integer()?;
             self.expect(",")?;
-            let most = self.integer()?;
+            let last = self.integer()?;
             self.expect(")")?;
-            CountOf::Even { extent, unit, most }
+            if first == "even" { CountOf::Even { extent, unit, most: last } } else { CountOf::Whole { extent, unit, rest: last } }
         } else {
             self.expect("*")?;
             CountOf::Product(first.into(), self.name("a symbol")?.into())

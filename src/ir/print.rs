@@ -299,6 +299,7 @@ impl Display for Count {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.of {
             CountOf::Even { extent, unit, most } => write!(f, "{} = even({extent}, {unit}, {most})", self.name),
+            CountOf::Whole { extent, unit, rest } => write!(f, "{} = whole({extent}, {unit}, {rest})", self.name),
             CountOf::Product(a, b) => write!(f, "{} = {a}*{b}", self.name),
         }
     }

@@ -47,14 +47,17 @@ fn stmt(s: &Stmt, all: &Mentions) -> Stmt {
     }
 }
 
-/// Statements inside what `around` makes; if they are one tile, the tile goes around that.
-fn inside_tile(mut body: Vec<Stmt>, around: impl Fn(Vec<Stmt>) -> Stmt) -> Stmt {
-    match (body.pop(), body.is_empty()) {
-        (Some(Stmt::Tile { name, body }), true) => Stmt::Tile { name, body: vec![around(body)] },
-        (last, _) => {
-            body.extend(last);
-            around(body)
+/// Statements inside what `around` makes; if they are tiles of the same loops, one tile goes around that.
+fn inside_tile(body: Vec<Stmt>, around: impl Fn(Vec<Stmt>) -> Stmt) -> Stmt {
+    // A large tile and a small one for what it leaves over: their register arrays are the same.
+    let kin = |name: &Name| name.as_str().split('-').next().filter(|kin| *kin != "copy").map(str::to_string);
+    let first = body.first().and_then(|s| if let Stmt::Tile { name, .. } = s { Some(name.clone()) } else { None });
+    match first {
+        Some(name) if body.len() == 1 || body.iter().all(|s| matches!(s, Stmt::Tile { name: n, .. } if kin(n).is_some() && kin(n) == kin(&name))) => {
+            let inside = body.into_iter().flat_map(|s| if let Stmt::Tile { body, .. } = s { body } else { vec![s] }).collect();
+            Stmt::Tile { name, body: vec![around(inside)] }
         }
+        _ => around(body),
     }
 }
 

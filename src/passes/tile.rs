@@ -46,13 +46,15 @@ struct Tiler<'a> {
     tile: Vec<TileVar>,
     packer: Packer,
     regs: Vec<Reg>,
+    /// Whether the tile is a small one for what a large one leaves over: it has registers of its own, so that neither keeps the other's.
+    small: bool,
 }
 
 /// Cuts the nest into register tiles.
 pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let mut out = func.clone();
     out.stage = Stage::Tile;
-    let mut tiler = Tiler { func, plan, loops: Vec::new(), tile: Vec::new(), packer: Packer::default(), regs: func.regs.clone() };
+    let mut tiler = Tiler { func, plan, loops: Vec::new(), tile: Vec::new(), packer: Packer::default(), regs: func.regs.clone(), small: false };
     out.run = tiler.list(&func.run)?;
     out.regs = tiler.regs;
     tiler.packer.finish(&mut out);
@@ -105,8 +107,17 @@ impl Tiler<'_> {
             return Ok(wrap(&loops, body));
         }
         let extent = self.plan.tile.iter().find(|t| t.var == l.var).map_or(1, |t| t.extent);
-        if extent > 1 {
-            return self.split(l, extent);
+        // What a count leaves over is a tile of its own.
+        let counted = |lo: &&Affine| lo.as_const().is_none() && lo.terms.keys().all(|a| matches!(a, Atom::Sym(_)));
+        let left = l.lo.iter().filter(counted).flat_map(|lo| l.hi.iter().filter_map(|hi| (hi.clone() - lo.clone()).as_const())).min();
+        let small = left.is_some_and(|left| left < extent as i64);
+        let extent = left.map_or(extent, |left| extent.min(left.max(1) as usize));
+        if extent > 1 || small {
+            let outer = self.small;
+            self.small |= small;
+            let split = self.split(l, extent);
+            self.small = outer;
+            return split;
         }
         let mut head = l.around(Vec::new());
         self.widen_bounds(&mut head);
@@ -246,6 +257,7 @@ impl Tiler<'_> {
         let reused = reused.or_else(|| loads.iter().find(|a| self.overhangs(a)));
         self.check_in_place(&loads, reused)?;
 
+        let reg = self.own(&reg);
         // A register may hold anything where its output does not exist; only taps that a phase lacks must be left out.
         // A pixel outside the input is loaded as 0, which adds nothing: its guard has done its work.
         let real: Vec<Cond> = guards.iter().filter(|c| self.lacks_tap(c) && !self.clips(reused, c)).cloned().collect();
@@ -295,10 +307,11 @@ impl Tiler<'_> {
     /// Loads the operand along the lanes into `v`, zero where the input ends.
     fn operand(&mut self, held: &[TileVar], load: &Access, out: &mut Vec<Stmt>) -> Value {
         let index: Vec<Affine> = held.iter().map(|t| Affine::var(&t.t)).collect();
-        if !self.regs.iter().any(|r| r.name == OPERAND) {
-            self.regs.push(Reg { name: OPERAND.into(), lanes: 1, dims: held.iter().map(|t| t.extent).collect() });
+        let name = self.own(&OPERAND.into());
+        if !self.regs.iter().any(|r| r.name == name) {
+            self.regs.push(Reg { name: name.clone(), lanes: 1, dims: held.iter().map(|t| t.extent).collect() });
         }
-        let set = |value| Stmt::Set { reg: OPERAND.into(), index: index.clone(), value };
+        let set = |value| Stmt::Set { reg: name.clone(), index: index.clone(), value };
         let mut body = vec![set(Value::Load(load.clone()))];
         if load.buffer == INPUT {
             let dims = &self.func.buffer(INPUT).dims;
@@ -308,7 +321,7 @@ impl Tiler<'_> {
             body = [vec![set(Value::Const(0.0))], Stmt::when(conds, body)].concat();
         }
         out.extend(wrap(&unroll(held), body));
-        Value::Reg(OPERAND.into(), index)
+        Value::Reg(name, index)
     }
 
     fn sink_store(&mut self, to: Access, parts: Vec<Value>, stream: bool, guards: &[Cond]) -> Result<Vec<Stmt>> {
@@ -347,8 +360,16 @@ impl Tiler<'_> {
         [first, last].concat()
     }
 
+    /// The register that stands for one in this tile.
+    fn own(&self, reg: &Name) -> Name {
+        if self.small { part(reg, "s") } else { reg.clone() }
+    }
+
     /// Makes a register an array over the tile and gives its index.
     fn expand(&mut self, reg: &Name) -> Vec<Affine> {
+        if !self.regs.iter().any(|r| r.name == *reg) {
+            self.regs.push(Reg { name: reg.clone(), lanes: 1, dims: Vec::new() });
+        }
         let dims: Vec<usize> = self.tile.iter().map(|t| t.extent).collect();
         if let Some(r) = self.regs.iter_mut().find(|r| r.name == *reg) {
             r.dims = dims;
@@ -358,7 +379,8 @@ impl Tiler<'_> {
 
     fn expand_value(&mut self, v: Value) -> Value {
         v.map(&mut |v| match v {
-            Value::Reg(r, i) if i.is_empty() && r != OPERAND => {
+            Value::Reg(r, i) if i.is_empty() && r != self.own(&OPERAND.into()) => {
+                let r = self.own(&r);
                 let index = self.expand(&r);
                 Value::Reg(r, index)
             }

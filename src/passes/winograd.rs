@@ -50,6 +50,8 @@ const PRODUCTS: &str = "M";
 const OUT: &str = "out";
 /// Input channels whose weights are transformed at a time: with a tile of output channels, what one store covers is several cache lines.
 const CHANNELS: i64 = 8;
+/// The count of the windows of a block that whole tiles cover.
+const WHOLE: &str = "n.w";
 /// The variable that counts the windows of a block, over all axes.
 const WINDOW: &str = "qw";
 
@@ -87,6 +89,8 @@ struct Lowering<'a> {
     epilogue: Value,
     buffers: Vec<Buffer>,
     regs: Vec<Reg>,
+    /// What is counted at run time, after the windows of a block.
+    counts: Vec<Count>,
 }
 
 impl<'a> Lowering<'a> {
@@ -127,6 +131,7 @@ impl<'a> Lowering<'a> {
             epilogue: parts[0].clone(),
             buffers: Vec::new(),
             regs: Vec::new(),
+            counts: Vec::new(),
         };
         made.check()?;
         Ok(made)
@@ -158,6 +163,11 @@ impl<'a> Lowering<'a> {
         let axes = &self.axes[self.axes.len() - n..];
         let known = axes.iter().filter(|a| a.count.is_none()).map(|a| a.windows).product();
         (known, counted_within(axes))
+    }
+    /// Windows of a tile for those that whole tiles leave over: half as many, in whole vectors if they lie along the lanes; 0 if there are no halves.
+    fn rest(&self) -> i64 {
+        let unit = if self.plan.vector == WINDOW { self.lanes() } else { 1 };
+        self.plan.extent(WINDOW) as i64 / 2 / unit * unit
     }
     /// Windows of a row, in whole vectors.
     fn row(&self) -> i64 {
@@ -203,6 +213,7 @@ impl<'a> Lowering<'a> {
                 out.counts.push(Count { name: counts_of(within), of: CountOf::Product(outer.clone(), inner) });
             }
         }
+        out.counts.extend(self.counts);
         for a in self.axes.iter().filter(|a| a.shared().is_none()) {
             out.tables.push(Table { name: a.var("v."), values: a.of.clone() });
         }
@@ -281,7 +292,7 @@ impl<'a> Lowering<'a> {
             Stmt::store(PRODUCTS, product, Value::reg(ACC)),
         ];
         let counters = || self.axes.iter().flat_map(Axis::counters);
-        let mut loops: Vec<Loop> = [false, true]
+        let loops: Vec<Loop> = [false, true]
             .into_iter()
             .flat_map(|inside| counters().filter(move |c| c.2 == inside))
             .map(|c| Loop::new(c.0, c.1, Vec::new()))
@@ -291,8 +302,17 @@ impl<'a> Lowering<'a> {
             (known, None) => known.into(),
             (known, Some(symbol)) => Affine::sym(symbol) * known,
         };
-        loops.push(Loop::new(WINDOW, windows, Vec::new()));
-        loops.push(held.clone());
-        wrap(&loops, body).remove(0)
+        let all = Loop::new(WINDOW, windows.clone(), Vec::new());
+        let over = |l: Loop| wrap(&[l, held.clone()], body.clone());
+        // How many windows there are is known at run time: a few that whole tiles leave over are a smaller tile.
+        let rest = self.rest();
+        if windows.as_const().is_some() || rest == 0 {
+            return wrap(&loops, over(all)).remove(0);
+        }
+        let (whole, unit) = (Name::from(WHOLE), self.plan.extent(WINDOW) as i64);
+        self.counts.push(Count { name: whole.clone(), of: CountOf::Whole { extent: windows.clone(), unit, rest } });
+        let whole = Affine::sym(whole);
+        let tail = Loop { lo: vec![whole.clone()], hi: vec![windows, whole.clone() + rest], ..all.clone() };
+        wrap(&loops, [over(Loop { hi: vec![whole], ..all }), over(tail)].concat()).remove(0)
     }
 }

@@ -19,7 +19,7 @@ const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[8, 16, 32, 64, 128], &
 /// Most sizes that a caller may name.
 pub const MOST_SIZES: usize = 16;
 /// By how much a prediction may be off for twice or half the pixels.
-const FAR: f64 = 0.03;
+const FAR: f64 = 0.1;
 /// How much dearer a plan may be if it takes weights that are packed already.
 pub(super) const SHARING: f64 = 1.03;
 
@@ -81,10 +81,13 @@ impl Version {
     pub fn cycles_at(&self, spatial: &[usize]) -> f64 {
         let each = self.units.iter().zip(spatial).map(|(u, extent)| u.of(*extent));
         let (held, blocks) = each.fold((1.0, 1.0), |all, (held, blocks)| (all.0 * held as f64, all.1 * blocks as f64));
-        let tile = self.tile as f64;
+        // What whole tiles leave over is half a tile, or one more.
+        let (tile, half) = (self.tile as f64, (self.tile / 2).max(1) as f64);
+        let whole = ((held - half) / tile).ceil().max(0.0) * tile;
+        let held = if whole < held { whole + half } else { whole };
         // Among versions that are alike the one whose size is nearer.
         let far = (pixels(spatial) as f64 / pixels(&self.typical) as f64).log2().abs();
-        self.each * blocks * (held / tile).ceil() * tile * (1.0 + FAR * far)
+        self.each * blocks * held * (1.0 + FAR * far)
     }
 }
 

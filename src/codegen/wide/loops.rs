@@ -201,7 +201,8 @@ impl Selector<'_> {
     /// The most iterations of a loop, where that is known.
     fn most_trips(&self, id: usize) -> Option<i64> {
         let l = &self.tree.loops[id];
-        let ranges = l.hi.iter().flat_map(|hi| l.lo.iter().filter_map(|lo| hi.minus(lo).as_const()));
+        let most = |range: Lin| if range.terms.is_empty() { self.func.largest(&range.inv) } else { None };
+        let ranges = l.hi.iter().flat_map(|hi| l.lo.iter().filter_map(|lo| most(hi.minus(lo))));
         ranges.min().map(|range| (range + l.step - 1) / l.step)
     }
 

@@ -48,6 +48,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, t
     let body = std::mem::take(&mut tree.body);
     let widest = widest(&body, tree, size, isa);
     let mut s = Selector {
+        func,
         elem: func.elem,
         isa,
         first,
@@ -107,6 +108,7 @@ fn widest(body: &[Node], tree: &Tree, size: usize, isa: WideIsa) -> Width {
 }
 
 pub(super) struct Selector<'a> {
+    pub(super) func: &'a Func,
     pub(super) elem: Elem,
     pub(super) isa: WideIsa,
     pub(super) tree: &'a mut Tree,

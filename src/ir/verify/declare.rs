@@ -43,7 +43,7 @@ fn count(func: &Func, at: usize, c: &Count, report: &mut Report) {
     };
     match &c.of {
         CountOf::Product(a, b) => [a, b].into_iter().for_each(known),
-        CountOf::Even { extent, unit, most } => {
+        CountOf::Even { extent, unit, .. } | CountOf::Whole { extent, unit, .. } => {
             extent.terms.keys().for_each(|a| {
                 if let Atom::Sym(s) = a {
                     known(s)
@@ -52,8 +52,14 @@ fn count(func: &Func, at: usize, c: &Count, report: &mut Report) {
             if extent.terms.keys().any(|a| !matches!(a, Atom::Sym(_))) {
                 report.add(format!("the extent {extent}; it must be affine in symbols only"));
             }
-            if *unit < 1 || *most < 1 {
-                report.add(format!("units of {unit}, at most {most} of them; both must be at least 1"));
+            match c.of {
+                CountOf::Even { most, .. } if *unit < 1 || most < 1 => {
+                    report.add(format!("units of {unit}, at most {most} of them; both must be at least 1"));
+                }
+                CountOf::Whole { rest, .. } if rest < 0 || rest >= *unit => {
+                    report.add(format!("units of {unit}, and {rest} left over; that must be at least 0 and less than a unit"));
+                }
+                _ => {}
             }
         }
     }
