@@ -168,6 +168,18 @@ fn bench_gives_a_line_of_json_for_each_layer() {
     assert_eq!(o.status.code(), Some(2));
     let o = polyphase(&["bench", &file, "--layer", "a", "--min-ms", "1"]);
     assert!(out(&o).contains("geometric mean of 1 layers") && out(&o).ends_with("1 passed, 0 failed\n"), "{}", out(&o));
+    let o = polyphase(&["bench", &file, "--layer", "b1", "--min-ms", "1", "--open", "--typical", "16,40"]);
+    assert!(out(&o).contains("open extents keep ") && out(&o).contains("(b1)\n"), "{}", out(&o));
+}
+
+#[test]
+fn typical_sizes_are_listed_and_checked() {
+    let o = polyphase(&["explain", "2d n1 8x?x? -> 8 k4 s2 p1", "--plan-only", "--typical", "20x30,9x9"]);
+    assert!(out(&o).contains("Versions") && out(&o).contains("20x30") && out(&o).contains("9x9"), "{}", out(&o));
+    for (typical, why) in [("20", "has 1 extents for 2 axes"), ("4xx4", "--typical has '4xx4'"), ("0x4", "cannot be")] {
+        let o = polyphase(&["explain", "2d n1 8x?x? -> 8 k4 s2 p1", "--typical", typical]);
+        assert!(o.status.code() == Some(2) && err(&o).contains(why), "{}", err(&o));
+    }
 }
 
 #[test]

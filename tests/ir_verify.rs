@@ -127,6 +127,7 @@ func counted f32 stage panel {
   symbols L
   count n.x = even(L + 1, 5, 13)
   count n = n.x*L
+  count n.w = whole(n.x, 6, 2)
   buffer x: input f32[1, 1, L]
   buffer w: weight f32[1, 1, 1]
   buffer y: output f32[1, 1, L]
@@ -157,6 +158,11 @@ fn counts_and_what_they_scale() {
             ("even(L + 1, 5, 13)", "even(L + n, 5, 13)", "count n.x: the extent L + n; it must be affine in symbols only"),
             ("even(L + 1, 5, 13)", "even(M, 5, 13)", "count n.x: the extent M; it must be affine in symbols only"),
             ("even(L + 1, 5, 13)", "even(L + 1, 0, 13)", "count n.x: units of 0, at most 13 of them; both must be at least 1"),
+            (
+                "whole(n.x, 6, 2)",
+                "whole(n.x, 6, 6)",
+                "count n.w: units of 6, and 6 left over; that must be at least 0 and less than a unit",
+            ),
             ("for q in q.b..min(L, q.b + 5*n.x)", "for q in q.b..L step n.x", "those of par loops only may be"),
             ("step 5*n.x", "step 5*q", "the step is multiplied by q, which is no symbol declared for run"),
             ("t[n.x*i]", "t[n.x*j]", "j is neither a loop variable in scope nor a declared symbol"),
@@ -172,7 +178,12 @@ fn counts_cut_evenly() {
     let n = |length: i64| f.with_counts(&[length])[1];
     // One part up to 13 units of 5; then two parts of 7, of 7 and 8 …
     assert_eq!([0, 4, 5, 64, 65, 69, 70, 130].map(n), [1, 1, 2, 13, 7, 7, 8, 9]);
+    // 7 units are one whole and one left over, 9 are two, of which the last overhangs.
+    let whole = |length: i64| f.with_counts(&[length])[3];
+    assert_eq!([4, 65, 70, 130].map(whole), [0, 6, 6, 12]);
     assert_eq!(f.with_counts(&[i64::MAX - 1])[1], 13);
+    assert_eq!(["n.x", "n.w"].map(|s| f.largest(&Affine::sym(s))), [Some(13), Some(12)]);
+    assert_eq!(["L", "n"].map(|s| f.largest(&Affine::sym(s))), [None, None]);
 }
 
 #[test]

@@ -253,7 +253,9 @@ fn func() -> impl Strategy<Value = Func> {
             let symbols = vec!["H".into(), "W".into()];
             let even = CountOf::Even { extent: Affine::sym("W") * 2 + 1, unit: 5, most: 13 };
             let product = CountOf::Product("H".into(), "n.x".into());
-            let counts = vec![Count { name: "n.x".into(), of: even }, Count { name: "n".into(), of: product }];
+            let whole = CountOf::Whole { extent: Affine::sym("n"), unit: 13, rest: 6 };
+            let count = |name: &str, of| Count { name: name.into(), of };
+            let counts = vec![count("n.x", even), count("n", product), count("n.w", whole)];
             Func { name, stage, elem, symbols, counts, buffers, tables, regs, prepare, run }
         },
     )

@@ -15,7 +15,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Least runs of each of two kernels that are compared.
+const OPEN_ROUNDS: usize = 5;
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +32,9 @@ pub struct Args {
     /// Time each layer for at least this long
     #[arg(long, value_name = "MS", default_value_t = 100.0)]
     min_ms: f64,
+    /// Compile each layer with open spatial extents as well, and say how much of its speed that keeps
+    #[arg(long)]
+    open: bool,
     /// Order of the data in memory, instead of the layer's own
     #[arg(long, value_parser = ["nchw", "nhwc"])]
     layout: Option<String>,
@@ -54,6 +60,8 @@ struct Timed {
     code_bytes: usize,
     scratch_bytes: usize,
     packed_bytes: usize,
+    /// The time of a run over that of the kernel with open extents, best times of interleaved runs.
+    open: Option<f64>,
 }
 
 /// The machine that layers are timed on.
@@ -61,6 +69,7 @@ struct Bench {
     options: Options,
     isa: Isa,
     min_ms: f64,
+    open: bool,
     pool: Option<ThreadPool>,
     /// The best peak of one core so far, for f32 and f64.
     peak: [f64; 2],
@@ -155,7 +164,7 @@ impl Bench {
             built.map_err(|e| Error::new(Kind::Options, format!("--threads is {n}, but the threads cannot be started: {e}")))
         };
         let pool = if options.threads > 1 { Some(pool(options.threads)?) } else { None };
-        Ok(Bench { options, isa, min_ms: args.min_ms, pool, peak: [0.0; 2] })
+        Ok(Bench { options, isa, min_ms: args.min_ms, open: args.open, pool, peak: [0.0; 2] })
     }
 
     /// The peak of one core; the best that was measured so far, as other load can only lower it.
@@ -180,7 +189,30 @@ impl Bench {
         let run = self.on_pool(|| measure::time(|| done = done.clone().and(kernel.run(&tensors.x, &mut y)), self.min_ms));
         done?;
         let gflops = problem.flops_useful(batch, &spatial) as f64 / run.median * 1e-9;
-        Ok(timed(&kernel, made, run, gflops, gflops / peak, error))
+        let open = self.open.then(|| self.opened(problem, &kernel, &tensors)).transpose()?;
+        Ok(Timed { open, ..timed(&kernel, made, run, gflops, gflops / peak, error) })
+    }
+
+    /// How much of a kernel's speed remains if its spatial extents come at run time.
+    fn opened<T: Element>(&self, problem: &Deconv, kernel: &Kernel<T>, tensors: &Tensors<T>) -> Result<f64> {
+        let (batch, spatial) = problem.fixed_shape().unwrap_or_default();
+        let open = problem.open_spatial().compile(&tensors.w, tensors.bias.as_deref(), &self.options)?;
+        let mut y = vec![T::from_f64(f64::NAN); problem.output_shape(batch, &spatial)?.iter().product()];
+        let run = |kernel: &Kernel<T>, y: &mut Vec<T>| self.on_pool(|| kernel.run_sized(batch, &spatial, &tensors.x, y));
+        run(&open, &mut y)?;
+        tensors.check(problem, batch, &spatial, &y)?;
+        let mut best = [f64::INFINITY; 2];
+        let start = Instant::now();
+        let mut rounds = 0;
+        while rounds < OPEN_ROUNDS || start.elapsed().as_secs_f64() * 1e3 < 2.0 * self.min_ms {
+            for (kernel, best) in [kernel, &open].into_iter().zip(&mut best) {
+                let start = Instant::now();
+                run(kernel, &mut y)?;
+                *best = best.min(start.elapsed().as_secs_f64());
+            }
+            rounds += 1;
+        }
+        Ok(best[0] / best[1])
     }
 
     /// A kernel, with the median times of making it three times: the first time also pays for what the allocator
@@ -220,6 +252,7 @@ fn timed<T: Element>(kernel: &Kernel<T>, [compile, pack]: [Duration; 2], run: Ti
         code_bytes: report.code_bytes,
         scratch_bytes: kernel.scratch_bytes(),
         packed_bytes: report.packed_bytes,
+        open: None,
     }
 }
 
@@ -291,6 +324,9 @@ impl Row {
         };
         if let (Value::Object(line), Value::Object(rest)) = (&mut line, rest) {
             line.extend(rest);
+            if let Ok(Timed { open: Some(keeps), .. }) = &self.result {
+                line.insert("open_keeps".into(), json!(rounded(*keeps)));
+            }
         }
         line
     }
@@ -353,6 +389,11 @@ fn table(rows: &[Row], bench: &Bench) -> String {
             bench.isa
         );
         out += &format!("FMA peak of one core: {}\n", peaks.join(", "));
+    }
+    let keeps: Vec<(&str, f64)> = rows.iter().filter_map(|r| Some((r.name.as_str(), r.result.as_ref().ok()?.open?))).collect();
+    if let Some(least) = keeps.iter().min_by(|a, b| a.1.total_cmp(&b.1)) {
+        let mean = (keeps.iter().map(|k| k.1.ln()).sum::<f64>() / keeps.len() as f64).exp();
+        out += &format!("open extents keep {mean:.3} of the speed in geometric mean, least {:.3} ({})\n", least.1, least.0);
     }
     let failed = rows.len() - shares.len();
     out + &format!("{} passed, {failed} failed\n", shares.len())

@@ -202,7 +202,7 @@ impl<'a, T: Element + PartialEq> Run<'a, T> {
         }
         while self.p.useful_macs(batch, &input) > most {
             let (at, largest) = input.iter().copied().enumerate().max_by_key(|e| e.1)?;
-            let halved = Deconv { batch: Extent::Open("N".into()), input: opened(self.p), ..self.p.clone() };
+            let halved = Deconv { batch: Extent::Open("N".into()), ..self.p.open_spatial() };
             let mut shorter = input.clone();
             shorter[at] = largest.div_ceil(2);
             if batch > 1 {
@@ -268,10 +268,6 @@ impl<'a, T: Element + PartialEq> Run<'a, T> {
         }
         Ok(Deviation { within_bound, outputs: y.len(), largest, bound, terms, windows: rounding.windows, activation_eps: own / eps })
     }
-}
-
-fn opened(p: &Deconv) -> Vec<Extent> {
-    crate::ir::names::axes(p.rank()).iter().map(|a| Extent::Open((*a).into())).collect()
 }
 
 /// Equal to the bit; NaN equals NaN.

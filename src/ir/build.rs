@@ -30,7 +30,9 @@ impl Func {
                     let units = up(eval(extent).max(1), (*unit).max(1));
                     up(units, up(units, (*most).max(1)))
                 }
-                CountOf::Whole { extent, unit, rest } => up(eval(extent).saturating_sub(*rest).max(0), (*unit).max(1)).saturating_mul(*unit),
+                CountOf::Whole { extent, unit, rest } => {
+                    up(eval(extent).saturating_sub(*rest).max(0), (*unit).max(1)).saturating_mul(*unit)
+                }
                 CountOf::Product(a, b) => value(a).saturating_mul(value(b)),
             };
             if let Some(place) = values.get_mut(self.symbols.len() + i) {

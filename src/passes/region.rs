@@ -53,7 +53,10 @@ fn inside_tile(body: Vec<Stmt>, around: impl Fn(Vec<Stmt>) -> Stmt) -> Stmt {
     let kin = |name: &Name| name.as_str().split('-').next().filter(|kin| *kin != "copy").map(str::to_string);
     let first = body.first().and_then(|s| if let Stmt::Tile { name, .. } = s { Some(name.clone()) } else { None });
     match first {
-        Some(name) if body.len() == 1 || body.iter().all(|s| matches!(s, Stmt::Tile { name: n, .. } if kin(n).is_some() && kin(n) == kin(&name))) => {
+        Some(name)
+            if body.len() == 1
+                || body.iter().all(|s| matches!(s, Stmt::Tile { name: n, .. } if kin(n).is_some() && kin(n) == kin(&name))) =>
+        {
             let inside = body.into_iter().flat_map(|s| if let Stmt::Tile { body, .. } = s { body } else { vec![s] }).collect();
             Stmt::Tile { name, body: vec![around(inside)] }
         }

@@ -54,7 +54,8 @@ struct Tiler<'a> {
 pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let mut out = func.clone();
     out.stage = Stage::Tile;
-    let mut tiler = Tiler { func, plan, loops: Vec::new(), tile: Vec::new(), packer: Packer::default(), regs: func.regs.clone(), small: false };
+    let mut tiler =
+        Tiler { func, plan, loops: Vec::new(), tile: Vec::new(), packer: Packer::default(), regs: func.regs.clone(), small: false };
     out.run = tiler.list(&func.run)?;
     out.regs = tiler.regs;
     tiler.packer.finish(&mut out);

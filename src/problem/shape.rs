@@ -9,6 +9,7 @@
 //! assert_eq!(layer.output_shape(1, &[100])?, [1, 40, 800]);
 //! assert_eq!(layer.shape_from_symbols(&[100])?, (1, vec![100]));
 //! assert!(layer.output_shape(2, &[100]).is_err(), "the batch is fixed at 1");
+//! assert_eq!(layer.fixed_at(&[100])?.open_spatial(), layer);
 //! # Ok::<(), polyphase::Error>(())
 //! ```
 
@@ -63,6 +64,11 @@ impl Deconv {
     /// Batch and spatial input extents, if none is open.
     pub fn fixed_shape(&self) -> Option<(usize, Vec<usize>)> {
         Some((self.batch.known()?, self.input.iter().map(Extent::known).collect::<Option<_>>()?))
+    }
+
+    /// The same layer with its spatial extents open.
+    pub fn open_spatial(&self) -> Deconv {
+        Deconv { input: spatial_symbols(self.rank()).iter().map(|s| Extent::Open((*s).into())).collect(), ..self.clone() }
     }
 
     /// The same layer with its open spatial extents fixed at these; the batch stays as it is.

@@ -80,9 +80,14 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    /// Whether extents come at run time.
-    fn open(&self) -> bool {
-        !self.versions[self.main].func.symbols.is_empty()
+    /// Scratch memory of one thread in bytes, whichever version runs; `None` if it depends on extents that come at run time.
+    fn scratch(&self) -> Option<usize> {
+        let one = |v: &Compiled| {
+            let constant =
+                v.func.buffers.iter().filter(|b| b.kind == BufferKind::Scratch).flat_map(|b| &b.dims).all(|d| d.as_const().is_some());
+            constant.then(|| scratch_bytes(v, &Symbols { func: &v.func, values: &[] }).ok()).flatten()
+        };
+        self.versions.iter().map(one).try_fold(0, |most, bytes| Some(most.max(bytes?)))
     }
     fn version_for(&self, spatial: &[usize]) -> &Compiled {
         match &self.versions[..] {
@@ -115,10 +120,8 @@ impl<T: Element> Kernel<T> {
     pub(super) fn new(inner: Inner) -> Result<Self> {
         // One workspace is there from the start, so that the first run allocates nothing either.
         let mut first = Box::new(Workspace::empty()?);
-        if !inner.open() {
-            first.reserve(
-                scratch_bytes(&inner.versions[0], &Symbols { func: &inner.versions[0].func, values: &[] })? * inner.options.threads.max(1),
-            )?;
+        if let Some(bytes) = inner.scratch() {
+            first.reserve(bytes * inner.options.threads.max(1))?;
         }
         inner.stash.put(first);
         Ok(Kernel { inner: Arc::new(inner), marker: PhantomData })
@@ -179,8 +182,8 @@ impl<T: Element> Kernel<T> {
     /// [`Kind::Codegen`] if memory cannot be had.
     pub fn workspace(&self) -> Result<Workspace> {
         let mut w = Workspace::empty()?;
-        if !self.inner.open() {
-            w.reserve(self.scratch_bytes() * self.inner.options.threads.max(1))?;
+        if let Some(bytes) = self.inner.scratch() {
+            w.reserve(bytes * self.inner.options.threads.max(1))?;
         }
         Ok(w)
     }
@@ -226,10 +229,7 @@ impl<T: Element> Kernel<T> {
     }
     /// Scratch memory of one thread in bytes; 0 if it depends on open extents.
     pub fn scratch_bytes(&self) -> usize {
-        if self.inner.open() {
-            return 0;
-        }
-        scratch_bytes(&self.inner.versions[0], &Symbols { func: &self.inner.versions[0].func, values: &[] }).unwrap_or(0)
+        self.inner.scratch().unwrap_or(0)
     }
 
     /// The run-time extents, from the problem or from the shape of the input.
