@@ -2,6 +2,7 @@
 //!
 //! *Needs* a vectorised nest. *Leaves* the same statements in the same order; what changes is how much of the nest one call of a tile covers:
 //! - a sequential loop (or condition) that holds nothing but one tile moves inside it, so that a call covers a whole row block rather than one register tile;
+//!   a large tile and the small one for what it leaves over become one on the way;
 //! - a nest without a tile whose registers nothing else uses, such as the copy that fills a panel, becomes a tile of its own, and runs at the full
 //!   width of the machine.
 //!

@@ -16,6 +16,9 @@
 //! [`super::toom_cook`]. `v` counts the entries of a transformed window, `f` the phases that share it; where phases differ in their taps, `u` counts both
 //! and the table `v.y` says which entry a product is of. `h` counts the `s*m` outputs of a window along one axis.
 //!
+//! How many windows a block has may be a count that is known at run time. Rows of windows lie side by side all the same, so that a tile is not cut by their
+//! ends, and the windows that whole tiles leave over are products of their own, for a smaller tile.
+//!
 //! | file | what it makes |
 //! |---|---|
 //! | `axis.rs` | what the direct nest says about one axis: its windows, phases and matrices |

@@ -44,7 +44,7 @@ pub struct Tuning {
     pub rounds: usize,
     /// After so many seconds of timing, no round is begun that can be done without.
     pub seconds: f64,
-    /// What open spatial extents are taken to be; an open batch is taken to be 1.
+    /// What open spatial extents are taken to be; an open batch is taken to be 1. The plan that wins then serves every size.
     pub open: usize,
 }
 
@@ -130,8 +130,8 @@ pub fn tune<T: Element>(
     problem.validate()?;
     let isa = options.isa.map_or_else(Isa::best, |isa| Isa::forced(isa.name()))?;
     let finite = weights.iter().all(|w| (*w).into().is_finite());
-    let options = Options { isa: Some(isa), plan: None, ..options.clone() };
     let mut trial = Trial::new(problem, weights, bias, tuning.open)?;
+    let options = Options { isa: Some(isa), plan: None, typical: vec![trial.input.clone()], ..options.clone() };
     let candidates = pick(ranked(problem, isa, &options, finite), tuning.top);
     let (mut runners, mut failed) = (Vec::new(), Vec::new());
     for (done, Rejected { plan, cost }) in candidates.iter().enumerate() {
