@@ -182,6 +182,8 @@ fn counts_cut_evenly() {
     let whole = |length: i64| f.with_counts(&[length])[3];
     assert_eq!([4, 65, 70, 130].map(whole), [0, 6, 6, 12]);
     assert_eq!(f.with_counts(&[i64::MAX - 1])[1], 13);
+    // What does not fit 64 bits wraps; nothing panics.
+    assert!(f.with_counts(&[i64::MAX])[1] >= 1);
     assert_eq!(["n.x", "n.w"].map(|s| f.largest(&Affine::sym(s))), [Some(13), Some(12)]);
     assert_eq!(["L", "n"].map(|s| f.largest(&Affine::sym(s))), [None, None]);
 }

@@ -229,14 +229,15 @@ impl Affine {
             _ => None,
         })
     }
-    /// The value, with atoms looked up by `f`; divisions round down.
+    /// The value, with atoms looked up by `f`; divisions round down, and what does not fit 64 bits wraps, as in the code that is made of it.
     pub fn eval(&self, f: &mut impl FnMut(&Atom) -> i64) -> i64 {
         self.terms.iter().fold(self.offset, |s, (a, c)| {
-            s + c * match a {
+            let v = match a {
                 Atom::Div(e, by) => e.eval(f).div_euclid(*by),
                 Atom::Scaled(s, v) => f(&Atom::Sym(s.clone())).wrapping_mul(f(&Atom::Var(v.clone()))),
                 _ => f(a),
-            }
+            };
+            s.wrapping_add(c.wrapping_mul(v))
         })
     }
 }

@@ -50,19 +50,16 @@ fn stmt(s: &Stmt, all: &Mentions) -> Stmt {
 
 /// Statements inside what `around` makes; if they are tiles of the same loops, one tile goes around that.
 fn inside_tile(body: Vec<Stmt>, around: impl Fn(Vec<Stmt>) -> Stmt) -> Stmt {
-    // A large tile and a small one for what it leaves over: their register arrays are the same.
-    let kin = |name: &Name| name.as_str().split('-').next().filter(|kin| *kin != "copy").map(str::to_string);
-    let first = body.first().and_then(|s| if let Stmt::Tile { name, .. } = s { Some(name.clone()) } else { None });
-    match first {
-        Some(name)
-            if body.len() == 1
-                || body.iter().all(|s| matches!(s, Stmt::Tile { name: n, .. } if kin(n).is_some() && kin(n) == kin(&name))) =>
-        {
-            let inside = body.into_iter().flat_map(|s| if let Stmt::Tile { body, .. } = s { body } else { vec![s] }).collect();
-            Stmt::Tile { name, body: vec![around(inside)] }
-        }
-        _ => around(body),
+    let name = |s: &Stmt| if let Stmt::Tile { name, .. } = s { Some(name.clone()) } else { None };
+    let Some(first) = body.first().and_then(name) else { return around(body) };
+    // A large tile and the small one for what it leaves over run along the same loop, with which their names begin.
+    let along = |name: &Name| name.as_str().split('-').next().map(str::to_string);
+    let kin = |s: &Stmt| !first.as_str().starts_with("copy-") && name(s).is_some_and(|n| along(&n) == along(&first));
+    if !body[1..].iter().all(kin) {
+        return around(body);
     }
+    let inside = body.into_iter().flat_map(|s| if let Stmt::Tile { body, .. } = s { body } else { vec![s] }).collect();
+    Stmt::Tile { name: first, body: vec![around(inside)] }
 }
 
 fn holds_tile(s: &Stmt) -> bool {

@@ -346,8 +346,8 @@ impl<'a> Space<'a> {
         plan
     }
 
-    /// The same plan for a problem with open extents: a block that is the whole axis becomes one that holds an axis of this size.
-    pub fn opened(&self, mut plan: Plan, problem: &Deconv) -> Plan {
+    /// Makes a plan fit for a problem with open extents: a block that is the whole axis becomes one that holds an axis of this size.
+    pub fn open(&self, plan: &mut Plan, problem: &Deconv) {
         let names = axes(problem.rank());
         for (a, axis) in names.iter().enumerate().filter(|(a, _)| problem.input[*a].known().is_none()) {
             let unit = plan.winograd.as_ref().map_or_else(|| plan.extent_on("q", axis), |w| w.outputs[a]);
@@ -355,7 +355,6 @@ impl<'a> Space<'a> {
                 plan.block[a] = positions(self.problem, a).next_multiple_of(unit);
             }
         }
-        plan
     }
 
     /// The plan for several threads: smaller blocks, or parts of the channels, so that every thread gets several tasks. What a tile computes, and in

@@ -40,11 +40,11 @@ pub struct Rejected {
 /// # Errors
 /// [`Kind::Options`] if a forced plan is illegal for this problem.
 pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Result<Choice> {
-    choose_at(problem, &versions::main_size(problem, options)?, isa, options, finite, &[]).map(|chosen| chosen.0)
+    let size = versions::main_size(problem, options)?;
+    Ok(versions::version_for(problem, &size, isa, options, finite)?.choice)
 }
 
-/// The same for open spatial extents of that size, if there are `others` for larger sizes: one whose plan, or packed
-/// weights, can be taken is preferred. Comes with the plan for one thread, so that no choice depends on the number of threads.
+/// The choice for open spatial extents of that size. Of `others`, for larger sizes, the plan or the packed weights are taken where that costs little. Comes with the plan for one thread, so that no choice depends on the number of threads.
 pub(super) fn choose_at(
     problem: &Deconv,
     typical: &[usize],
@@ -60,24 +60,18 @@ pub(super) fn choose_at(
         return forced(problem, plan, machine, options, finite).map(|choice| (choice, plan.clone()));
     }
     let space = Space::new(&at, machine, options, finite);
-    let mut ranked = ranked_in(&space);
-    let candidates = ranked.len();
-    let opened = |plan: &Plan| space.opened(plan.clone(), problem);
-    // A plan for an open extent has to suit the sizes between this one and the next, too.
     let around = versions::around(problem, typical);
-    let costs: Vec<(f64, Costs)> = around.iter().map(|(weight, p)| (*weight, Costs::at_run_time(p, &machine))).collect();
-    let mean = |plan: &Plan| costs.iter().fold(Cost::default(), |sum, (weight, costs)| sum.plus(costs.of(plan).times(*weight)));
-    if !costs.is_empty() {
-        ranked.iter_mut().for_each(|r| r.cost = mean(&opened(&r.plan)));
-        cheapest_first(&mut ranked);
-    }
+    let costs = mean_costs(&around, &machine);
+    let mut ranked = ranked_in(&space, problem, &costs);
+    let candidates = ranked.len();
     let doubtful = |plan: &Plan| unusual(problem) || wide_windows(problem, plan, &machine);
-    let legal = |r: &Rejected| !doubtful(&r.plan) || fits(problem, &opened(&r.plan), isa);
+    let legal = |r: &Rejected| !doubtful(&r.plan) || fits(problem, &r.plan, isa);
     let first = ranked.iter().position(&legal);
     let first = first.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
     let cheapest = ranked[first].cost.cycles();
     let near = |r: &Rejected| r.cost.cycles() <= cheapest * versions::SHARING;
-    let again = others.last().map(|plan| Rejected { plan: plan.clone(), cost: mean(plan) }).filter(|r| r.cost.cycles() <= cheapest);
+    let larger = others.last().filter(|_| !costs.is_empty()).map(|plan| Rejected { plan: plan.clone(), cost: mean(&costs, plan) });
+    let again = larger.filter(|r| r.cost.cycles() <= cheapest);
     let shares = |r: &Rejected| others.iter().any(|o| versions::packs_alike(o, &r.plan));
     let shared = ranked[first..].iter().take_while(|r| near(r)).position(|r| shares(r) && legal(r));
     let best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));
@@ -85,11 +79,10 @@ pub(super) fn choose_at(
     for r in ranked {
         let kind = |p: &Plan| (p.form, p.panel, p.vector.clone(), p.winograd.is_some());
         if kind(&r.plan) != kind(&best.plan) && !rejected.iter().any(|o| kind(&o.plan) == kind(&r.plan)) {
-            rejected.push(Rejected { plan: opened(&r.plan), ..r });
+            rejected.push(r);
         }
     }
-    let alone = opened(&best.plan);
-    let plan = space.shared_out(alone.clone());
+    let plan = space.shared_out(best.plan.clone());
     let mut reasons = reasons(&at, &plan, options, finite, &machine);
     let saved = (1.0 - cheapest / best.cost.cycles()) * 100.0;
     match (&again, shared) {
@@ -97,7 +90,10 @@ pub(super) fn choose_at(
         (None, Some(1..)) => reasons.push(format!("weights: packed as for another size; a packing of its own would save {saved:.1} %")),
         _ => {}
     }
-    Ok((Choice { plan, cost: best.cost, machine, candidates, reasons, rejected }, alone))
+    if (0..problem.rank()).any(|a| problem.input[a].known().is_none() && plan.block[a] > 0) {
+        reasons.push("blocks: of open extents, cut evenly when these are known; the plan has the largest size".into());
+    }
+    Ok((Choice { plan, cost: best.cost, machine, candidates, reasons, rejected }, best.plan))
 }
 
 /// Whether the candidates' own count of registers may be off: activations, several registers per output, taps that are written out whole.
@@ -128,24 +124,39 @@ const VARIED: usize = 64;
 /// Every candidate with its predicted cost, cheapest first.
 pub fn ranked(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Vec<Rejected> {
     let machine = Machine::of(isa, problem.elem);
-    let at = versions::main_size(problem, options).and_then(|size| problem.fixed_at(&size));
-    let at = at.unwrap_or_else(|_| problem.clone());
-    let space = Space::new(&at, machine, options, finite);
-    let opened = |r: Rejected| Rejected { plan: space.opened(r.plan, problem), ..r };
-    ranked_in(&space).into_iter().map(opened).collect()
+    let size = versions::main_size(problem, options).unwrap_or_default();
+    let at = problem.fixed_at(&size).unwrap_or_else(|_| problem.clone());
+    let around = versions::around(problem, &size);
+    ranked_in(&Space::new(&at, machine, options, finite), problem, &mean_costs(&around, &machine))
+}
+
+/// The costs whose weighted sum ranks plans of open extents; none if no extent is open.
+fn mean_costs<'a>(around: &'a [(f64, Deconv)], machine: &'a Machine) -> Vec<(f64, Costs<'a>)> {
+    around.iter().map(|(weight, p)| (*weight, Costs::at_run_time(p, machine))).collect()
+}
+
+fn mean(costs: &[(f64, Costs)], plan: &Plan) -> Cost {
+    costs.iter().fold(Cost::default(), |sum, (weight, costs)| sum.plus(costs.of(plan).times(*weight)))
 }
 
 fn cheapest_first(all: &mut [Rejected]) {
     all.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
 }
 
-fn ranked_in(space: &Space) -> Vec<Rejected> {
+/// The plans of a space, for the problem whose open extents it has fixed, by their mean cost if there are such extents.
+fn ranked_in(space: &Space, problem: &Deconv, around: &[(f64, Costs)]) -> Vec<Rejected> {
     let costs = Costs::new(space.problem, &space.machine);
     let costed = |plan: Plan| Rejected { cost: costs.of(&plan), plan };
     let mut all: Vec<Rejected> = space.plans().into_iter().map(costed).collect();
     cheapest_first(&mut all);
     let variants: Vec<Rejected> = all.iter().take(VARIED).flat_map(|r| space.variants(&r.plan)).map(costed).collect();
     all.extend(variants);
+    for r in &mut all {
+        space.open(&mut r.plan, problem);
+        if !around.is_empty() {
+            r.cost = mean(around, &r.plan);
+        }
+    }
     cheapest_first(&mut all);
     all
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Most buffers of a function: input, weight, bias, output, packed weights, panel, and one more scratch plane.
 pub(super) const MAX_BUFFERS: usize = 16;
-/// Most symbols and counts of a function: batch and three axes, what blocks of each hold, and two products of these.
+/// Most symbols and counts of a function: batch and three axes, what blocks of each hold, two products of these, and what whole tiles cover; and some to spare.
 pub(super) const MAX_VALUES: usize = 16;
 /// Scratch buffers start at multiples of this.
 const LINE: usize = 64;
