@@ -13,13 +13,15 @@
 //!                                                    unroll oc.t: when oc.t + 6*oc.b < 64: y[oc.t + 6*oc.b, …] = acc[oc.t]
 //! ```
 //!
+//! What whole tiles leave over of positions (or windows) whose number is known at run time is a small tile of half as many, with registers of its own.
+//!
 //! Within a tile the reduction runs over input channels first, then over taps, where no guard forbids it.
 
 use super::block::{extreme, phases};
 use super::nest::wrap;
 use super::pack::Packer;
 use crate::ir::names::{INPUT, OUTPUT, part};
-use crate::ir::{Access, Affine, Atom, Cond, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Value};
+use crate::ir::{Access, Affine, Atom, Cond, Count, CountOf, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Value};
 use crate::plan::Plan;
 use crate::{Error, Kind, Result};
 
@@ -46,6 +48,7 @@ struct Tiler<'a> {
     tile: Vec<TileVar>,
     packer: Packer,
     regs: Vec<Reg>,
+    counts: Vec<Count>,
     /// Whether the tile is a small one for what a large one leaves over: it has registers of its own, so that neither keeps the other's.
     small: bool,
 }
@@ -54,10 +57,10 @@ struct Tiler<'a> {
 pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let mut out = func.clone();
     out.stage = Stage::Tile;
-    let mut tiler =
-        Tiler { func, plan, loops: Vec::new(), tile: Vec::new(), packer: Packer::default(), regs: func.regs.clone(), small: false };
+    let (regs, counts) = (func.regs.clone(), func.counts.clone());
+    let mut tiler = Tiler { func, plan, loops: Vec::new(), tile: Vec::new(), packer: Packer::default(), regs, counts, small: false };
     out.run = tiler.list(&func.run)?;
-    out.regs = tiler.regs;
+    (out.regs, out.counts) = (tiler.regs, tiler.counts);
     tiler.packer.finish(&mut out);
     Ok(out)
 }
@@ -107,18 +110,19 @@ impl Tiler<'_> {
             }
             return Ok(wrap(&loops, body));
         }
-        let extent = self.plan.tile.iter().find(|t| t.var == l.var).map_or(1, |t| t.extent);
-        // What a count leaves over is a tile of its own.
-        let counted = |lo: &&Affine| lo.as_const().is_none() && lo.terms.keys().all(|a| matches!(a, Atom::Sym(_)));
-        let left = l.lo.iter().filter(counted).flat_map(|lo| l.hi.iter().filter_map(|hi| (hi.clone() - lo.clone()).as_const())).min();
-        let small = left.is_some_and(|left| left < extent as i64);
-        let extent = left.map_or(extent, |left| extent.min(left.max(1) as usize));
-        if extent > 1 || small {
-            let outer = self.small;
-            self.small |= small;
-            let split = self.split(l, extent);
-            self.small = outer;
-            return split;
+        let extent = self.plan.extent(l.var.as_str());
+        if let Some(first) = self.left_over(l)? {
+            let rest = self.plan.rest(l.var.as_str());
+            let whole = Loop { hi: [l.hi.clone(), vec![first.clone()]].concat(), ..l.clone() };
+            let tail = Loop { lo: vec![first.clone()], hi: [l.hi.clone(), vec![first + rest as i64]].concat(), ..l.clone() };
+            let mut out = self.split(&whole, extent)?;
+            self.small = true;
+            out.extend(self.split(&tail, rest)?);
+            self.small = false;
+            return Ok(out);
+        }
+        if extent > 1 {
+            return self.split(l, extent);
         }
         let mut head = l.around(Vec::new());
         self.widen_bounds(&mut head);
@@ -126,6 +130,39 @@ impl Tiler<'_> {
         let body = self.list(&l.body)?;
         self.loops.pop();
         Ok(vec![Stmt::For(Loop { body, ..head })])
+    }
+
+    /// Where a small tile takes over from large ones, in a loop over positions (or windows) of which the run says how many there are; nowhere, if large tiles
+    /// cover all of them. Every block starts with a whole tile, so that only the last of them has an end of its own.
+    fn left_over(&mut self, l: &Loop) -> Result<Option<Affine>> {
+        let rest = self.plan.rest(l.var.as_str());
+        if rest == 0 || self.small {
+            return Ok(None);
+        }
+        // Of all blocks together.
+        let mut head = self.block(l).unwrap_or(l).around(Vec::new());
+        self.widen_bounds(&mut head);
+        let first = extreme(&head.lo[0], self.func, phases(&self.loops), false);
+        let extent = extreme(&head.hi[0], self.func, phases(&self.loops), true) - first.clone();
+        let counted = |a: &Affine| a.terms.keys().all(|t| matches!(t, Atom::Sym(_)));
+        if extent.as_const().is_some() || !counted(&extent) || !counted(&first) {
+            return Ok(None);
+        }
+        let name: Name = l.var.as_str().replacen('q', "whole.", 1).into();
+        let count =
+            Count { name: name.clone(), of: CountOf::Whole { extent, unit: self.plan.extent(l.var.as_str()) as i64, rest: rest as i64 } };
+        match self.counts.iter().find(|c| c.name == name) {
+            Some(c) if *c != count => return Err(super::unexpected("tile", "one loop over the positions of an axis")),
+            Some(_) => {}
+            None => self.counts.push(count),
+        }
+        Ok(Some(first + Affine::sym(name)))
+    }
+
+    /// The loop over blocks of these positions.
+    fn block(&self, l: &Loop) -> Option<&Loop> {
+        let b = part(&l.var, "b");
+        self.loops.iter().find(|o| o.var == b)
     }
 
     /// Bounds that depend on a phase within the tile take the extreme over the phases; stores are guarded anyway.
@@ -157,9 +194,9 @@ impl Tiler<'_> {
         let b = if self.loops.iter().any(|o| o.var == b) { part(&l.var, "c") } else { b };
         let mut head = Loop { var: b.clone(), ..l.around(Vec::new()) };
         self.widen_bounds(&mut head);
-        if l.var.as_str().starts_with('q') {
+        if l.var.as_str().starts_with('q') && !self.small {
             // Tiles start where the block (and with it the panel) does, whatever the phase.
-            let block = self.loops.iter().find(|o| o.var == part(&l.var, "b"));
+            let block = self.block(l);
             let first = extreme(&head.lo[0], self.func, phases(&self.loops), false);
             head.lo = vec![block.map_or(first, |b| Affine::var(&b.var))];
         }

@@ -17,7 +17,7 @@
 //! and the table `v.y` says which entry a product is of. `h` counts the `s*m` outputs of a window along one axis.
 //!
 //! How many windows a block has may be a count that is known at run time. Rows of windows lie side by side all the same, so that a tile is not cut by their
-//! ends, and the windows that whole tiles leave over are products of their own, for a smaller tile.
+//! ends.
 //!
 //! | file | what it makes |
 //! |---|---|
@@ -53,8 +53,6 @@ const PRODUCTS: &str = "M";
 const OUT: &str = "out";
 /// Input channels whose weights are transformed at a time: with a tile of output channels, what one store covers is several cache lines.
 const CHANNELS: i64 = 8;
-/// The count of the windows of a block that whole tiles cover.
-const WHOLE: &str = "n.w";
 /// The variable that counts the windows of a block, over all axes.
 const WINDOW: &str = "qw";
 
@@ -166,11 +164,6 @@ impl<'a> Lowering<'a> {
         let axes = &self.axes[self.axes.len() - n..];
         let known = axes.iter().filter(|a| a.count.is_none()).map(|a| a.windows).product();
         (known, counted_within(axes))
-    }
-    /// Windows of a tile for those that whole tiles leave over: half as many, in whole vectors if they lie along the lanes; 0 if there are no halves.
-    fn rest(&self) -> i64 {
-        let unit = if self.plan.vector == WINDOW { self.lanes() } else { 1 };
-        self.plan.extent(WINDOW) as i64 / 2 / unit * unit
     }
     /// Windows of a row, in whole vectors.
     fn row(&self) -> i64 {
@@ -305,17 +298,7 @@ impl<'a> Lowering<'a> {
             (known, None) => known.into(),
             (known, Some(symbol)) => Affine::sym(symbol) * known,
         };
-        let all = Loop::new(WINDOW, windows.clone(), Vec::new());
-        let over = |l: Loop| wrap(&[l, held.clone()], body.clone());
-        // How many windows there are is known at run time: a few that whole tiles leave over are a smaller tile.
-        let rest = self.rest();
-        if windows.as_const().is_some() || rest == 0 {
-            return wrap(&loops, over(all)).remove(0);
-        }
-        let (whole, unit) = (Name::from(WHOLE), self.plan.extent(WINDOW) as i64);
-        self.counts.push(Count { name: whole.clone(), of: CountOf::Whole { extent: windows.clone(), unit, rest } });
-        let whole = Affine::sym(whole);
-        let tail = Loop { lo: vec![whole.clone()], hi: vec![windows, whole.clone() + rest], ..all.clone() };
-        wrap(&loops, [over(Loop { hi: vec![whole], ..all }), over(tail)].concat()).remove(0)
+        let over = [loops, vec![Loop::new(WINDOW, windows, Vec::new()), held.clone()]].concat();
+        wrap(&over, body).remove(0)
     }
 }

@@ -84,7 +84,7 @@ pub struct Costs<'a> {
     input: Vec<f64>,
     output: Vec<f64>,
     landing: Vec<f64>,
-    evenly: bool,
+    at_run_time: bool,
 }
 
 impl<'a> Costs<'a> {
@@ -93,12 +93,12 @@ impl<'a> Costs<'a> {
         let input: Vec<usize> = p.input.iter().map(|e| e.known().unwrap_or(OPEN)).collect();
         let output = (0..p.rank()).map(|a| p.output_extent(a).eval(&mut |_| input[a] as i64).max(1) as f64).collect();
         let input = input.iter().map(|i| *i as f64).collect();
-        Costs { p, m, batch: p.batch.known().unwrap_or(1) as f64, input, output, landing: candidates::landing(p), evenly: false }
+        Costs { p, m, batch: p.batch.known().unwrap_or(1) as f64, input, output, landing: candidates::landing(p), at_run_time: false }
     }
 
     /// The same for a problem whose extents come at run time, at those of `p`: its blocks are cut evenly.
     pub fn at_run_time(p: &'a Deconv, m: &'a Machine) -> Self {
-        Costs { evenly: true, ..Self::new(p, m) }
+        Costs { at_run_time: true, ..Self::new(p, m) }
     }
 
     /// Bytes of the panel of one block.
@@ -119,7 +119,7 @@ impl<'a> Costs<'a> {
 
     /// The cost of a plan.
     pub fn of(&self, plan: &Plan) -> Cost {
-        let mut cost = match Windows::of(self.p, plan, self.evenly) {
+        let mut cost = match Windows::of(self.p, plan, self.at_run_time) {
             Some(windows) => windows.cost(self.m),
             None => Model::new(self, plan).cost(),
         };
@@ -160,6 +160,7 @@ struct Model<'a> {
     input: &'a [f64],
     output: &'a [f64],
     landing: &'a [f64],
+    at_run_time: bool,
 }
 
 impl<'a> Model<'a> {
@@ -176,6 +177,7 @@ impl<'a> Model<'a> {
             input: &of.input,
             output: &of.output,
             landing: &of.landing,
+            at_run_time: of.at_run_time,
         }
     }
 
@@ -204,8 +206,9 @@ impl<'a> Model<'a> {
         let taps = |a: usize| self.taps(a).max(1.0);
         let rows = if self.rank > 1 { mrow + taps(x - 1) - 1.0 } else { 1.0 };
         let all: f64 = (0..self.rank).map(taps).product();
-        // Rows that are read at several shifts, or from within a line, touch one line more.
-        let shifted = plan.vector == "qx" && (taps(x) > 1.0 || self.p.pad_begin[x] % self.p.stride[x] as i64 != 0);
+        // Rows that are read at several shifts, or from within a line, touch one line more; in place it is the image that says where they begin.
+        let within = !plan.panel && (self.at_run_time || self.input[x] * bytes % LINE != 0.0);
+        let shifted = plan.vector == "qx" && (taps(x) > 1.0 || within || self.p.pad_begin[x] % self.p.stride[x] as i64 != 0);
         let columns = (mq + taps(x) - 1.0) * bytes + if shifted { LINE } else { 0.0 };
         let pixels = columns * rows * (0..x.saturating_sub(1)).map(taps).product::<f64>() / all;
         let weights = moc * mr * bytes;

@@ -137,6 +137,14 @@ impl Plan {
     pub fn extent(&self, var: &str) -> usize {
         self.tile.iter().find(|t| t.var == var).map_or(1, |t| t.extent)
     }
+    /// Positions (or windows) of the small tile for what whole tiles of an open extent leave over: half as many, in whole vectors if they lie along the
+    /// lanes. The innermost axis of positions has one; 0 if there is none.
+    pub fn rest(&self, var: &str) -> usize {
+        let position = |v: &Name| v.as_str().starts_with('q');
+        let innermost = self.tile.iter().rev().find(|t| position(&t.var) && t.extent > 1);
+        let unit = if self.vector == var { self.lanes } else { 1 };
+        innermost.filter(|t| t.var == var).map_or(0, |t| t.extent / 2 / unit * unit)
+    }
     /// The same for the loop of that role along a spatial axis: `q` and `x` for `qx`.
     pub fn extent_on(&self, role: &str, axis: &str) -> usize {
         self.tile.iter().find(|t| t.var.as_str().strip_prefix(role) == Some(axis)).map_or(1, |t| t.extent)

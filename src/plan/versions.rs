@@ -9,13 +9,13 @@ use super::choose::choose_at;
 use super::windows::{even, positions_of};
 use super::{Choice, Plan};
 use crate::codegen::target::Isa;
-use crate::ir::names::axes;
+use crate::ir::names::{axes, on};
 use crate::problem::{Deconv, MAX_EXTENT};
 use crate::runtime::Options;
 use crate::{Error, Kind, Result};
 
 /// The sizes of an open extent for which there are plans if the caller names none, by rank.
-const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[8, 16, 32, 64, 128], &[4, 8, 16, 32]];
+const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[8, 16, 32, 64, 128], &[4, 8, 16, 32, 64]];
 /// Most sizes that a caller may name.
 pub const MOST_SIZES: usize = 16;
 /// By how much a prediction may be off for twice or half the pixels.
@@ -32,8 +32,8 @@ pub struct Version {
     pub choice: Choice,
     /// What its cost grows with, per axis.
     units: Vec<Units>,
-    /// Windows that a tile holds.
-    tile: usize,
+    /// The windows of a block, over all axes.
+    windows: Tiles,
     /// Predicted cycles at the typical size, per unit.
     each: f64,
 }
@@ -46,15 +46,36 @@ struct Units {
     unit: usize,
     /// Units of a block that is computed as a whole.
     most: usize,
+    tiles: Tiles,
 }
 
 impl Units {
-    /// The units of a block, and the number of blocks.
+    /// The units of a block, as far as its tiles reach, and the number of blocks.
     fn of(self, extent: usize) -> (usize, usize) {
         let positions = (extent as i64).saturating_add(self.more).max(1) as usize;
         let units = positions.div_ceil(self.unit);
         let held = even(units, self.most);
-        (held, units.div_ceil(held))
+        (self.tiles.reach(held), units.div_ceil(held))
+    }
+}
+
+/// Tiles, and smaller ones for what these leave over.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Tiles {
+    whole: usize,
+    rest: usize,
+}
+
+impl Tiles {
+    fn of(plan: &Plan, var: &str) -> Tiles {
+        Tiles { whole: plan.extent(var), rest: plan.rest(var) }
+    }
+
+    /// What so many positions take.
+    fn reach(self, positions: usize) -> usize {
+        let large = if self.rest > 0 { positions.saturating_sub(self.rest) } else { positions };
+        let whole = large.div_ceil(self.whole).saturating_mul(self.whole);
+        if whole < positions { whole + self.rest } else { whole }
     }
 }
 
@@ -63,16 +84,17 @@ impl Version {
         let plan = &choice.plan;
         let units = |(a, axis): (usize, &&str)| {
             let more = positions_of(p, a, typical[a]) as i64 - typical[a] as i64;
+            let tiles = Tiles::of(plan, on("q", axis).as_str());
             match &plan.winograd {
-                Some(w) if plan.block[a] > 0 => Units { more, unit: w.outputs[a], most: plan.block[a] / w.outputs[a] },
-                Some(w) => Units { more, unit: w.outputs[a], most: usize::MAX },
-                None => Units { more, unit: plan.extent_on("q", axis), most: 1 },
+                Some(w) if plan.block[a] > 0 => Units { more, unit: w.outputs[a], most: plan.block[a] / w.outputs[a], tiles },
+                Some(w) => Units { more, unit: w.outputs[a], most: usize::MAX, tiles },
+                None => Units { more, unit: 1, most: usize::MAX, tiles },
             }
         };
         let units = axes(p.rank()).iter().enumerate().map(units).collect();
-        let tile = if plan.winograd.is_some() { plan.extent("qw") } else { 1 };
+        let windows = Tiles::of(plan, "qw");
         let cycles = choice.cost.cycles();
-        let mut version = Version { typical, choice, units, tile, each: 1.0 };
+        let mut version = Version { typical, choice, units, windows, each: 1.0 };
         version.each = cycles / version.cycles_at(&version.typical).max(1.0);
         version
     }
@@ -80,11 +102,8 @@ impl Version {
     /// Predicted cycles for other spatial extents. Blocks are computed as a whole, and in them whole tiles.
     pub fn cycles_at(&self, spatial: &[usize]) -> f64 {
         let each = self.units.iter().zip(spatial).map(|(u, extent)| u.of(*extent));
-        let (held, blocks) = each.fold((1.0, 1.0), |all, (held, blocks)| (all.0 * held as f64, all.1 * blocks as f64));
-        // What whole tiles leave over is half a tile, or one more.
-        let (tile, half) = (self.tile as f64, (self.tile / 2).max(1) as f64);
-        let whole = ((held - half) / tile).ceil().max(0.0) * tile;
-        let held = if whole < held { whole + half } else { whole };
+        let (held, blocks) = each.fold((1, 1.0), |all: (usize, f64), (held, blocks)| (all.0.saturating_mul(held), all.1 * blocks as f64));
+        let held = self.windows.reach(held) as f64;
         // Among versions that are alike the one whose size is nearer.
         let far = (pixels(spatial) as f64 / pixels(&self.typical) as f64).log2().abs();
         self.each * blocks * held * (1.0 + FAR * far)

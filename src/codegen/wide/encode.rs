@@ -164,6 +164,13 @@ impl Encoder<'_> {
                 }
                 Ok(())
             }
+            Inst::WhenElse { id } => {
+                let (_, mut other) = self.regions[id];
+                let end = self.asm.create_label();
+                self.asm.jmp(end)?;
+                self.regions.insert(*id, (end, end));
+                self.here(&mut other)
+            }
             Inst::WhenEnd { id } => {
                 let (_, mut end) = self.regions[id];
                 self.here(&mut end)

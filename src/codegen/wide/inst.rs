@@ -150,6 +150,10 @@ pub(super) enum Inst {
         id: usize,
         conds: Vec<IntExpr>,
     },
+    /// What follows runs instead, if some expression is negative.
+    WhenElse {
+        id: usize,
+    },
     WhenEnd {
         id: usize,
     },
@@ -321,7 +325,7 @@ impl Inst {
                 g(*count, Def);
             }
             Inst::WhenBegin { conds, .. } => conds.iter().for_each(|e| e.registers(g)),
-            Inst::WhenEnd { .. } => {}
+            Inst::WhenElse { .. } | Inst::WhenEnd { .. } => {}
             Inst::Int { dst, expr } => {
                 expr.registers(g);
                 g(*dst, Def);

@@ -6,7 +6,7 @@
 
 use super::WideIsa;
 use super::inst::*;
-use super::tree::{Clips, Node, Place, Spread, Stride, Tree, Val};
+use super::tree::{Clips, Lin, Node, Place, Spread, Stride, Tree, Val};
 use crate::ir::{BinOp, BufferKind, Elem, Func, UnOp};
 use crate::{Error, Kind, Result};
 use rustc_hash::FxHashMap as HashMap;
@@ -174,14 +174,14 @@ impl Selector<'_> {
             i += n;
             match nodes.get(i) {
                 Some(Node::Loop { id, body }) => self.counted(*id, body)?,
-                Some(Node::When { conds, body }) => {
-                    let conds = conds.iter().map(|c| self.expr(c)).collect();
-                    let id = self.regions;
-                    self.regions += 1;
-                    self.push(Inst::WhenBegin { id, conds });
-                    self.nodes(body)?;
-                    self.push(Inst::WhenEnd { id });
-                }
+                Some(Node::When { conds, body }) => match self.guarded(&nodes[i..]) {
+                    Some(stores) => {
+                        i += stores.together.len();
+                        self.store_guarded(&stores)?;
+                        continue;
+                    }
+                    None => self.when(conds, body)?,
+                },
                 _ => {}
             }
             i += 1;
@@ -189,6 +189,24 @@ impl Selector<'_> {
         Ok(())
     }
 
+    /// Statements under a guard.
+    pub(super) fn when(&mut self, conds: &[Lin], body: &[Node]) -> Result<()> {
+        let id = self.when_begin(conds);
+        self.nodes(body)?;
+        self.push(Inst::WhenEnd { id });
+        Ok(())
+    }
+
+    /// The beginning of statements under a guard, by the number of the region.
+    pub(super) fn when_begin(&mut self, conds: &[Lin]) -> usize {
+        let conds = conds.iter().map(|c| self.expr(c)).collect();
+        let id = self.regions;
+        self.regions += 1;
+        self.push(Inst::WhenBegin { id, conds });
+        id
+    }
+
+    /// Sets and stores.
     pub(super) fn block(&mut self, nodes: &[Node]) -> Result<()> {
         let outer = self.ptr.clone();
         self.uses.clear();
