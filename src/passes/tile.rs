@@ -240,12 +240,11 @@ impl Tiler<'_> {
     /// Moves the tile's loops inside to each statement. `guards` are conditions that depend on the place in the tile.
     fn sink(&mut self, list: &[Stmt], guards: &[Cond]) -> Result<Vec<Stmt>> {
         let mut out = Vec::new();
-        for s in channels_first(list) {
-            match s {
+        for s in list {
+            match self.channels_first(s) {
                 Stmt::For(l) => out.extend(self.sink_loop(l, guards)?),
                 Stmt::When { conds, body } => {
-                    let (inside, outside): (Vec<Cond>, Vec<Cond>) =
-                        conds.into_iter().partition(|c| c.affines().iter().any(|a| self.tile.iter().any(|t| a.uses_var(t.t.as_str()))));
+                    let (inside, outside): (Vec<Cond>, Vec<Cond>) = conds.into_iter().partition(|c| self.within(c));
                     let body = self.sink(&body, &[guards, &inside].concat())?;
                     out.extend(Stmt::when(outside, body));
                 }
@@ -255,6 +254,43 @@ impl Tiler<'_> {
             }
         }
         Ok(out)
+    }
+
+    /// Whether a condition depends on the place in the tile.
+    fn within(&self, c: &Cond) -> bool {
+        c.affines().iter().any(|a| self.tile.iter().any(|t| a.uses_var(t.t.as_str())))
+    }
+
+    /// Moves the loop over input channels outside the tap loops where it is alone inside them, but for guards of single elements.
+    fn channels_first(&self, s: &Stmt) -> Stmt {
+        let around = |s: &Stmt| match s {
+            Stmt::For(l) => Some(Stmt::For(l.around(Vec::new()))),
+            Stmt::When { conds, .. } if conds.iter().all(|c| self.within(c)) => Some(Stmt::When { conds: conds.clone(), body: Vec::new() }),
+            _ => None,
+        };
+        let (mut outer, mut body) = (Vec::new(), std::slice::from_ref(s));
+        while let [s] = body
+            && let Some(head) = around(s)
+        {
+            outer.push(head);
+            body = s.body().unwrap_or_default();
+        }
+        let loops = |s: &Stmt| if let Stmt::For(l) = s { Some(l.clone()) } else { None };
+        let reduction = |s: &Stmt| loops(s).is_none_or(|l| l.var == "ic" || l.var.as_str().starts_with('t'));
+        let Some(at) = outer.iter().position(|s| loops(s).is_some_and(|l| l.var == "ic")) else { return s.clone() };
+        if !outer.iter().all(reduction) {
+            return s.clone();
+        }
+        let ic = outer.remove(at);
+        // Taps that are bounded by the input differ from position to position; they stay around.
+        let bounded = |s: &Stmt| loops(s).is_some_and(|l| l.lo.len() > 1);
+        outer.insert(outer[..at].iter().rposition(bounded).map_or(0, |l| l + 1), ic);
+        let within = |body: Vec<Stmt>, s: &Stmt| match s {
+            Stmt::For(l) => vec![Stmt::For(l.around(body))],
+            Stmt::When { conds, .. } => Stmt::when(conds.clone(), body),
+            _ => unreachable!("loops and guards were taken off"),
+        };
+        outer.iter().rev().fold(body.to_vec(), within).remove(0)
     }
 
     fn sink_loop(&mut self, l: Loop, guards: &[Cond]) -> Result<Vec<Stmt>> {
@@ -478,24 +514,4 @@ fn count_tiles(l: &Loop, m: i64) -> Option<Loop> {
     };
     let hi = l.hi.iter().map(up).collect::<Option<Vec<_>>>()?;
     Some(Loop { lo, hi, ..l.around(l.body.clone()) })
-}
-
-/// Moves the loop over input channels outside the tap loops where it is alone inside them.
-fn channels_first(list: &[Stmt]) -> Vec<Stmt> {
-    list.iter()
-        .map(|s| {
-            let (loops, body) = super::nest::peel(std::slice::from_ref(s));
-            match loops.iter().position(|l| l.var == "ic") {
-                Some(at) if loops.iter().all(|l| l.var == "ic" || l.var.as_str().starts_with('t')) => {
-                    let mut loops = loops;
-                    let ic = loops.remove(at);
-                    // Taps that are bounded by the input differ from position to position; they stay around.
-                    let bounded = |l: &Loop| l.lo.len() > 1;
-                    loops.insert(loops[..at].iter().rposition(bounded).map_or(0, |l| l + 1), ic);
-                    wrap(&loops, body.to_vec()).remove(0)
-                }
-                _ => s.clone(),
-            }
-        })
-        .collect()
 }
