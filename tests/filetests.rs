@@ -76,7 +76,7 @@ fn before_pass(f: &File, at: usize, plan: &Plan) -> Func {
 fn apply(f: &File, pass: &Pass, func: &Func, plan: &Plan) -> Func {
     let after = (pass.run)(func, plan).unwrap_or_else(|e| panic!("{}: pass {}: {e}\n{func}", f.name, pass.name));
     // Before stage `phases` every loop stays where the problem puts it.
-    let after = if after.stage >= Stage::Phases && pass.indices { simplify::run(&after) } else { after };
+    let after = if after.stage >= Stage::Phases && pass.indices { simplify::run(after) } else { after };
     after.verify().unwrap_or_else(|e| panic!("{}: after pass {}: {e}\n{after}", f.name, pass.name));
     after
 }

@@ -47,7 +47,7 @@
 //! The pass works statement by statement: every activation has its own `act.y` until its statement has been executed; `act.x`, `act.n`
 //! and `act.r` are used again by the next one. An operand that is a register is read in place.
 
-use crate::ir::{BinOp, CmpOp, Elem, Func, Name, Reg, Stmt, UnOp, Value};
+use crate::ir::{BinOp, CmpOp, Elem, Func, Loop, Name, Reg, Stmt, UnOp, Value};
 
 /// The constants of the method for one element type.
 struct Constants {
@@ -101,10 +101,9 @@ const F64: Constants = Constants {
 
 /// The function with every `tanh` and `sigmoid` in `run` replaced by primitive operations.
 pub fn run(func: &Func) -> Func {
-    let mut pass = Pass { func, regs: Vec::new() };
-    let run = pass.block(&func.run);
     let mut out = func.clone();
-    out.run = run;
+    let mut pass = Pass { func, regs: Vec::new() };
+    out.run = pass.block(out.run);
     out.regs.append(&mut pass.regs);
     out
 }
@@ -116,13 +115,11 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn block(&mut self, stmts: &[Stmt]) -> Vec<Stmt> {
+    fn block(&mut self, stmts: Vec<Stmt>) -> Vec<Stmt> {
         let mut out = Vec::with_capacity(stmts.len());
-        for stmt in stmts {
-            let mut stmt = stmt.clone();
+        for mut stmt in stmts {
             match &mut stmt {
-                Stmt::For(l) => l.body = self.block(&l.body),
-                Stmt::When { body, .. } | Stmt::Tile { body, .. } => *body = self.block(body),
+                Stmt::For(Loop { body, .. }) | Stmt::When { body, .. } | Stmt::Tile { body, .. } => *body = self.block(std::mem::take(body)),
                 Stmt::Set { value, .. } => self.replace(std::slice::from_mut(value), &mut out),
                 Stmt::Store { parts, .. } => self.replace(parts, &mut out),
             }

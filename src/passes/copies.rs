@@ -23,11 +23,12 @@ use crate::ir::{Access, Affine, Clip, Cond, Func, Lanes, Loop, LoopKind, Name, S
 /// Rewrites every copy loop.
 pub fn run(func: &mut Func, lanes: usize) {
     let mut copied = Vec::new();
+    let (run, prepare) = (std::mem::take(&mut func.run), std::mem::take(&mut func.prepare));
     let mut rewrite = |body: Vec<Stmt>| -> Vec<Stmt> {
         let body = body.into_iter().map(|s| walk(s, func, lanes, &mut copied));
         body.map(|s| interleave(s, &func.buffers)).collect()
     };
-    let (run, prepare) = (rewrite(func.run.clone()), rewrite(func.prepare.clone()));
+    let (run, prepare) = (rewrite(run), rewrite(prepare));
     (func.run, func.prepare) = (run, prepare);
     for (name, entries) in copied {
         let r = func.regs.iter_mut().find(|r| r.name == name).expect("the register was declared");
@@ -50,16 +51,15 @@ fn walk(s: Stmt, func: &Func, lanes: usize, copied: &mut Vec<(Name, usize)>) -> 
     }
     match s {
         Stmt::Tile { .. } | Stmt::Set { .. } | Stmt::Store { .. } => s,
-        Stmt::For(l) => match (Copy { func, l: &l, lanes, assigned: Vec::new(), computes: !plain(&l.body) }).rewrite() {
-            Some((new, regs)) => {
+        Stmt::For(mut l) => {
+            let rewritten = Copy { func, l: &l, lanes, assigned: Vec::new(), computes: !plain(&l.body) }.rewrite();
+            if let Some((new, regs)) = rewritten {
                 copied.extend(regs);
-                new
+                return new;
             }
-            None => {
-                let body = l.body.iter().map(|s| walk(s.clone(), func, lanes, copied)).collect();
-                Stmt::For(Loop { body, ..l })
-            }
-        },
+            l.body = l.body.into_iter().map(|s| walk(s, func, lanes, copied)).collect();
+            Stmt::For(l)
+        }
         Stmt::When { conds, body } => Stmt::When { conds, body: body.into_iter().map(|s| walk(s, func, lanes, copied)).collect() },
     }
 }

@@ -92,7 +92,7 @@ pub fn lower(naive: Snapshot, plan: &Plan) -> Result<Vec<Snapshot>> {
         let mut changed = !before.same_but_stage(&func);
         // Before `phases` every loop is still there, so that passes find them where the problem puts them.
         if func.stage >= Stage::Phases && pass.indices && (changed || before.stage < Stage::Phases) {
-            func = simplify::run(&func);
+            func = simplify::run(func);
             changed = !before.same_but_stage(&func);
         }
         // What has been verified as it is need not be again.

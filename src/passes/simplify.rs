@@ -14,30 +14,28 @@
 use crate::ir::{Access, Affine, Atom, Cond, Func, Loop, Stmt, Table, Value};
 
 /// Simplifies a function; the stage stays as it is.
-pub fn run(func: &Func) -> Func {
-    let mut out = func.clone();
-    let affine_tables = |a: &Affine| {
+pub fn run(mut func: Func) -> Func {
+    let affine_tables = |a: &Affine, func: &Func| {
         a.map_atoms(&mut |atom| match atom {
             Atom::Table(t, v) => arithmetic(&func.find_table(t.as_str())?.values).map(|(base, step)| Affine::var(v) * step + base),
             _ => None,
         })
     };
+    let (mut prepare, mut run) = (std::mem::take(&mut func.prepare), std::mem::take(&mut func.run));
     if !func.tables.is_empty() {
-        for s in out.prepare.iter_mut().chain(&mut out.run) {
-            s.map_affine(&mut |a| affine_tables(a));
+        for s in prepare.iter_mut().chain(&mut run) {
+            s.map_affine(&mut |a| affine_tables(a, &func));
         }
     }
     let mut env = Env { tables: &func.tables, loops: Vec::new() };
-    out.prepare = stmts(&out.prepare, &mut env);
-    out.run = stmts(&out.run, &mut env);
-    if func.tables.is_empty() {
-        return out;
-    }
+    (prepare, run) = (stmts(prepare, &mut env), stmts(run, &mut env));
     let mut used = Vec::new();
     let mut look = |a: &Affine| used.extend(a.terms.keys().filter_map(|t| if let Atom::Table(t, _) = t { Some(t.clone()) } else { None }));
-    out.prepare.iter().chain(&out.run).for_each(|s| s.visit_affine(&mut look));
-    out.tables.retain(|t| used.contains(&t.name));
-    out
+    if !func.tables.is_empty() {
+        prepare.iter().chain(&run).for_each(|s| s.visit_affine(&mut look));
+        func.tables.retain(|t| used.contains(&t.name));
+    }
+    Func { prepare, run, ..func }
 }
 
 /// `(base, step)` of an arithmetic sequence.
@@ -116,36 +114,37 @@ pub fn fix(e: &Affine, var: &str, value: i64, tables: &[Table]) -> Affine {
     })
 }
 
-fn stmts(list: &[Stmt], env: &mut Env) -> Vec<Stmt> {
-    list.iter().flat_map(|s| stmt(s, env)).collect()
+fn stmts(list: Vec<Stmt>, env: &mut Env) -> Vec<Stmt> {
+    let mut out = Vec::with_capacity(list.len());
+    list.into_iter().for_each(|s| stmt(s, env, &mut out));
+    out
 }
 
-fn stmt(s: &Stmt, env: &mut Env) -> Vec<Stmt> {
+/// Appends what is left of a statement.
+fn stmt(s: Stmt, env: &mut Env, out: &mut Vec<Stmt>) {
     match s {
-        Stmt::For(l) => for_loop(l, env),
+        Stmt::For(l) => for_loop(l, env, out),
         Stmt::When { conds, body } => {
             if conds.iter().any(|c| env.fails(c)) {
-                return Vec::new();
+                return;
             }
             let mut left: Vec<Cond> = Vec::new();
             for c in conds {
-                if !env.holds(c) && !left.contains(c) {
-                    left.push(c.clone());
+                if !env.holds(&c) && !left.contains(&c) {
+                    left.push(c);
                 }
             }
             let body = stmts(body, env);
-            if body.is_empty() { Vec::new() } else { Stmt::when(left, body) }
+            if !body.is_empty() {
+                out.extend(Stmt::when(left, body));
+            }
         }
-        Stmt::Tile { name, body } => vec![Stmt::Tile { name: name.clone(), body: stmts(body, env) }],
-        Stmt::Set { reg, index, value } if clips(value) => {
-            vec![Stmt::Set { reg: reg.clone(), index: index.clone(), value: loads(value, env) }]
-        }
-        Stmt::Set { .. } => vec![s.clone()],
-        Stmt::Store { to, parts, .. } if !clipped(to) && !parts.iter().any(clips) => vec![s.clone()],
-        Stmt::Store { to, parts, stream } => {
-            let reach = parts.len() as i64 - 1;
-            let parts = parts.iter().map(|v| loads(v, env)).collect();
-            vec![Stmt::Store { to: unclipped(to, reach, env), parts, stream: *stream }]
+        Stmt::Tile { name, body } => out.push(Stmt::Tile { name, body: stmts(body, env) }),
+        Stmt::Set { reg, index, value } => out.push(Stmt::Set { reg, index, value: loads(value, env) }),
+        Stmt::Store { mut to, parts, stream } => {
+            unclip(&mut to, parts.len() as i64 - 1, env);
+            let parts = parts.into_iter().map(|v| loads(v, env)).collect();
+            out.push(Stmt::Store { to, parts, stream });
         }
     }
 }
@@ -161,17 +160,22 @@ fn clips(v: &Value) -> bool {
     found
 }
 
-fn loads(v: &Value, env: &Env) -> Value {
-    v.clone().map(&mut |v| match v {
-        Value::Load(a) => Value::Load(unclipped(&a, 0, env)),
+fn loads(v: Value, env: &Env) -> Value {
+    if !clips(&v) {
+        return v;
+    }
+    v.map(&mut |v| match v {
+        Value::Load(mut a) => {
+            unclip(&mut a, 0, env);
+            Value::Load(a)
+        }
         v => v,
     })
 }
 
-/// The access without bounds of its clip that another bound makes redundant, and without a clip that all lanes are inside of. The last part of
+/// Drops the bounds of an access's clip that another bound makes redundant, and a clip that all lanes are inside of. The last part of
 /// a store goes `reach` elements further than the first.
-fn unclipped(a: &Access, reach: i64, env: &Env) -> Access {
-    let mut a = a.clone();
+fn unclip(a: &mut Access, reach: i64, env: &Env) {
     if let Some(l) = &mut a.lanes
         && let Some(clip) = &mut l.clip
     {
@@ -184,26 +188,27 @@ fn unclipped(a: &Access, reach: i64, env: &Env) -> Access {
             l.clip = None;
         }
     }
-    a
 }
 
-fn for_loop(whole: &Loop, env: &mut Env) -> Vec<Stmt> {
-    let mut l = whole.around(Vec::new());
+fn for_loop(mut l: Loop, env: &mut Env, out: &mut Vec<Stmt>) {
     strip(&mut l.lo, |kept, b| env.proves(&(kept.clone() - b.clone())));
     strip(&mut l.hi, |kept, b| env.proves(&(b.clone() - kept.clone())));
     if l.lo.iter().any(|lo| l.hi.iter().any(|hi| env.proves(&(lo.clone() - hi.clone())))) {
-        return Vec::new();
+        return;
     }
     if let ([lo], [hi]) = (&l.lo[..], &l.hi[..])
         && (hi.clone() - lo.clone()).as_const().is_some_and(|trips| trips > 0 && trips <= l.step)
-        && let Some(once) = once(whole, lo, env.tables)
+        && let Some(once) = once(&l, lo, env.tables)
     {
-        return stmts(&once, env);
+        return once.into_iter().for_each(|s| stmt(s, env, out));
     }
-    env.loops.push(l.clone());
-    l.body = stmts(&whole.body, env);
-    env.loops.pop();
-    if l.body.is_empty() { Vec::new() } else { vec![l.into()] }
+    let body = std::mem::take(&mut l.body);
+    env.loops.push(l);
+    let body = stmts(body, env);
+    let l = env.loops.pop();
+    if let Some(l) = l.filter(|_| !body.is_empty()) {
+        out.push(Loop { body, ..l }.into());
+    }
 }
 
 /// The body for the only iteration, or `None` if a table is indexed by the variable and the value is not constant.
