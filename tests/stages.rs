@@ -84,6 +84,24 @@ fn gather_with_columns_along_the_lanes() {
     ]);
 }
 
+/// Rows above and below the image are tested where a tile holds positions or phases of several, columns masked.
+#[test]
+fn gather_in_place_with_columns_along_the_lanes() {
+    for text in PROBLEMS {
+        let p: Deconv = text.parse().expect("legal");
+        let zeros = vec!["0"; p.rank()].join("x");
+        let stride = |back: usize| p.stride[p.rank() - back];
+        let rows = if p.rank() > 1 { format!("ry={} ", stride(2)) } else { String::new() };
+        for form in ["gather", "gather aligned"] {
+            check(text, &format!("{form} in-place oc=2 rx={} qx=8 along qx x4 block {zeros}", stride(1)));
+            check(text, &format!("{form} in-place oc=2 {rows}rx={} qx=4 along qx x4 block {zeros}", stride(1)));
+            if p.rank() > 1 {
+                check(text, &format!("{form} in-place oc=2 {rows}rx={} qy=2 qx=4 along qx x4 block {zeros}", stride(1)));
+            }
+        }
+    }
+}
+
 #[test]
 fn gather_with_phases_of_two_axes_in_the_tile() {
     for text in PROBLEMS.iter().filter(|t| t.parse::<Deconv>().is_ok_and(|p| p.rank() > 1 && p.stride[p.rank() - 2] == 2)) {

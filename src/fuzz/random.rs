@@ -78,6 +78,8 @@ fn plan(rng: &mut ChaCha8Rng, p: &Deconv, isa: Isa, fill: Fill) -> Option<Plan> 
         if rng.random_bool(0.5) {
             plan.reduction = parts.choose(rng).copied().unwrap_or(0);
         }
+        // Any tile may read the input in place, however slowly.
+        plan.panel &= plan.extent("g") > 1 || rng.random_bool(0.8);
         plan.bounded = plan.panel && rng.random_bool(0.5);
     }
     Some(plan)

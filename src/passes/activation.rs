@@ -119,7 +119,9 @@ impl Pass<'_> {
         let mut out = Vec::with_capacity(stmts.len());
         for mut stmt in stmts {
             match &mut stmt {
-                Stmt::For(Loop { body, .. }) | Stmt::When { body, .. } | Stmt::Tile { body, .. } => *body = self.block(std::mem::take(body)),
+                Stmt::For(Loop { body, .. }) | Stmt::When { body, .. } | Stmt::Tile { body, .. } => {
+                    *body = self.block(std::mem::take(body))
+                }
                 Stmt::Set { value, .. } => self.replace(std::slice::from_mut(value), &mut out),
                 Stmt::Store { parts, .. } => self.replace(parts, &mut out),
             }

@@ -49,6 +49,8 @@ struct Tiler<'a> {
     packer: Packer,
     regs: Vec<Reg>,
     counts: Vec<Count>,
+    /// What holds where the present statement runs, for the whole tile.
+    tested: Vec<Cond>,
     /// Whether the tile is a small one for what a large one leaves over: it has registers of its own, so that neither keeps the other's.
     small: bool,
 }
@@ -58,7 +60,17 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let mut out = func.clone();
     out.stage = Stage::Tile;
     let (regs, counts) = (func.regs.clone(), func.counts.clone());
-    let mut tiler = Tiler { func, plan, loops: Vec::new(), tile: Vec::new(), packer: Packer::default(), regs, counts, small: false };
+    let mut tiler = Tiler {
+        func,
+        plan,
+        loops: Vec::new(),
+        tile: Vec::new(),
+        packer: Packer::default(),
+        regs,
+        counts,
+        tested: Vec::new(),
+        small: false,
+    };
     out.run = tiler.list(&func.run)?;
     (out.regs, out.counts) = (tiler.regs, tiler.counts);
     tiler.packer.finish(&mut out);
@@ -245,7 +257,10 @@ impl Tiler<'_> {
                 Stmt::For(l) => out.extend(self.sink_loop(l, guards)?),
                 Stmt::When { conds, body } => {
                     let (inside, outside): (Vec<Cond>, Vec<Cond>) = conds.into_iter().partition(|c| self.within(c));
+                    let before = self.tested.len();
+                    self.tested.extend(outside.iter().cloned());
                     let body = self.sink(&body, &[guards, &inside].concat())?;
+                    self.tested.truncate(before);
                     out.extend(Stmt::when(outside, body));
                 }
                 Stmt::Set { reg, value, .. } => out.extend(self.sink_set(reg, value, guards)?),
@@ -388,10 +403,10 @@ impl Tiler<'_> {
         let set = |value| Stmt::Set { reg: name.clone(), index: index.clone(), value };
         let mut body = vec![set(Value::Load(load.clone()))];
         if load.buffer == INPUT {
+            // The positions of a tile are those of any of its phases: also where no tap of one phase leaves the input, one of another may.
             let dims = &self.func.buffer(INPUT).dims;
-            let inside = |a: &Affine| held.iter().any(|t| a.uses_var(t.t.as_str()));
-            let conds = load.index.iter().zip(dims).skip(2).filter(|(e, _)| inside(e));
-            let conds = conds.map(|(e, hi)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() }).collect();
+            let exists = |(e, hi): (&Affine, &Affine)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() };
+            let conds = load.index.iter().zip(dims).skip(2).map(exists).filter(|c| !self.tested.contains(c)).collect();
             body = [vec![set(Value::Const(0.0))], Stmt::when(conds, body)].concat();
         }
         out.extend(wrap(&unroll(held), body));

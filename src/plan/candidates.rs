@@ -156,11 +156,13 @@ impl<'a> Space<'a> {
         tile.extend(phases.iter().map(|(n, s)| (n.as_str(), *s)));
         tile.extend([("qy", row), ("qx", columns)]);
         let plan = Plan { aligned, ..self.plan(Form::Gather, true, &tile, "qx") };
-        // In place every tap sweeps over the input again. That pays for a few passes over long rows, of which a panel would hold short pieces.
+        // In place every tap sweeps over the input again. That pays for a few passes over long rows, of which a panel would hold short pieces, or over
+        // a single channel: rows of several are pages apart, and often in the same sets of a cache.
+        let near = rank == 1 || p.c_in == p.groups;
         let sweeps = self.per_group().div_ceil(channels) * (0..rank).map(|a| p.stride[a]).product::<usize>()
             / phases.iter().map(|p| p.1).product::<usize>();
         let agree = (aligned || self.windows_agree()) && !few_positions(p);
-        if p.layout == Layout::ChannelsFirst && (no_halo(p) || rank == 1 && sweeps <= IN_PLACE && agree) {
+        if p.layout == Layout::ChannelsFirst && (no_halo(p) || near && row == 1 && sweeps <= IN_PLACE && agree) {
             out.push(self.blocked_by(Plan { panel: false, ..plan.clone() }, self.machine.l2 / 2));
         }
         self.blocked(plan, out);

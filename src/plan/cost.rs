@@ -65,8 +65,10 @@ const FILL: f64 = 2.0;
 const INTERLEAVE: f64 = 0.5;
 /// The share of the time for inputs and outputs that does not overlap with computing.
 const TENSORS: f64 = 0.8;
+/// Loading a vector under a mask that depends on where it is.
+const MASK: f64 = 1.0;
 /// Testing one tap.
-const GUARD: f64 = 6.0;
+const GUARD: f64 = 1.5;
 /// Cycles to store one element of a vector whose lanes are apart in memory.
 const STRIDED: f64 = 1.4;
 /// Cycles to copy one element into a panel whose order differs from the input's.
@@ -258,14 +260,18 @@ impl<'a> Model<'a> {
             "g" => (groups / lanes * mr * (1.0 + mq * mrow), 0.0),
             _ => (mr / lanes, mq * mrow),
         };
-        let step = step(self.m, vectors, operands, scalars, self.second_level(mq, mrow, moc, mr));
+        // What is read in place past the end of a row is loaded under a mask.
+        let ragged = self.at_run_time || self.input[x] % mq != 0.0 || !candidates::no_halo(self.p);
+        let masks = if !plan.panel && plan.vector == "qx" && ragged { operands / straddle * MASK } else { 0.0 };
+        let step = step(self.m, vectors, operands, scalars, self.second_level(mq, mrow, moc, mr).max(masks));
         // Guarded taps outside the input are skipped; with a panel they are multiplied by the halo.
         let steps = if plan.bounded { steps * candidates::bounded_share(self.p, plan, self.landing) } else { steps };
-        let (steps, tests) =
-            if plan.panel { (steps, 0.0) } else { (steps * self.landing.iter().product::<f64>(), steps / self.ic * GUARD) };
+        // Taps along the lanes are not tested, but masked.
+        let tested = steps / self.ic / if plan.vector == "qx" { self.taps(x) } else { 1.0 };
+        let (steps, tests) = if plan.panel { (steps, 0.0) } else { (steps * self.landing.iter().product::<f64>(), tested * GUARD) };
         // In place, every channel of every tile is another page.
         let far = self.plane(self.input) * self.ic * self.p.groups as f64 * self.batch > self.m.l3 as f64 * 0.6;
-        let apart = !plan.panel && plan.vector == "qx" && self.plane(self.input) >= 4096.0;
+        let apart = !plan.panel && plan.vector == "qx" && self.plane(self.input) >= 4096.0 && self.ic > 1.0;
         let pages = if apart { self.ic * PAGE[usize::from(far)] } else { 0.0 };
         // Between two parts of the reduction the accumulators wait in memory.
         let waits = (self.ic / self.part() - 1.0) * (2.0 * vectors + CALL);
