@@ -310,3 +310,19 @@ fn windows_that_are_not_legal() {
         assert!(e.to_string().contains(why), "{text}: {e}");
     }
 }
+
+/// Plans that altered candidates have found: what no pass can do is refused before any pass is asked.
+#[test]
+fn plans_that_are_not_legal() {
+    let refused = [
+        ("1d n1 1x3 -> 1 k4 s4 p1", "gather panel qx=10 rx=4 along rx x4 block 0", "the same window"),
+        ("2d n1 1x4x8 -> 2 k4 s2 p1", "gather aligned panel winograd 2x3 held 2 qw=4 along qw x4 block 0x0 parts 2", "one channel each"),
+    ];
+    for (text, plan, why) in refused {
+        let p: Deconv = text.parse().expect("legal");
+        let w = vec![1.0f32; p.weight_shape().iter().product()];
+        let options = Options { plan: Some(plan.parse().expect("legal")), ..Options::default() };
+        let e = p.compile(&w, None, &options).err().unwrap_or_else(|| panic!("{text} was compiled by {plan}"));
+        assert!(e.to_string().contains(why), "{text}: {e}");
+    }
+}

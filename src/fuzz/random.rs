@@ -4,6 +4,7 @@
 
 use super::{Case, Fill};
 use crate::codegen::target::Isa;
+use crate::ir::names;
 use crate::plan::{self, Algorithm, Form, Plan};
 use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
 use crate::{Elem, Options};
@@ -82,7 +83,29 @@ fn plan(rng: &mut ChaCha8Rng, p: &Deconv, isa: Isa, fill: Fill) -> Option<Plan> 
         plan.panel &= plan.extent("g") > 1 || rng.random_bool(0.8);
         plan.bounded = plan.panel && rng.random_bool(0.5);
     }
+    if rng.random_bool(0.5) {
+        alter(rng, p, &mut plan);
+    }
     Some(plan)
+}
+
+/// Changes a plan to one that the compiler would not weigh: other extents, blocks and alignment. It may be illegal.
+fn alter(rng: &mut ChaCha8Rng, p: &Deconv, plan: &mut Plan) {
+    let whole = |n: usize, unit: usize| n.max(1).next_multiple_of(unit.max(1));
+    for t in &mut plan.tile {
+        if rng.random_bool(0.4) && !t.var.as_str().starts_with('r') {
+            let unit = if t.var == plan.vector { plan.lanes } else { 1 };
+            t.extent = whole(rng.random_range(1..=t.extent + 2), unit);
+        }
+    }
+    for (a, axis) in names::axes(p.rank()).iter().enumerate() {
+        let unit = plan.winograd.as_ref().map_or_else(|| plan.extent_on("q", axis), |w| w.outputs[a]);
+        if plan.form == Form::Gather && rng.random_bool(0.4) {
+            plan.block[a] = if rng.random_bool(0.3) { 0 } else { whole(rng.random_range(1..=4) * unit, unit) };
+        }
+    }
+    plan.aligned ^= plan.winograd.is_none() && plan.form == Form::Gather && rng.random_bool(0.3);
+    plan.channel_parts = if rng.random_bool(0.3) { rng.random_range(1..=3) } else { plan.channel_parts };
 }
 
 /// Something between `lo` and `hi`, mostly near `lo`.

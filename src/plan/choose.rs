@@ -202,6 +202,17 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     if plan.vector == "rx" && candidates::few_positions(problem) {
         return illegal("a phase along x may have a single position, so phases are not neighbours; legal: along oc".into());
     }
+    let x = problem.rank() - 1;
+    if plan.vector == "rx" && !plan.aligned && problem.pad_begin[x] % problem.stride[x] as i64 != 0 {
+        return illegal("phases along the lanes must read the same window; legal: aligned".into());
+    }
+    let per_group = problem.c_out / problem.groups;
+    if plan.winograd.is_some()
+        && per_group > 1
+        && per_group.div_ceil(plan.extent("oc")).div_ceil(plan.channel_parts) * plan.extent("oc") == 1
+    {
+        return illegal(format!("{} parts of the output channels leave one channel each, and windows share theirs", plan.channel_parts));
+    }
     if plan.vector == "qx" && !plan.panel && plan.extent("rx") > 1 && candidates::few_positions(problem) && !candidates::no_halo(problem) {
         return illegal("a phase along x may have a single position, and where it reads then depends on the phase; legal: a panel".into());
     }
