@@ -281,6 +281,9 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
         false if p.merge != Merge::Sum => "input: in place, because a zero halo would take part in a mean or max".into(),
         false if !finite => "input: in place, because a weight is infinite or NaN and a zero halo would turn it into NaN".into(),
         false if plan.form == Form::Scatter => "input: in place; every pixel sends its patch to the outputs that exist".into(),
+        false if plan.vector == "qx" && !candidates::no_halo(p) => {
+            "input: in place; pixels outside of it are masked or left out, and a copy would cost more than it saves".into()
+        }
         false if plan.vector == "qx" => {
             "input: in place; every position reads one pixel, which exists, and a copy would cost more than it saves".into()
         }
