@@ -325,4 +325,8 @@ fn plans_that_are_not_legal() {
         let e = p.compile(&w, None, &options).err().unwrap_or_else(|| panic!("{text} was compiled by {plan}"));
         assert!(e.to_string().contains(why), "{text}: {e}");
     }
+    let p: Deconv = "1d n1 2x3 -> 2 k4 s2 p1".parse().expect("legal");
+    let plan: Plan = "gather panel oc=2 qx=4 along qx x4 block 0".parse().expect("legal");
+    let options = Options { plan: Some(Plan { channel_parts: 0, ..plan }), ..Options::default() };
+    assert!(p.compile(&[1.0f32; 16], None, &options).is_err_and(|e| e.to_string().contains("parts are 0")));
 }

@@ -94,10 +94,15 @@ pub fn largest(func: &Func, block: &Loop) -> i64 {
 /// Channels per part (a multiple of the register tile's) and how many parts there are.
 fn channel_parts(l: &Loop, plan: &Plan) -> (i64, i64) {
     let (_, channels) = l.const_range().unwrap_or((0, 1));
-    let tile = plan.tile.iter().find(|t| t.var == l.var).map_or(1, |t| t.extent as i64);
-    let tiles = (channels + tile - 1) / tile;
-    let per = tile * ((tiles + plan.channel_parts as i64 - 1) / plan.channel_parts as i64).max(1);
+    let per = channels_of_part(channels, plan);
     (per, (channels + per - 1) / per)
+}
+
+/// Output channels of each part of so many: whole tiles.
+pub fn channels_of_part(channels: i64, plan: &Plan) -> i64 {
+    let (tile, parts) = (plan.extent("oc") as i64, plan.channel_parts as i64);
+    let tiles = (channels + tile - 1) / tile;
+    tile * ((tiles + parts - 1) / parts).max(1)
 }
 
 /// The least or largest value of a bound over the phases: tables give their least or largest entry, and so do variables for which `range`

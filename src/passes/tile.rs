@@ -387,10 +387,13 @@ impl Tiler<'_> {
 
     /// Whether a guard says no more than that the pixel which an operand loads exists.
     fn clips(&self, operand: Option<&Access>, c: &Cond) -> bool {
-        let Some(load) = operand.filter(|a| a.buffer == INPUT) else { return false };
-        let dims = &self.func.buffer(INPUT).dims;
-        let exists = |(e, hi): (&Affine, &Affine)| *c == Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() };
-        load.index.iter().zip(dims).skip(2).any(exists)
+        operand.is_some_and(|a| a.buffer == INPUT && self.exists(a).any(|e| e == *c))
+    }
+
+    /// That the input pixel which is loaded exists, along every axis.
+    fn exists(&self, load: &Access) -> impl Iterator<Item = Cond> {
+        let range = |(e, hi): (&Affine, &Affine)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() };
+        load.index.iter().zip(&self.func.buffer(INPUT).dims).skip(2).map(range)
     }
 
     /// Loads the operand along the lanes into `v`, zero where the input ends.
@@ -404,9 +407,7 @@ impl Tiler<'_> {
         let mut body = vec![set(Value::Load(load.clone()))];
         if load.buffer == INPUT {
             // The positions of a tile are those of any of its phases: also where no tap of one phase leaves the input, one of another may.
-            let dims = &self.func.buffer(INPUT).dims;
-            let exists = |(e, hi): (&Affine, &Affine)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() };
-            let conds = load.index.iter().zip(dims).skip(2).map(exists).filter(|c| !self.tested.contains(c)).collect();
+            let conds = self.exists(load).filter(|c| !self.tested.contains(c)).collect();
             body = [vec![set(Value::Const(0.0))], Stmt::when(conds, body)].concat();
         }
         out.extend(wrap(&unroll(held), body));

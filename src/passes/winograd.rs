@@ -90,8 +90,6 @@ struct Lowering<'a> {
     epilogue: Value,
     buffers: Vec<Buffer>,
     regs: Vec<Reg>,
-    /// What is counted at run time, after the windows of a block.
-    counts: Vec<Count>,
 }
 
 impl<'a> Lowering<'a> {
@@ -132,7 +130,6 @@ impl<'a> Lowering<'a> {
             epilogue: parts[0].clone(),
             buffers: Vec::new(),
             regs: Vec::new(),
-            counts: Vec::new(),
         };
         made.check()?;
         Ok(made)
@@ -209,7 +206,6 @@ impl<'a> Lowering<'a> {
                 out.counts.push(Count { name: counts_of(within), of: CountOf::Product(outer.clone(), inner) });
             }
         }
-        out.counts.extend(self.counts);
         for a in self.axes.iter().filter(|a| a.shared().is_none()) {
             out.tables.push(Table { name: a.var("v."), values: a.of.clone() });
         }

@@ -44,7 +44,8 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
     Ok(versions::version_for(problem, &size, isa, options, finite)?.choice)
 }
 
-/// The choice for open spatial extents of that size. Of `others`, for larger sizes, the plan or the packed weights are taken where that costs little. Comes with the plan for one thread, so that no choice depends on the number of threads.
+/// The choice for open spatial extents of that size. Of `others`, for larger sizes, the plan or the packed weights are taken where that costs
+/// little. Comes with the plan for one thread, so that no choice depends on the number of threads.
 pub(super) fn choose_at(
     problem: &Deconv,
     typical: &[usize],
@@ -163,6 +164,9 @@ fn ranked_in(space: &Space, problem: &Deconv, around: &[(f64, Costs)]) -> Vec<Re
 
 fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, finite: bool) -> Result<Choice> {
     let illegal = |why: String| Err(Error::new(Kind::Options, format!("the plan '{plan}' cannot be used: {why}")));
+    if plan.tile.iter().any(|t| t.extent == 0) || plan.lanes == 0 || plan.channel_parts == 0 {
+        return illegal("an extent, the lanes or the parts are 0; at least 1 is legal".into());
+    }
     if plan.panel && problem.merge != Merge::Sum {
         return illegal("a panel's zero halo would take part in a mean or max; legal: in-place".into());
     }
@@ -207,10 +211,7 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
         return illegal("phases along the lanes must read the same window; legal: aligned".into());
     }
     let per_group = problem.c_out / problem.groups;
-    if plan.winograd.is_some()
-        && per_group > 1
-        && per_group.div_ceil(plan.extent("oc")).div_ceil(plan.channel_parts) * plan.extent("oc") == 1
-    {
+    if plan.winograd.is_some() && per_group > 1 && passes::block::channels_of_part(per_group as i64, plan) == 1 {
         return illegal(format!("{} parts of the output channels leave one channel each, and windows share theirs", plan.channel_parts));
     }
     if plan.vector == "qx" && !plan.panel && plan.extent("rx") > 1 && candidates::few_positions(problem) && !candidates::no_halo(problem) {
