@@ -130,16 +130,17 @@ impl<'a> Costs<'a> {
     }
 }
 
-/// What one reduction step costs: every accumulator gets one multiply-add, and `fetch` cycles go by while operands come from the second level.
+/// What one reduction step costs: every accumulator gets one multiply-add, and `fetch` cycles go by while operands come from the second level, which take as
+/// many passes as vectors do.
 pub(super) fn step(m: &Machine, vectors: f64, operands: f64, scalars: f64, fetch: f64) -> f64 {
     let fmas = vectors / m.fma_per_cycle;
-    let loads = (operands + scalars) / m.loads_per_cycle;
+    let loads = operands / m.loads_per_cycle + scalars / m.broadcasts_per_cycle;
     // Fewer accumulators than the units can keep in flight: each waits for itself.
     let chain = if vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
     let spill = if !m.isa.wide() && vectors + operands > m.registers as f64 * 0.7 { SPILL } else { 1.0 };
     // The slowest of them; what is nearly as slow gets in its way: the mean of power SHARP, whose root is three square roots.
-    let busy = [fmas.max(chain), loads, fetch].map(|cycles| cycles.powi(SHARP)).iter().sum::<f64>().sqrt().sqrt().sqrt();
-    busy * spill + STEP
+    let busy = [fmas.max(chain), loads, fetch * m.passes].map(|cycles| cycles.powi(SHARP)).iter().sum::<f64>().sqrt().sqrt().sqrt();
+    busy * spill + STEP * m.passes
 }
 
 /// Cycles to store one element of a tile with columns along the lanes, channels last: a tile's channels lie side by side, in pieces, if every tile has
@@ -292,7 +293,7 @@ impl<'a> Model<'a> {
             ("qx", Layout::ChannelsLast) => lane_apart(self.p, plan.extent("oc")),
             _ => self.strided(moc),
         };
-        let store = tiles * vectors * if side_by_side { interleave } else { lanes * each };
+        let store = tiles * vectors * self.m.passes * if side_by_side { interleave } else { lanes * each };
         let panel = if plan.panel { self.fill() } else { 0.0 };
         let blocks = self.blocks();
         // Bytes of weights per cycle while they run ahead of the tile.
@@ -383,7 +384,7 @@ impl<'a> Model<'a> {
         let compute = patches * kernel * (self.ic * step + CALL);
         let side_by_side =
             plan.vector == "oc" && self.p.layout == Layout::ChannelsLast || plan.vector != "oc" && self.p.layout == Layout::ChannelsFirst;
-        let store = patches * kernel * vectors * if side_by_side { 4.0 } else { lanes * 2.0 * STRIDED };
+        let store = patches * kernel * vectors * self.m.passes * if side_by_side { 4.0 } else { lanes * 2.0 * STRIDED };
         let outputs = self.batch * self.p.c_out as f64 * self.output.iter().product::<f64>();
         // The weights of a tile's channels are read again for every pixel.
         let slice = self.ic * kernel * moc * mk * self.p.elem.bytes() as f64;

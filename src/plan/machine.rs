@@ -13,8 +13,12 @@ pub struct Machine {
     pub lanes: usize,
     /// Vector multiply-adds per cycle.
     pub fma_per_cycle: f64,
-    /// Vector loads per cycle.
+    /// Loads of a vector per cycle.
     pub loads_per_cycle: f64,
+    /// Loads of an element into every lane, per cycle.
+    pub broadcasts_per_cycle: f64,
+    /// How many times a vector passes through a unit: 2 where the units are half as wide as the level's vectors.
+    pub passes: f64,
     /// Cycles from one multiply-add to one that needs its result.
     pub latency: f64,
     /// Vector registers.
@@ -49,11 +53,14 @@ impl Machine {
         let [l1, l2, l3] = caches();
         // A multiply and an add take two slots where they are not fused.
         let fma_per_cycle = if isa.fma() { 2.0 } else { 1.0 };
+        let passes = (isa.vector_bytes() as f64 / unit_bytes() as f64).max(1.0);
         Machine {
             isa,
             lanes: isa.lanes(elem),
-            fma_per_cycle,
-            loads_per_cycle: 2.0,
+            fma_per_cycle: fma_per_cycle / passes,
+            loads_per_cycle: 2.0 / passes,
+            broadcasts_per_cycle: 2.0,
+            passes,
             latency: 4.0,
             registers: isa.registers(),
             l1,
@@ -64,6 +71,30 @@ impl Machine {
             memory_bytes: 7.0,
         }
     }
+}
+
+/// Bytes of a vector that a unit takes at once. AMD's processors say it (leaf 8000_001A: bit 2 for 256 bits, bit 3 for 512); of others the widest is assumed.
+#[cfg(target_arch = "x86_64")]
+fn unit_bytes() -> usize {
+    use std::arch::x86_64::__cpuid;
+    const LEAF: u32 = 0x8000_001a;
+    let vendor = __cpuid(0);
+    let amd =
+        [vendor.ebx, vendor.edx, vendor.ecx] == [u32::from_le_bytes(*b"Auth"), u32::from_le_bytes(*b"enti"), u32::from_le_bytes(*b"cAMD")];
+    if !amd || __cpuid(0x8000_0000).eax < LEAF {
+        return 64;
+    }
+    match __cpuid(LEAF).eax {
+        w if w & 8 != 0 => 64,
+        w if w & 4 != 0 => 32,
+        _ => 16,
+    }
+}
+
+/// Elsewhere vectors are no wider than the units.
+#[cfg(not(target_arch = "x86_64"))]
+fn unit_bytes() -> usize {
+    16
 }
 
 /// Sizes of the data caches in bytes: first, second and third level.

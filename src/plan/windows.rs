@@ -206,7 +206,7 @@ impl<'a> Windows<'a> {
         // Channels may lie along the lanes from the input to the output. Otherwise lanes that are channels are turned, since products are held by channel.
         let natural = plan.vector == "oc" && self.p.layout == Layout::ChannelsLast;
         let stores = scalars * vectors * STORE + if plan.vector == "oc" && !natural { moc * STORE + scalars * vectors * TURN } else { 0.0 };
-        let compute = blocks * tiles * (self.ic * (first + step * (along - 1.0)) + along * (CALL + stores));
+        let compute = blocks * tiles * (self.ic * (first + step * (along - 1.0)) + along * (CALL + stores * m.passes));
 
         // Transforms: one axis after the other, rows of windows along the lanes.
         let rank = self.axes.len();
@@ -239,8 +239,9 @@ impl<'a> Windows<'a> {
         };
         outward += rows * row * (x.products * LOAD + x.outward * ADD + store);
         let sparse = if natural { SPARSE } else { 1.0 };
-        let outward = blocks * (self.oc / step).ceil() * outward * sparse;
-        let inward = blocks * (self.ic / step).ceil() * (inward + self.fill(lanes, natural)) * sparse * plan.channel_parts as f64;
+        let outward = blocks * (self.oc / step).ceil() * outward * sparse * m.passes;
+        let inward =
+            blocks * (self.ic / step).ceil() * (inward + self.fill(lanes, natural)) * sparse * m.passes * plan.channel_parts as f64;
 
         // What comes from further away than the second level.
         let (l2, l3) = (m.l2 as f64, m.l3 as f64 * 0.6);

@@ -177,10 +177,14 @@ impl Encoder<'_> {
             }
             Inst::Int { dst, expr } => self.int(*dst, expr),
             Inst::Extreme { dst, exprs, max } => self.extreme(*dst, exprs, *max),
-            Inst::Prefetch { mem, far } => {
+            Inst::Prefetch { mem, ask } => {
                 let m = self.mem(*mem)?;
                 let m = byte_ptr(m);
-                if *far { self.asm.prefetcht1(m) } else { self.asm.prefetcht0(m) }
+                match ask {
+                    Ask::Read => self.asm.prefetcht0(m),
+                    Ask::ReadLater => self.asm.prefetcht1(m),
+                    Ask::Write => self.asm.prefetchw(m),
+                }
             }
             Inst::AddImm { dst, by } => self.add_imm(*dst, *by),
             Inst::AddReg { dst, by } => {

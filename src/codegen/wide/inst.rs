@@ -129,6 +129,17 @@ pub(super) struct Packed {
     pub mask: Option<V>,
 }
 
+/// What a cache line is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// To be read soon: into the first-level cache.
+    Read,
+    /// To be read later: into the second.
+    ReadLater,
+    /// To be written soon: into the first, and no other core's.
+    Write,
+}
+
 /// One instruction, or a short fixed sequence of them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Inst {
@@ -178,10 +189,10 @@ pub(super) enum Inst {
         by: G,
     },
 
-    /// Asks for a cache line ahead of its use: for the first-level cache, or, far ahead, for the second. It may lie outside any buffer.
+    /// Asks for a cache line ahead of its use. It may lie outside any buffer.
     Prefetch {
         mem: Mem,
-        far: bool,
+        ask: Ask,
     },
 
     // Vectors. `w` is the width.

@@ -10,6 +10,7 @@ use super::select::Selector;
 use super::tree::{Clips, Inc, Lin, Node, Place, Spread, Stride, Term, Val, intern};
 use crate::Result;
 use crate::ir::Affine;
+use std::collections::BTreeSet;
 
 /// Bytes of a cache line.
 const LINE: i64 = 64;
@@ -19,6 +20,8 @@ const AHEAD: i64 = 4096;
 const PAGE: i64 = 4096;
 /// Least statements of an iteration per line that it asks for.
 const REUSE: i64 = 4;
+/// Least statements of a reduction per line of the output that it asks for.
+const REDUCED: i64 = 16;
 
 impl Selector<'_> {
     // Integers
@@ -165,12 +168,12 @@ impl Selector<'_> {
             asked.push(base);
             if let Some(&(_, at, by)) = self.evenly.iter().find(|e| e.0 == p.group) {
                 for line in 0..(by + LINE - 1) / LINE {
-                    self.push(Inst::Prefetch { mem: Mem { base: at, disp: (line * LINE) as i32 }, far: true });
+                    self.push(Inst::Prefetch { mem: Mem { base: at, disp: (line * LINE) as i32 }, ask: Ask::ReadLater });
                 }
                 self.push(Inst::AddImm { dst: at, by });
             }
             for line in 0..lines {
-                self.push(Inst::Prefetch { mem: Mem { base, disp: (AHEAD + line * LINE) as i32 }, far: false });
+                self.push(Inst::Prefetch { mem: Mem { base, disp: (AHEAD + line * LINE) as i32 }, ask: Ask::Read });
             }
         }
     }
@@ -228,7 +231,7 @@ impl Selector<'_> {
             let (Some((base, add)), Some(s)) = (at, &p.spread) else { continue };
             for line in (0..(s.count * self.size()) as i64).step_by(LINE as usize) {
                 if let Ok(disp) = i32::try_from(p.disp as i64 + add + line) {
-                    self.push(Inst::Prefetch { mem: Mem { base, disp }, far: false });
+                    self.push(Inst::Prefetch { mem: Mem { base, disp }, ask: Ask::Read });
                 }
             }
         }
@@ -248,6 +251,27 @@ impl Selector<'_> {
         let dst = self.int();
         self.push(Inst::Int { dst, expr: IntExpr { terms: [vec![(IntTerm::Reg(base), 1)], strides].concat(), add: by.bytes } });
         Some((dst, 0))
+    }
+
+    /// Before a reduction whose sums are stored behind it: asks for the lines of the output that they go to. Stores leave a short queue in order, and
+    /// memory would bring those lines one after the other.
+    pub(super) fn ask_outputs(&mut self, id: usize, body: &[Node], behind: &[Node]) -> Result<()> {
+        let mut lines: BTreeSet<(usize, i64)> = BTreeSet::new();
+        for to in behind.iter().map_while(stored).filter(|to| self.outputs[to.0.buffer]) {
+            lines.extend(elements(to).map(|at| (to.0.group, (to.0.disp as i64 + at).div_euclid(LINE))));
+        }
+        let (path, inner) = only_loops(id, body);
+        let statements = path.iter().fold(inner.len() as i64, |n, l| n.saturating_mul(self.most_trips(*l).unwrap_or(1)));
+        if statements < lines.len() as i64 * REDUCED {
+            return Ok(());
+        }
+        let outer = self.ptr.clone();
+        for (group, line) in lines {
+            let mem = self.mem(&Place { group, disp: 0, buffer: 0, spread: None }, line * LINE)?;
+            self.push(Inst::Prefetch { mem, ask: Ask::Write });
+        }
+        self.ptr = outer;
+        Ok(())
     }
 
     /// By how much a loop moves the pointer of a group from one iteration to the next.
@@ -372,6 +396,30 @@ impl Selector<'_> {
             }
         }
     }
+}
+
+/// Where a statement stores, guarded or not, and how many parts next to each other.
+fn stored(n: &Node) -> Option<(&Place, usize)> {
+    match n {
+        Node::Store { to, parts, .. } => Some((to, parts.len())),
+        Node::When { body, .. } => {
+            if let [one] = &body[..] {
+                stored(one)
+            } else {
+                None
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Where the elements of a store lie, in bytes from its first; where distances come at run time, only that.
+fn elements((to, parts): (&Place, usize)) -> impl Iterator<Item = i64> {
+    let (count, step, stride) = match &to.spread {
+        Some(Spread { count, step, stride: Stride::Const(bytes), .. }) => (*count as i64, *step, *bytes),
+        _ => (1, 1, 0),
+    };
+    (0..count).flat_map(move |lane| (0..parts as i64).map(move |part| (lane * step + part) * stride))
 }
 
 /// The loops that lie alone in one another, from one whose body is given, and the body of the innermost.

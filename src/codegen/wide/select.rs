@@ -66,6 +66,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, t
         regions: 0,
         packed: func.buffers.iter().map(|b| b.kind == BufferKind::Packed).collect(),
         inputs: func.buffers.iter().map(|b| b.kind == BufferKind::Input).collect(),
+        outputs: func.buffers.iter().map(|b| b.kind == BufferKind::Output).collect(),
         open: Vec::new(),
         evenly: Vec::new(),
         tree,
@@ -138,6 +139,8 @@ pub(super) struct Selector<'a> {
     pub(super) packed: Vec<bool>,
     /// Which buffers are the caller's inputs.
     pub(super) inputs: Vec<bool>,
+    /// Which buffers are the caller's outputs.
+    pub(super) outputs: Vec<bool>,
     /// The loops around the present statement, outermost first.
     pub(super) open: Vec<usize>,
     /// Weights that are asked for evenly: their group, where the next request goes, and how many bytes it moves.
@@ -173,7 +176,10 @@ impl Selector<'_> {
             self.block(&nodes[i..i + n])?;
             i += n;
             match nodes.get(i) {
-                Some(Node::Loop { id, body }) => self.counted(*id, body)?,
+                Some(Node::Loop { id, body }) => {
+                    self.ask_outputs(*id, body, &nodes[i + 1..])?;
+                    self.counted(*id, body)?;
+                }
                 Some(Node::When { conds, body }) => match self.guarded(&nodes[i..]) {
                     Some(stores) => {
                         i += stores.together.len();
