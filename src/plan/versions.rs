@@ -15,7 +15,7 @@ use crate::runtime::Options;
 use crate::{Error, Kind, Result};
 
 /// The sizes of an open extent for which there are plans if the caller names none, by rank.
-const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[8, 16, 32, 64, 128], &[4, 8, 16, 32, 64]];
+const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[4, 8, 16, 32, 64, 128], &[4, 8, 16, 32, 64]];
 /// Most sizes that a caller may name.
 pub const MOST_SIZES: usize = 16;
 /// By how much a prediction may be off for twice or half the pixels.
