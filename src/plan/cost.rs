@@ -130,8 +130,7 @@ impl<'a> Costs<'a> {
     }
 }
 
-/// What one reduction step costs: every accumulator gets one multiply-add, and `fetch` cycles go by while operands come from the second level, which take as
-/// many passes as vectors do.
+/// What one reduction step costs: every accumulator gets one multiply-add, and `fetch` cycles go by while operands come from the second level.
 pub(super) fn step(m: &Machine, vectors: f64, operands: f64, scalars: f64, fetch: f64) -> f64 {
     let fmas = vectors / m.fma_per_cycle;
     let loads = operands / m.loads_per_cycle + scalars / m.broadcasts_per_cycle;
@@ -139,7 +138,7 @@ pub(super) fn step(m: &Machine, vectors: f64, operands: f64, scalars: f64, fetch
     let chain = if vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
     let spill = if !m.isa.wide() && vectors + operands > m.registers as f64 * 0.7 { SPILL } else { 1.0 };
     // The slowest of them; what is nearly as slow gets in its way: the mean of power SHARP, whose root is three square roots.
-    let busy = [fmas.max(chain), loads, fetch * m.passes].map(|cycles| cycles.powi(SHARP)).iter().sum::<f64>().sqrt().sqrt().sqrt();
+    let busy = [fmas.max(chain), loads, fetch].map(|cycles| cycles.powi(SHARP)).iter().sum::<f64>().sqrt().sqrt().sqrt();
     busy * spill + STEP * m.passes
 }
 
@@ -264,7 +263,8 @@ impl<'a> Model<'a> {
         // What is read in place past the end of a row is loaded under a mask.
         let ragged = self.at_run_time || self.input[x] % mq != 0.0 || !candidates::no_halo(self.p);
         let masks = if !plan.panel && plan.vector == "qx" && ragged { operands / straddle * MASK } else { 0.0 };
-        let step = step(self.m, vectors, operands, scalars, self.second_level(mq, mrow, moc, mr).max(masks));
+        let fetch = self.second_level(mq, mrow, moc, mr).max(masks) * self.m.passes;
+        let step = step(self.m, vectors, operands, scalars, fetch);
         // Guarded taps outside the input are skipped; with a panel they are multiplied by the halo.
         let steps = if plan.bounded { steps * candidates::bounded_share(self.p, plan, self.landing) } else { steps };
         // Taps along the lanes are not tested, but masked.

@@ -4,6 +4,9 @@ use crate::codegen::target::Isa;
 use crate::ir::Elem;
 use std::sync::OnceLock;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// What a core can do per cycle, and how much its caches hold.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
@@ -19,6 +22,8 @@ pub struct Machine {
     pub broadcasts_per_cycle: f64,
     /// How many times a vector passes through a unit: 2 where the units are half as wide as the level's vectors.
     pub passes: f64,
+    /// The same of a cache line, from the second level to the first.
+    pub line_passes: f64,
     /// Cycles from one multiply-add to one that needs its result.
     pub latency: f64,
     /// Vector registers.
@@ -61,6 +66,7 @@ impl Machine {
             loads_per_cycle: 2.0 / passes,
             broadcasts_per_cycle: 2.0,
             passes,
+            line_passes: LINE as f64 / unit_bytes() as f64,
             latency: 4.0,
             registers: isa.registers(),
             l1,
@@ -82,10 +88,10 @@ fn unit_bytes() -> usize {
     let amd =
         [vendor.ebx, vendor.edx, vendor.ecx] == [u32::from_le_bytes(*b"Auth"), u32::from_le_bytes(*b"enti"), u32::from_le_bytes(*b"cAMD")];
     if !amd || __cpuid(0x8000_0000).eax < LEAF {
-        return 64;
+        return LINE;
     }
     match __cpuid(LEAF).eax {
-        w if w & 8 != 0 => 64,
+        w if w & 8 != 0 => LINE,
         w if w & 4 != 0 => 32,
         _ => 16,
     }
@@ -94,7 +100,7 @@ fn unit_bytes() -> usize {
 /// Elsewhere vectors are no wider than the units.
 #[cfg(not(target_arch = "x86_64"))]
 fn unit_bytes() -> usize {
-    16
+    LINE
 }
 
 /// Sizes of the data caches in bytes: first, second and third level.

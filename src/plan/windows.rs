@@ -196,7 +196,7 @@ impl<'a> Windows<'a> {
         // The windows of a tile serve all channels that are held, if they stay in the first level meanwhile.
         let again = if of_windows * self.ic > m.l1 as f64 * 0.6 { 1.0 } else { moc / self.held };
         let fetched = of_windows * again + moc * bytes;
-        let step = step(m, scalars * vectors, vectors, scalars, fetched / SECOND_LEVEL);
+        let step = step(m, scalars * vectors, vectors, scalars, fetched * m.line_passes / SECOND_LEVEL);
         // The first tile of a block that uses a weight waits for it to come from where it is.
         let far = self.factor_bytes();
         let rate = if far > m.l3 as f64 * 0.6 { STREAM[1] } else { STREAM[0] };
