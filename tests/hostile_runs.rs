@@ -146,6 +146,18 @@ fn a_batch_item_of_a_larger_array_is_contiguous_enough() {
 }
 
 #[test]
+fn output_channels_gigabytes_apart_compile() {
+    // Asking for output lines ahead once failed where lanes lie further apart than an address reaches.
+    let p = layer("2d n1 64x8000x8000 -> 64 k2 s2");
+    for isa in levels() {
+        let lanes = isa.lanes(polyphase::Elem::F32);
+        let plan = format!("gather panel rx=2 qx=2 oc={lanes} along oc x{lanes} block 4x0 {}", if isa.fma() { "" } else { "no-fma" });
+        let options = Options { plan: Some(plan.trim().parse().unwrap()), ..at(isa) };
+        p.compile(&[0.5f32; 64 * 64 * 4], None, &options).unwrap_or_else(|e| panic!("{isa}: {e}"));
+    }
+}
+
+#[test]
 fn unaligned_slices() {
     // One element off whatever alignment the allocator gave: in, out, both.
     for text in ["2d n1 3x9x17 -> 5 k4 s2 p1 bias", "1d n1 4x37 -> 3 k16 s8 p4", "2d n1 5x3x3 -> 33 k2 s2 nhwc", "1d n1 4x9 -> 3 k3 f64"] {

@@ -266,7 +266,9 @@ impl Selector<'_> {
             return Ok(());
         }
         let outer = self.ptr.clone();
-        for (group, line) in lines {
+        // Lanes may lie further apart than an address reaches.
+        let near = |at: &(usize, i64)| i32::try_from(at.1 * LINE).is_ok();
+        for (group, line) in lines.into_iter().filter(near) {
             let mem = self.mem(&Place { group, disp: 0, buffer: 0, spread: None }, line * LINE)?;
             self.push(Inst::Prefetch { mem, ask: Ask::Write });
         }
@@ -402,13 +404,7 @@ impl Selector<'_> {
 fn stored(n: &Node) -> Option<(&Place, usize)> {
     match n {
         Node::Store { to, parts, .. } => Some((to, parts.len())),
-        Node::When { body, .. } => {
-            if let [one] = &body[..] {
-                stored(one)
-            } else {
-                None
-            }
-        }
+        Node::When { body, .. } if body.len() == 1 => stored(&body[0]),
         _ => None,
     }
 }
