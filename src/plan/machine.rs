@@ -84,17 +84,20 @@ impl Machine {
 fn unit_bytes() -> usize {
     use std::arch::x86_64::__cpuid;
     const LEAF: u32 = 0x8000_001a;
-    let vendor = __cpuid(0);
-    let amd =
-        [vendor.ebx, vendor.edx, vendor.ecx] == [u32::from_le_bytes(*b"Auth"), u32::from_le_bytes(*b"enti"), u32::from_le_bytes(*b"cAMD")];
-    if !amd || __cpuid(0x8000_0000).eax < LEAF {
-        return LINE;
-    }
-    match __cpuid(LEAF).eax {
-        w if w & 8 != 0 => LINE,
-        w if w & 4 != 0 => 32,
-        _ => 16,
-    }
+    // In a virtual machine every question is one for the host.
+    static FOUND: OnceLock<usize> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let vendor = __cpuid(0);
+        let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
+        if name.as_flattened() != b"AuthenticAMD" || __cpuid(0x8000_0000).eax < LEAF {
+            return LINE;
+        }
+        match __cpuid(LEAF).eax {
+            w if w & 8 != 0 => LINE,
+            w if w & 4 != 0 => 32,
+            _ => 16,
+        }
+    })
 }
 
 /// Elsewhere vectors are no wider than the units.
