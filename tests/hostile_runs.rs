@@ -158,6 +158,23 @@ fn output_channels_gigabytes_apart_compile() {
 }
 
 #[test]
+fn code_lies_together() {
+    // Cranelift once placed each piece of code where the system had room: here, below three gigabytes or in the gap above them, further apart than a
+    // call reaches.
+    let p = layer("2d n1 8x9x17 -> 16 k4 s2 p1");
+    let reserve = |bytes: usize| std::hint::black_box(Vec::<u8>::with_capacity(bytes));
+    // What gaps there are already.
+    let filled: Vec<_> = (0..1024).map(|_| reserve(256 << 10)).collect();
+    let (gap, below) = (reserve(256 << 10), reserve(3 << 30));
+    drop(gap);
+    let weight = [0.5f32; 8 * 16 * 16];
+    let kernels: Vec<_> = (0..60).map(|_| p.compile(&weight, None, &Options::default()).unwrap()).collect();
+    let (x, mut y) = (vec![1.0f32; 8 * 9 * 17], vec![0.0f32; 16 * 18 * 34]);
+    kernels.iter().for_each(|k| k.run(&x, &mut y).unwrap());
+    assert!(below.is_empty() && filled.iter().all(Vec::is_empty));
+}
+
+#[test]
 fn unaligned_slices() {
     // One element off whatever alignment the allocator gave: in, out, both.
     for text in ["2d n1 3x9x17 -> 5 k4 s2 p1 bias", "1d n1 4x37 -> 3 k16 s8 p4", "2d n1 5x3x3 -> 33 k2 s2 nhwc", "1d n1 4x9 -> 3 k3 f64"] {

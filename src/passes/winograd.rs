@@ -36,7 +36,7 @@ mod weights;
 use super::nest::{Nest, peel, wrap};
 use super::panel::{PANEL, odd_lines, up};
 use crate::ir::names::{ACC, OUTPUT, WEIGHT, part};
-use crate::ir::{Access, Affine, Buffer, BufferKind, Count, CountOf, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Table, Value};
+use crate::ir::{Access, Affine, Buffer, BufferKind, Count, CountOf, Elem, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Table, Value};
 use crate::plan::Plan;
 use crate::{Error, Kind, Result};
 use axis::{Around, Axis, counted_within, counts_of};
@@ -51,6 +51,15 @@ const WINDOWS: &str = "V";
 const PRODUCTS: &str = "M";
 /// The outputs of one window row, before they are stored.
 const OUT: &str = "out";
+
+/// Outputs that are computed and stored together where they leave in pieces: what 16 bytes hold of `f32`.
+pub const PIECE: usize = 4;
+
+/// Whether so many outputs of a window, side by side along x, are stored a few at a time rather than all interleaved: where they are more than the lanes,
+/// interleaving takes all of the registers. Narrow vectors are no longer than a piece.
+pub fn in_pieces(outputs: usize, lanes: usize, elem: Elem) -> bool {
+    outputs > lanes && lanes * elem.bytes() > 16
+}
 /// Input channels whose weights are transformed at a time: with a tile of output channels, what one store covers is several cache lines.
 const CHANNELS: i64 = 8;
 /// The variable that counts the windows of a block, over all axes.
@@ -239,6 +248,11 @@ impl<'a> Lowering<'a> {
             self.regs.push(Reg { name: name.clone(), lanes: 1, dims: Vec::new() });
         }
         name
+    }
+
+    /// Whether the outputs of a window leave in pieces, a few at a time.
+    fn in_pieces(&self) -> bool {
+        in_pieces(self.x().h() as usize, self.plan.lanes, self.func.elem)
     }
 
     /// The number of a window within its block.

@@ -45,6 +45,8 @@ const CALL: f64 = 8.0;
 const SHARP: i32 = 8;
 /// Loop control of one reduction step.
 const STEP: f64 = 0.4;
+/// Lines that a step asks for ahead: of the weights it reads next, and of those that come after. Each takes a load's slot.
+const ASKS: f64 = 2.0;
 /// Reading from another page: of a cache, and of memory.
 const PAGE: [f64; 2] = [8.0, 20.0];
 /// Starting to copy from another page.
@@ -133,7 +135,7 @@ impl<'a> Costs<'a> {
 /// What one reduction step costs: every accumulator gets one multiply-add, and `fetch` cycles go by while operands come from the second level.
 pub(super) fn step(m: &Machine, vectors: f64, operands: f64, scalars: f64, fetch: f64) -> f64 {
     let fmas = vectors / m.fma_per_cycle;
-    let loads = operands / m.loads_per_cycle + scalars / m.broadcasts_per_cycle;
+    let loads = operands / m.loads_per_cycle + (scalars + ASKS) / m.broadcasts_per_cycle;
     // Fewer accumulators than the units can keep in flight: each waits for itself.
     let chain = if vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
     let spill = if !m.isa.wide() && vectors + operands > m.registers as f64 * 0.7 { SPILL } else { 1.0 };

@@ -22,8 +22,6 @@ pub struct Machine {
     pub broadcasts_per_cycle: f64,
     /// How many times a vector passes through a unit: 2 where the units are half as wide as the level's vectors.
     pub passes: f64,
-    /// The same of a cache line, from the second level to the first.
-    pub line_passes: f64,
     /// Cycles from one multiply-add to one that needs its result.
     pub latency: f64,
     /// Vector registers.
@@ -66,7 +64,6 @@ impl Machine {
             loads_per_cycle: 2.0 / passes,
             broadcasts_per_cycle: 2.0,
             passes,
-            line_passes: LINE as f64 / unit_bytes() as f64,
             latency: 4.0,
             registers: isa.registers(),
             l1,

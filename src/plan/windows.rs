@@ -6,6 +6,7 @@ use super::candidates::Space;
 use super::cost::{Cost, OPEN, TURNED, lane_apart, step};
 use super::rounding::{axis_rounding, phase_classes};
 use super::{Form, Machine, Plan, TileAxis, Winograd};
+use crate::passes::winograd::{PIECE, in_pieces};
 use crate::problem::{Deconv, Layout};
 use std::ops::RangeInclusive;
 
@@ -29,6 +30,8 @@ const APART: f64 = 3.0;
 const INTERLEAVE: f64 = 0.6;
 /// Storing one vector of outputs, clipped.
 const OUTPUT: f64 = 1.5;
+/// Storing one piece of outputs.
+const PIECE_OUT: f64 = 1.2;
 /// Turning one vector of products.
 const TURN: f64 = 1.0;
 /// How much longer a transform of channels along the lanes takes than its instructions: each of its vectors is a cache line of its own.
@@ -38,13 +41,13 @@ const LINE: f64 = 64.0;
 /// Starting and ending a tile.
 const CALL: f64 = 4.0;
 /// Bytes per cycle that keep coming from the second-level cache while a tile computes.
-const SECOND_LEVEL: f64 = 28.0;
+const SECOND_LEVEL: f64 = 24.0;
 /// Bytes per cycle that keep coming from the third level, and from memory, while a tile computes.
 const STREAM: [f64; 2] = [24.0, 8.5];
 /// The share of the time for weights from the third-level cache, and from memory, that prefetching does not hide.
-const EXPOSED: [f64; 2] = [0.03, 0.15];
+const EXPOSED: [f64; 2] = [0.015, 0.2];
 /// The same for windows and products that are read again.
-const REREAD: f64 = 0.08;
+const REREAD: f64 = 0.16;
 
 /// One axis of a plan with windows.
 struct AxisCounts {
@@ -191,12 +194,11 @@ impl<'a> Windows<'a> {
         let channel_tiles = whole * (self.held / moc).ceil() + ((self.oc - whole * self.held) / moc).ceil();
 
         // Products: as a direct tile's reduction step, with windows from the second level where a tile's exceed the first.
-        let line = if plan.vector == "oc" { LINE } else { 1.0 };
-        let of_windows = (mqw * bytes / line).ceil() * line;
+        let of_windows = (mqw * bytes / LINE).ceil() * LINE;
         // The windows of a tile serve all channels that are held, if they stay in the first level meanwhile.
         let again = if of_windows * self.ic > m.l1 as f64 * 0.6 { 1.0 } else { moc / self.held };
         let fetched = of_windows * again + moc * bytes;
-        let step = step(m, scalars * vectors, vectors, scalars, fetched * m.line_passes / SECOND_LEVEL);
+        let step = step(m, scalars * vectors, vectors, scalars, fetched / SECOND_LEVEL);
         // The first tile of a block that uses a weight waits for it to come from where it is.
         let far = self.factor_bytes();
         let rate = if far > m.l3 as f64 * 0.6 { STREAM[1] } else { STREAM[0] };
@@ -231,6 +233,10 @@ impl<'a> Windows<'a> {
         let rows: f64 = self.axes[..rank - 1].iter().map(|b| b.windows * b.outputs).product();
         let store = match self.p.layout {
             _ if natural => x.outputs * OUTPUT,
+            // Two shuffles for each vector, and its pieces.
+            Layout::ChannelsFirst if in_pieces(x.outputs as usize, plan.lanes, self.p.elem) => {
+                x.outputs * (x.positions * LOAD + 2.0 * INTERLEAVE + lanes / PIECE as f64 * PIECE_OUT)
+            }
             Layout::ChannelsFirst => x.outputs * (permutations(x.outputs) * INTERLEAVE + OUTPUT),
             Layout::ChannelsLast => {
                 let together = (1..=4).rev().find(|n| (self.held as usize).is_multiple_of(*n) && (self.oc as usize).is_multiple_of(*n));
@@ -361,7 +367,9 @@ impl Space<'_> {
     fn outputs_fit(&self, outputs: &[usize]) -> bool {
         let (p, x) = (self.problem, self.problem.rank() - 1);
         let taps = phase_classes(p, x).last().map_or(1, |c| c.0);
-        !self.machine.isa.wide() || outputs[x] * p.stride[x] + outputs[x] + taps + 2 <= self.machine.registers
+        let all = outputs[x] * p.stride[x];
+        let waiting = if in_pieces(all, self.machine.lanes, p.elem) { 2 * PIECE } else { all };
+        !self.machine.isa.wide() || waiting + outputs[x] + taps + 2 <= self.machine.registers
     }
 
     /// Block sizes: along x the whole row, or whole vectors of windows; along the other axes a few windows, or all.
@@ -393,7 +401,8 @@ impl Space<'_> {
     fn window_tiles(&self, plan: &Plan, windows: &Winograd, vectors: RangeInclusive<usize>, most: usize, out: &mut Vec<Plan>) {
         let lanes = self.machine.lanes;
         let per_group = self.problem.c_out / self.problem.groups;
-        let room = |vectors: usize| (self.machine.registers.saturating_sub(vectors + 2)) / vectors;
+        // Besides accumulators: the vectors and a broadcast, or what turning stores takes.
+        let room = |vectors: usize| self.machine.registers.saturating_sub((vectors + 1).max(3)) / vectors;
         for vectors in vectors.clone().filter(|v| *v <= 3) {
             for channels in self.channel_tiles(room(vectors).min(per_group)).into_iter().take(most) {
                 self.window_tile(plan, windows, (channels, vectors * lanes), "qw", out);

@@ -27,9 +27,13 @@ use crate::{Error, Kind, Result};
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::{self as clif, AbiParam, InstBuilder, Signature, types};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
-use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, default_libcall_names};
 use rustc_hash::FxHashMap as HashMap;
+
+/// Bytes of address space that the code of one function may take. Nothing is committed before it is used; pieces that the system placed for themselves
+/// could lie further apart than a call reaches.
+const RESERVED: usize = 16 << 20;
 
 /// Native code of a section.
 pub type Entry = unsafe extern "C" fn(*const *mut u8, *const i64, i64, i64);
@@ -95,7 +99,10 @@ pub fn compile_with_text(func: &Func, isa: Isa) -> Result<Native> {
 
 fn build(func: &Func, isa: Isa, text: bool) -> Result<Native> {
     let target = isa.cranelift()?;
-    let module = JITModule::new(JITBuilder::with_isa(target, default_libcall_names()));
+    let memory = ArenaMemoryProvider::new_with_size(RESERVED).map_err(|e| refused(&e))?;
+    let mut builder = JITBuilder::with_isa(target, default_libcall_names());
+    builder.memory_provider(Box::new(memory));
+    let module = JITModule::new(builder);
     let mut unit = Unit { func, isa, text, module, pieces: Vec::new(), tables: HashMap::default() };
     unit.define_tables()?;
     let prepare = if func.prepare.is_empty() { None } else { Some(unit.function("prepare", &func.prepare)?) };

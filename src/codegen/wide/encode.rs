@@ -79,7 +79,13 @@ pub(super) fn encode(func: &Func, args: Vec<TileArg>, p: &Program, places: &Plac
 fn assemble(func: &Func, p: &Program, places: &Places, isa: WideIsa) -> Done<(Vec<u8>, usize)> {
     let mut asm = CodeAssembler::new(64)?;
     asm.set_prefer_vex(isa == WideIsa::Avx2);
-    let lanes = p.code.iter().any(|i| matches!(i, Inst::LoadScattered { .. } | Inst::StoreScattered { .. } | Inst::StoreTurned { .. }));
+    // Lanes go through the frame one by one.
+    let through = |i: &Inst| match i {
+        Inst::LoadScattered { .. } | Inst::StoreScattered { .. } | Inst::StoreTurned { .. } => true,
+        Inst::StorePacked { to, w, .. } => isa == WideIsa::Avx2 && (to.window.is_some() || to.active * func.elem.bytes() < w.bytes()),
+        _ => false,
+    };
+    let lanes = p.code.iter().any(through);
     let slots_at = if lanes { LANE_FRAME } else { 0 };
     let used = |r: usize| places.g.contains(&Loc::Reg(r));
     let saved = (FIRST_SAVED..POINTERS).filter(|&r| used(r)).map(|r| ALLOCATABLE[r]).collect();
@@ -158,9 +164,19 @@ impl Encoder<'_> {
                 let end = self.asm.create_label();
                 self.regions.insert(*id, (end, end));
                 for c in conds {
-                    self.eval(c)?;
-                    self.asm.test(rax, rax)?;
-                    self.asm.js(end)?;
+                    let bound = match c.terms[..] {
+                        [(IntTerm::Arg(a), 1)] => Some(Bound::Arg(a, 0)),
+                        [(IntTerm::Reg(g), 1)] => Some(Bound::Reg(g, 0)),
+                        _ => None,
+                    };
+                    match (bound, c.add.checked_neg()) {
+                        (Some(bound), Some(least)) => self.cmp_bound(bound, least)?,
+                        _ => {
+                            self.eval(c)?;
+                            self.asm.test(rax, rax)?;
+                        }
+                    }
+                    self.asm.jl(end)?;
                 }
                 Ok(())
             }

@@ -119,13 +119,22 @@ pub(super) struct Scattered {
     pub window: Option<Window>,
 }
 
+impl Scattered {
+    /// The byte step between lanes, if accesses of up to `most` bytes at all of them have displacements.
+    pub(super) fn near(&self, most: usize) -> Option<i32> {
+        let Pitch::Const(by) = self.pitch else { return None };
+        let end = by.checked_mul(self.lanes as i64)?.checked_add(self.mem.disp as i64 + most as i64)?;
+        i32::try_from(end).ok().map(|_| by as i32)
+    }
+}
+
 /// Lanes side by side in memory; only the first `active` of the register count.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Packed {
     pub mem: Mem,
     pub active: usize,
     pub window: Option<Window>,
-    /// Holds the mask on AVX2, if one may be needed.
+    /// Holds the mask of a load on AVX2, if one may be needed.
     pub mask: Option<V>,
 }
 
@@ -229,10 +238,27 @@ pub(super) enum Inst {
         step: usize,
         tmp: V,
     },
+    /// `tmp` holds the lanes of upper 16 bytes, if there are any.
     LoadScattered {
         dst: V,
         w: Width,
         from: Scattered,
+        tmp: Option<V>,
+    },
+    /// Two times 16 bytes.
+    LoadHalves {
+        dst: V,
+        low: Mem,
+        high: Mem,
+    },
+    /// Lower or upper elements of two vectors by turns, single or double ones, in every 16 bytes.
+    Unpack {
+        dst: V,
+        w: Width,
+        a: V,
+        b: V,
+        high: bool,
+        double: bool,
     },
     Bin {
         op: BinOp,
@@ -298,11 +324,13 @@ pub(super) enum Inst {
         w: Width,
         to: Scattered,
     },
-    /// As many elements of each lane as there are parts, side by side.
+    /// As many elements of each lane as there are parts, side by side. The window is that of the first part; it is that of all of them, or they lie
+    /// one after the other in it.
     StoreTurned {
         parts: Vec<V>,
         w: Width,
         to: Scattered,
+        moves: bool,
         tmps: Vec<V>,
     },
     StoreScalar {
@@ -373,8 +401,19 @@ impl Inst {
                 v(*tmp, Early);
                 v(*dst, Early);
             }
-            Inst::LoadScattered { dst, from, .. } => {
+            Inst::LoadScattered { dst, from, tmp, .. } => {
                 from.registers(g);
+                tmp.iter().for_each(|t| v(*t, Early));
+                v(*dst, Early);
+            }
+            Inst::LoadHalves { dst, low, high } => {
+                g(low.base, Use);
+                g(high.base, Use);
+                v(*dst, Def);
+            }
+            Inst::Unpack { dst, a, b, .. } => {
+                v(*a, Use);
+                v(*b, Use);
                 v(*dst, Def);
             }
             Inst::Bin { dst, a, b, .. } => {

@@ -7,6 +7,7 @@
 use super::WideIsa;
 use super::encode::{AT_HI, AT_LO, AT_STEP, Done, Encoder};
 use super::inst::*;
+use super::turned::Unpack;
 use super::vector::{XMM, YMM, ZMM, sized};
 use crate::ir::Elem;
 use iced_x86::code_asm::*;
@@ -217,29 +218,74 @@ impl Encoder<'_> {
             self.asm.jmp(done)?;
             self.here(&mut away)?;
         }
-        self.mask(w, to)?;
-        self.store_masked(s, w, m, to)?;
+        match self.isa {
+            WideIsa::Avx512 => {
+                self.mask(w, to)?;
+                self.store_masked(s, w, m)?;
+            }
+            WideIsa::Avx2 => self.store_some(s, w, m, to)?,
+        }
         if leaves == Leaves::Sometimes {
             self.here(&mut done)?;
         }
         Ok(())
     }
 
-    fn store_masked(&mut self, s: usize, w: Width, m: AsmMemoryOperand, p: &Packed) -> Done {
+    fn store_masked(&mut self, s: usize, w: Width, m: AsmMemoryOperand) -> Done {
         let m = sized(w, m);
-        let k = p.mask.map(|v| self.places.v[v]);
-        match (k, self.elem, w) {
-            (Some(k), Elem::F32, Width::X) => self.asm.vmaskmovps(m, XMM[k], XMM[s]),
-            (Some(k), Elem::F32, _) => self.asm.vmaskmovps(m, YMM[k], YMM[s]),
-            (Some(k), Elem::F64, Width::X) => self.asm.vmaskmovpd(m, XMM[k], XMM[s]),
-            (Some(k), Elem::F64, _) => self.asm.vmaskmovpd(m, YMM[k], YMM[s]),
-            (None, Elem::F32, Width::X) => self.asm.vmovups(m.k1(), XMM[s]),
-            (None, Elem::F32, Width::Y) => self.asm.vmovups(m.k1(), YMM[s]),
-            (None, Elem::F32, Width::Z) => self.asm.vmovups(m.k1(), ZMM[s]),
-            (None, Elem::F64, Width::X) => self.asm.vmovupd(m.k1(), XMM[s]),
-            (None, Elem::F64, Width::Y) => self.asm.vmovupd(m.k1(), YMM[s]),
-            (None, Elem::F64, Width::Z) => self.asm.vmovupd(m.k1(), ZMM[s]),
+        match (self.elem, w) {
+            (Elem::F32, Width::X) => self.asm.vmovups(m.k1(), XMM[s]),
+            (Elem::F32, Width::Y) => self.asm.vmovups(m.k1(), YMM[s]),
+            (Elem::F32, Width::Z) => self.asm.vmovups(m.k1(), ZMM[s]),
+            (Elem::F64, Width::X) => self.asm.vmovupd(m.k1(), XMM[s]),
+            (Elem::F64, Width::Y) => self.asm.vmovupd(m.k1(), YMM[s]),
+            (Elem::F64, Width::Z) => self.asm.vmovupd(m.k1(), ZMM[s]),
         }
+    }
+
+    /// The lanes in the window, through the frame: masked stores of AVX2 are some forty micro-operations on AMD's processors, even of no lane.
+    fn store_some(&mut self, s: usize, w: Width, m: AsmMemoryOperand, to: &Packed) -> Done {
+        let size = self.elem.bytes() as i32;
+        self.store_whole(s, w, ptr(rsp + 0))?;
+        let Some(window) = to.window else {
+            // Known lanes: the largest pieces that fit.
+            let (mut at, end) = (0, to.active as i32 * size);
+            while at < end {
+                let (from, into) = (ptr(rsp + at), m + at);
+                at += match end - at {
+                    16.. if at == 0 => self.asm.vmovups(xmmword_ptr(into), XMM[s]).map(|()| 16)?,
+                    8.. => {
+                        self.asm.mov(rdx, qword_ptr(from))?;
+                        self.asm.mov(qword_ptr(into), rdx).map(|()| 8)?
+                    }
+                    _ => {
+                        self.asm.mov(edx, dword_ptr(from))?;
+                        self.asm.mov(dword_ptr(into), edx).map(|()| 4)?
+                    }
+                };
+            }
+            return Ok(());
+        };
+        self.clamped(rdx, window.hi, to.active)?;
+        self.clamped(rax, window.lo, to.active)?;
+        let (mut top, mut end) = (self.asm.create_label(), self.asm.create_label());
+        self.here(&mut top)?;
+        self.asm.cmp(rax, rdx)?;
+        self.asm.jge(end)?;
+        let (from, into) = (rsp + rax * size, m + rax * size);
+        match self.elem {
+            Elem::F32 => {
+                self.asm.mov(ecx, dword_ptr(from))?;
+                self.asm.mov(dword_ptr(into), ecx)?;
+            }
+            Elem::F64 => {
+                self.asm.mov(rcx, qword_ptr(from))?;
+                self.asm.mov(qword_ptr(into), rcx)?;
+            }
+        }
+        self.asm.inc(rax)?;
+        self.asm.jmp(top)?;
+        self.here(&mut end)
     }
 
     // Lanes a few elements apart
@@ -275,45 +321,87 @@ impl Encoder<'_> {
 
     // Scattered lanes
 
-    pub(super) fn load_scattered(&mut self, d: usize, w: Width, from: &Scattered) -> Done {
-        self.constant_zero(d)?;
-        self.store_whole(d, w, ptr(rsp + 0))?;
-        self.lanes(from, true)?;
-        self.load_whole(d, w, ptr(rsp + 0))
-    }
-
-    fn constant_zero(&mut self, d: usize) -> Done {
-        self.asm.vxorps(XMM[d], XMM[d], XMM[d])
+    /// Lanes come together in registers; a vector that is loaded from where narrow stores have just gone waits for them.
+    pub(super) fn load_scattered(&mut self, d: usize, w: Width, from: &Scattered, tmp: Option<usize>) -> Done {
+        let tested = |e: &mut Self| {
+            e.constant_zero(d)?;
+            e.store_whole(d, w, ptr(rsp + 0))?;
+            e.lanes_tested(from, true)?;
+            e.load_whole(d, w, ptr(rsp + 0))
+        };
+        self.if_inside(from, |e| e.gather(d, w, from, tmp), tested)
     }
 
     pub(super) fn store_scattered(&mut self, s: usize, w: Width, to: &Scattered) -> Done {
         self.store_whole(s, w, ptr(rsp + 0))?;
-        self.lanes(to, false)
+        self.if_inside(to, |e| e.lanes_inside(to), |e| e.lanes_tested(to, false))
     }
 
-    /// Copies lanes between the frame and memory: written out where all are inside, in a loop that tests each where not.
-    fn lanes(&mut self, p: &Scattered, load: bool) -> Done {
+    /// Stores the lanes in the window, testing each.
+    pub(super) fn store_tested(&mut self, s: usize, w: Width, to: &Scattered) -> Done {
+        self.store_whole(s, w, ptr(rsp + 0))?;
+        self.lanes_tested(to, false)
+    }
+
+    /// One thing where all lanes are inside their window, another where not.
+    fn if_inside(&mut self, p: &Scattered, inside: impl FnOnce(&mut Self) -> Done, tested: impl FnOnce(&mut Self) -> Done) -> Done {
         let (mut away, mut done) = (self.asm.create_label(), self.asm.create_label());
         let span = p.step * (p.lanes as i64 - 1) + 1;
         let leaves = match &p.window {
             None => Leaves::Never,
             Some(w) => self.unless_inside(w, span, away)?,
         };
-        if leaves != Leaves::Always {
-            self.lanes_inside(p, load)?;
+        match leaves {
+            Leaves::Never => inside(self),
+            Leaves::Always => tested(self),
+            Leaves::Sometimes => {
+                inside(self)?;
+                self.asm.jmp(done)?;
+                self.here(&mut away)?;
+                tested(self)?;
+                self.here(&mut done)
+            }
         }
-        if leaves == Leaves::Never {
-            return Ok(());
+    }
+
+    /// Lanes that are all inside, 16 bytes at a time; what the register has more is zero.
+    fn gather(&mut self, d: usize, w: Width, from: &Scattered, tmp: Option<usize>) -> Done {
+        let (size, each) = (self.elem.bytes(), self.per(Width::X));
+        let base = self.base(from.mem.base)?;
+        let near = from.near(size);
+        if near.is_none() {
+            self.asm.lea(rax, ptr(base + from.mem.disp))?;
+            self.pitch(from.pitch)?;
         }
-        if leaves == Leaves::Sometimes {
-            self.asm.jmp(done)?;
-            self.here(&mut away)?;
-        }
-        self.lanes_tested(p, load)?;
-        if leaves == Leaves::Sometimes {
-            self.here(&mut done)?;
+        for quarter in 0..from.lanes.div_ceil(each) {
+            let reg = if quarter == 0 { d } else { tmp.expect("upper lanes come by a register of their own") };
+            for lane in quarter * each..from.lanes.min((quarter + 1) * each) {
+                let m = match near {
+                    Some(bytes) => base + (from.mem.disp + lane as i32 * bytes),
+                    None => rax + 0,
+                };
+                match (self.elem, lane % each) {
+                    (Elem::F32, 0) => self.asm.vmovss(XMM[reg], dword_ptr(m))?,
+                    (Elem::F32, at) => self.asm.vinsertps(XMM[reg], XMM[reg], dword_ptr(m), (at << 4) as i32)?,
+                    (Elem::F64, 0) => self.asm.vmovsd(XMM[reg], qword_ptr(m))?,
+                    (Elem::F64, _) => self.asm.vmovhpd_3(XMM[reg], XMM[reg], qword_ptr(m))?,
+                }
+                if near.is_none() {
+                    self.asm.add(rax, rcx)?;
+                }
+            }
+            match (w, self.isa) {
+                _ if quarter == 0 => {}
+                (Width::Z, _) => self.asm.vinsertf32x4(ZMM[d], ZMM[d], XMM[reg], quarter as i32)?,
+                (_, WideIsa::Avx512) => self.asm.vinsertf32x4(YMM[d], YMM[d], XMM[reg], quarter as i32)?,
+                (_, WideIsa::Avx2) => self.asm.vinsertf128(YMM[d], YMM[d], XMM[reg], quarter as i32)?,
+            }
         }
         Ok(())
+    }
+
+    fn constant_zero(&mut self, d: usize) -> Done {
+        self.asm.vxorps(XMM[d], XMM[d], XMM[d])
     }
 
     /// Moves one lane; `rdx` is overwritten.
@@ -331,27 +419,23 @@ impl Encoder<'_> {
         }
     }
 
-    fn lanes_inside(&mut self, p: &Scattered, load: bool) -> Done {
-        let size = self.elem.bytes() as i32;
-        let base = self.base(p.mem.base)?;
-        let near = match p.pitch {
-            Pitch::Const(bytes) => {
-                let last = bytes.checked_mul(p.lanes as i64).and_then(|b| b.checked_add(p.mem.disp as i64));
-                last.and_then(|l| i32::try_from(l).ok()).map(|_| bytes as i32)
-            }
-            Pitch::Reg(_) => None,
-        };
-        if let Some(bytes) = near {
-            for j in 0..p.lanes as i32 {
-                self.lane(rsp + j * size, base + (p.mem.disp + j * bytes), load)?;
-            }
-            return Ok(());
+    /// Lanes of the frame that are all inside, to memory.
+    fn lanes_inside(&mut self, to: &Scattered) -> Done {
+        let size = self.elem.bytes();
+        let base = self.base(to.mem.base)?;
+        let near = to.near(size);
+        if near.is_none() {
+            self.asm.lea(rax, ptr(base + to.mem.disp))?;
+            self.pitch(to.pitch)?;
         }
-        self.asm.lea(rax, ptr(base + p.mem.disp))?;
-        self.pitch(p.pitch)?;
-        for j in 0..p.lanes as i32 {
-            self.lane(rsp + j * size, rax + 0, load)?;
-            self.asm.add(rax, rcx)?;
+        for j in 0..to.lanes as i32 {
+            match near {
+                Some(bytes) => self.lane(rsp + j * size as i32, base + (to.mem.disp + j * bytes), false)?,
+                None => {
+                    self.lane(rsp + j * size as i32, rax + 0, false)?;
+                    self.asm.add(rax, rcx)?;
+                }
+            }
         }
         Ok(())
     }
@@ -406,7 +490,7 @@ impl Encoder<'_> {
         let from: Vec<(usize, usize)> = (0..per).map(|e| ((k * per + e) % n, (k * per + e) / n)).collect();
         match self.isa {
             WideIsa::Avx512 => self.interleave_two_tables(d, w, parts, &from, tmp),
-            WideIsa::Avx2 => self.interleave_blend(d, w, parts, &from, tmp.expect("AVX2 interleaves through a temporary")),
+            WideIsa::Avx2 => self.interleave_blend(d, w, parts, k, &from, tmp.expect("AVX2 interleaves through a temporary")),
         }
     }
 
@@ -450,8 +534,19 @@ impl Encoder<'_> {
         ptr(self.pool.label(&mut self.asm, bytes))
     }
 
-    /// Permutes each part and blends it in.
-    fn interleave_blend(&mut self, d: usize, w: Width, parts: &[usize], from: &[(usize, usize)], tmp: usize) -> Done {
+    /// Permutes each part and blends it in; two parts need no table.
+    fn interleave_blend(&mut self, d: usize, w: Width, parts: &[usize], k: usize, from: &[(usize, usize)], tmp: usize) -> Done {
+        if let [a, b] = *parts {
+            let double = self.elem == Elem::F64;
+            let unpack = |high, into| Unpack { high, double, into, a, b };
+            if w == Width::X {
+                return self.unpack(&unpack(k == 1, d), w);
+            }
+            // In every 16 bytes the lower elements, and the upper ones: vector 0 is the lower halves of both, vector 1 the upper ones.
+            self.unpack(&unpack(false, d), w)?;
+            self.unpack(&unpack(true, tmp), w)?;
+            return self.asm.vperm2f128(YMM[d], YMM[d], YMM[tmp], [0x20, 0x31][k]);
+        }
         for (i, &p) in parts.iter().enumerate() {
             let mine = |&(part, lane): &(usize, usize)| if part == i { lane } else { 0 };
             let blend = from.iter().enumerate().filter(|(_, f)| f.0 == i).fold(0, |m, (e, _)| m | 1 << e);

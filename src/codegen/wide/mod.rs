@@ -152,31 +152,41 @@ pub struct Budget {
     pub frame_bytes: usize,
     /// Bytes of code and constants.
     pub code_bytes: usize,
+    /// Whether stores may be turned and interleaved in pairs.
+    pub turns: bool,
     /// Whether there are non-temporal stores. If so, the caller must execute `sfence` (or `mfence`) before other threads or
     /// ordinary Rust code read what the tiles wrote; once after the last tile is enough.
     pub streams: bool,
 }
 
-/// Distances, in statements, over which a broadcast scalar is kept in a register. Less sharing needs fewer registers, but an
-/// embedded broadcast for every fma costs a load each: on a Zen 5 the tile x-6x2x2 runs at 98 % of the peak with sharing, at 78 % without.
+/// Distances, in statements, over which a broadcast scalar is kept in a register. Less sharing needs fewer registers, but a
+/// broadcast for every fma costs a load each: on a Zen 5 the tile x-6x2x2 runs at 98 % of the peak with sharing, at 78 % without.
 const REACHES: [usize; 4] = [8, 3, 1, 0];
 
 /// What is tried in turn until the registers suffice: a distance, and whether stores are turned and interleaved in pairs, which takes registers for the
-/// shuffles.
-fn attempts() -> impl Iterator<Item = (usize, bool)> {
-    REACHES.into_iter().map(|reach| (reach, true)).chain([(0, false)])
+/// shuffles. Stores come once a tile, and the loads of AVX2 once a step, where no operand can be a broadcast from memory.
+fn attempts(isa: WideIsa) -> impl Iterator<Item = (usize, bool)> {
+    let plain = match isa {
+        WideIsa::Avx2 => &REACHES[..],
+        WideIsa::Avx512 => &REACHES[3..],
+    };
+    let shared = match isa {
+        WideIsa::Avx2 => &REACHES[..3],
+        WideIsa::Avx512 => &REACHES[..],
+    };
+    shared.iter().map(|reach| (*reach, true)).chain(plain.iter().map(|reach| (*reach, false)))
 }
 
 /// The registers that a tile needs, without encoding it: `code_bytes`, `frame_bytes` and `spilled` are 0.
-/// The tile fits if `peak <= file`.
+/// The tile fits if `peak <= file`, and does so with ease if its stores need not go without shuffles for that.
 ///
 /// # Errors
 /// As [`emit`], except that a tile which needs too many registers is not an error here.
 pub fn budget(func: &Func, tile: &Stmt, isa: WideIsa) -> Result<Budget> {
     let mut tree = tree::resolve(func, tile)?;
     let mut last = Budget::default();
-    for (reach, turns) in attempts() {
-        last = alloc::measure(&select::select(func, &mut tree, isa, reach, turns)?, isa)?;
+    for (reach, turns) in attempts(isa) {
+        last = Budget { turns, ..alloc::measure(&select::select(func, &mut tree, isa, reach, turns)?, isa)? };
         if last.peak <= last.file {
             break;
         }
@@ -192,10 +202,14 @@ pub fn budget(func: &Func, tile: &Stmt, isa: WideIsa) -> Result<Budget> {
 pub fn emit(func: &Func, tile: &Stmt, isa: WideIsa) -> Result<WideTile> {
     let mut tree = tree::resolve(func, tile)?;
     let mut failed = None;
-    for (reach, turns) in attempts() {
+    for (reach, turns) in attempts(isa) {
         let program = select::select(func, &mut tree, isa, reach, turns)?;
         match alloc::allocate(&program, isa, encode::POINTERS) {
-            Ok(places) => return encode::encode(func, tree.args, &program, &places, isa),
+            Ok(places) => {
+                let mut tile = encode::encode(func, tree.args, &program, &places, isa)?;
+                tile.notes.turns = turns;
+                return Ok(tile);
+            }
             Err(e) if e.kind == Kind::Options => failed = Some(e),
             Err(e) => return Err(e),
         }

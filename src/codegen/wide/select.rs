@@ -63,6 +63,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, t
         at: 0,
         copies: 1,
         bounds: None,
+        tested: Vec::new(),
         regions: 0,
         packed: func.buffers.iter().map(|b| b.kind == BufferKind::Packed).collect(),
         inputs: func.buffers.iter().map(|b| b.kind == BufferKind::Input).collect(),
@@ -134,6 +135,8 @@ pub(super) struct Selector<'a> {
     pub(super) copies: usize,
     /// The clip whose bounds are in registers.
     pub(super) bounds: Option<(Clips, Window)>,
+    /// What several guards of the open lists of nodes test, but for a constant, and the register that holds it.
+    pub(super) tested: Vec<(Lin, G)>,
     pub(super) regions: usize,
     /// Which buffers hold packed weights.
     pub(super) packed: Vec<bool>,
@@ -169,6 +172,8 @@ impl Selector<'_> {
 
     /// Statements in order; runs of sets and stores form blocks.
     pub(super) fn nodes(&mut self, nodes: &[Node]) -> Result<()> {
+        let tested = self.tested.len();
+        let mut first = true;
         let mut i = 0;
         while i < nodes.len() {
             let straight = |n: &Node| matches!(n, Node::Set { .. } | Node::Store { .. });
@@ -180,19 +185,47 @@ impl Selector<'_> {
                     self.ask_outputs(*id, body, &nodes[i + 1..])?;
                     self.counted(*id, body)?;
                 }
-                Some(Node::When { conds, body }) => match self.guarded(&nodes[i..]) {
-                    Some(stores) => {
-                        i += stores.together.len();
-                        self.store_guarded(&stores)?;
-                        continue;
+                Some(Node::When { conds, body }) => {
+                    if std::mem::take(&mut first) {
+                        self.keep_tested(&nodes[i..]);
                     }
-                    None => self.when(conds, body)?,
-                },
+                    match self.guarded(&nodes[i..]) {
+                        Some(stores) => {
+                            i += stores.together.len();
+                            self.store_guarded(&stores)?;
+                            continue;
+                        }
+                        None => self.when(conds, body)?,
+                    }
+                }
                 _ => {}
             }
             i += 1;
         }
+        self.tested.truncate(tested);
         Ok(())
+    }
+
+    /// Computes once what several guards among `nodes` test, but for a constant.
+    fn keep_tested(&mut self, nodes: &[Node]) {
+        let mut all: Vec<(Lin, usize)> = Vec::new();
+        for n in nodes {
+            let Node::When { conds, .. } = n else { continue };
+            for of in conds.iter().map(Lin::varying) {
+                match all.iter_mut().find(|(l, _)| *l == of) {
+                    Some((_, uses)) => *uses += 1,
+                    None => all.push((of, 1)),
+                }
+            }
+        }
+        for (of, uses) in all {
+            // What no loop of the tile moves is an argument already.
+            if uses > 1 && !of.terms.is_empty() && !self.tested.iter().any(|(l, _)| *l == of) {
+                let (dst, expr) = (self.int(), self.expr(&of));
+                self.push(Inst::Int { dst, expr });
+                self.tested.push((of, dst));
+            }
+        }
     }
 
     /// Statements under a guard.
@@ -205,7 +238,11 @@ impl Selector<'_> {
 
     /// The beginning of statements under a guard, by the number of the region.
     pub(super) fn when_begin(&mut self, conds: &[Lin]) -> usize {
-        let conds = conds.iter().map(|c| self.expr(c)).collect();
+        let cond = |c: &Lin| match self.tested.iter().find(|(l, _)| *l == c.varying()) {
+            Some((_, g)) => IntExpr { terms: vec![(IntTerm::Reg(*g), 1)], add: c.inv.offset },
+            None => self.expr(c),
+        };
+        let conds = conds.iter().map(cond).collect();
         let id = self.regions;
         self.regions += 1;
         self.push(Inst::WhenBegin { id, conds });
@@ -473,7 +510,8 @@ impl Selector<'_> {
         }
         let from = self.scattered(p, s, c, 0)?;
         let dst = want.unwrap_or_else(|| self.vec());
-        self.push(Inst::LoadScattered { dst, w, from: Scattered { window, ..from } });
+        let tmp = (w > Width::X).then(|| self.vec());
+        self.push(Inst::LoadScattered { dst, w, from: Scattered { window, ..from }, tmp });
         Ok(dst)
     }
 

@@ -4,7 +4,7 @@ use super::WideIsa;
 use super::inst::*;
 use super::select::{Chunk, Selector, chunks};
 use super::tree::{Lin, Node, Place, Spread, Stride, Val};
-use super::turned::{PIECE, temporaries};
+use super::turned::{PIECE, TEMPORARIES};
 use crate::{Error, Kind, Result};
 
 /// Stores under guards that differ in a constant.
@@ -31,6 +31,17 @@ fn strictest(guards: &[&Vec<Lin>]) -> Option<Vec<Lin>> {
     let mut all = first.clone();
     all.iter_mut().zip(least).for_each(|(c, least)| c.inv.offset += least);
     Some(all)
+}
+
+impl Spread {
+    /// The same lanes `by` coordinates further on.
+    fn moved(&self, by: i64) -> Spread {
+        let mut out = self.clone();
+        if let Some((lo, hi)) = &mut out.clip {
+            lo.iter_mut().chain(hi).for_each(|l| l.inv.offset -= by);
+        }
+        out
+    }
 }
 
 impl Selector<'_> {
@@ -106,10 +117,8 @@ impl Selector<'_> {
             let src = if q == 1 { of[0] } else { self.interleave(of, w, k % q) };
             let window = window.map(|b| b.shifted(first(k)));
             let mem = self.mem(to, first(k) * self.size() as i64)?;
-            let masked = window.is_some() || c.active < per;
-            let mask = (masked && self.isa == WideIsa::Avx2).then(|| self.vec());
             self.out.streams |= stream;
-            self.push(Inst::StorePacked { src, w, to: Packed { mem, active: c.active, window, mask }, stream });
+            self.push(Inst::StorePacked { src, w, to: Packed { mem, active: c.active, window, mask: None }, stream });
         }
         Ok(())
     }
@@ -160,9 +169,12 @@ impl Selector<'_> {
             Stride::Const(bytes) => bytes.saturating_mul(lanes.step).unsigned_abs() as usize / size,
             Stride::Arg(_) => PIECE,
         };
+        // The window stays where it is for all of them, or they move through it together.
+        let moves = nodes.get(1).and_then(place).and_then(|p| p.spread.as_ref()).is_some_and(|s| s.clip != lanes.clip);
         let follows = |(i, n): (usize, &Node)| {
             let next = first.disp as i64 + (i * size) as i64;
-            place(n).is_some_and(|p| p.group == first.group && p.disp as i64 == next && p.spread == first.spread)
+            let spread = if moves { lanes.moved(i as i64) } else { lanes.clone() };
+            place(n).is_some_and(|p| p.group == first.group && p.disp as i64 == next && p.spread.as_ref() == Some(&spread))
         };
         nodes.iter().take(apart.min(PIECE / size)).enumerate().take_while(|n| follows(*n)).count()
     }
@@ -199,16 +211,17 @@ impl Selector<'_> {
         let c = chunks(s.count, self.size(), self.isa, self.widest)[0];
         self.copies = 1;
         let first = self.at;
-        let mut parts = Vec::new();
+        let (mut parts, mut moves) = (Vec::new(), false);
         for (i, n) in nodes.iter().enumerate() {
-            let Node::Store { parts: values, .. } = n else { unreachable!("only stores are turned") };
+            let Node::Store { to: own, parts: values, .. } = n else { unreachable!("only stores are turned") };
+            moves |= own.spread != to.spread;
             self.at = first + i;
             parts.push(self.value(&values[0], s.count, c, None)?);
         }
         let window = self.window(&s.clip).map(|b| b.shifted(s.step * c.lane as i64));
         let at = self.scattered(to, s, c, 0)?;
-        let tmps = (0..temporaries(nodes.len())).map(|_| self.vec()).collect();
-        self.push(Inst::StoreTurned { parts, w: c.w, to: Scattered { window, ..at }, tmps });
+        let tmps = (0..TEMPORARIES).map(|_| self.vec()).collect();
+        self.push(Inst::StoreTurned { parts, w: c.w, to: Scattered { window, ..at }, moves, tmps });
         self.shared.retain(|x| x.1 != to.buffer);
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::WideIsa;
 use super::inst::*;
 use super::select::{MOST_STRIDE, Selector, chunks};
 use super::tree::{Node, Place, Stride, Val};
+use super::turned::PIECE;
 use crate::Result;
 
 /// What of one load a register holds: which of its lanes are in which lane of the register.
@@ -37,8 +38,14 @@ impl Selector<'_> {
         let size = self.size();
         let all = chunks(s.count, size, self.isa, self.widest);
         let full = all.len() == 1 && all[0].active * size == all[0].w.bytes();
-        let near = (2..=MOST_STRIDE).contains(&s.step) && s.stride == Stride::Const(size as i64);
-        if !self.turns || self.isa != WideIsa::Avx512 || !near || !full || s.clip.is_some() || self.tree.entries[entry] != s.count {
+        // How many loads give all that lies between the lanes, or a piece of each lane.
+        let (least, most) = match (self.isa, s.stride) {
+            (WideIsa::Avx512, Stride::Const(bytes)) if bytes == size as i64 && (2..=MOST_STRIDE).contains(&s.step) => (s.step, 2 * s.step),
+            (WideIsa::Avx2, Stride::Const(_)) => ((PIECE / size) as i64, i64::MAX),
+            _ => return 0,
+        };
+        let apart = s.step > 1 || s.stride != Stride::Const(size as i64);
+        if !self.turns || !apart || !full || s.clip.is_some() || self.tree.entries[entry] != s.count {
             return 0;
         }
         let follows = |(i, n): (usize, &Node)| {
@@ -47,8 +54,8 @@ impl Selector<'_> {
                 self.tree.entries[e] == s.count && p.group == first.group && p.disp as i64 == disp && p.spread == first.spread
             })
         };
-        let n = nodes.iter().enumerate().take_while(|n| follows(*n)).count();
-        if n as i64 >= s.step { n.min(2 * s.step as usize) } else { 0 }
+        let n = nodes.iter().enumerate().take_while(|n| follows(*n)).count() as i64;
+        if n >= least { n.min(most) as usize } else { 0 }
     }
 
     /// Statements that go together.
@@ -61,6 +68,9 @@ impl Selector<'_> {
             place = place.or(Some(p));
         }
         let p = place.expect("several statements go together");
+        if self.isa == WideIsa::Avx2 {
+            return self.load_turned(p, &into);
+        }
         let s = p.spread.as_ref().expect("their lanes are apart");
         let (size, step) = (self.size(), s.step as usize);
         let c = chunks(s.count, size, self.isa, self.widest)[0];
@@ -130,6 +140,56 @@ impl Selector<'_> {
             self.permute(w, into[e - step], last, (1..=per).collect(), Some(into[e]));
         }
         Ok(())
+    }
+
+    /// A piece of 16 bytes of each lane at a time, by the shuffles of turned stores: as many registers as there are elements in a piece.
+    fn load_turned(&mut self, p: &Place, into: &[V]) -> Result<()> {
+        let s = p.spread.as_ref().expect("their lanes are apart");
+        let Stride::Const(bytes) = s.stride else { unreachable!("the distance of the lanes is known") };
+        let (size, pitch) = (self.size(), bytes * s.step);
+        let w = chunks(s.count, size, self.isa, self.widest)[0].w;
+        let each = PIECE / size;
+        let mut done = 0;
+        while done < into.len() {
+            // The last piece ends with the last load, so that nothing behind it is read.
+            let first = done.min(into.len() - each);
+            let mut rows = Vec::new();
+            for lane in 0..each as i64 {
+                let at = (first * size) as i64 + lane * pitch;
+                let low = self.mem(p, at)?;
+                let dst = self.vec();
+                rows.push(dst);
+                if w == Width::X {
+                    self.push(Inst::Load { dst, w, mem: low });
+                } else {
+                    let high = self.mem(p, at + each as i64 * pitch)?;
+                    self.push(Inst::LoadHalves { dst, low, high });
+                }
+            }
+            // Elements two by two: the lower or upper ones of two rows, or of two pairs of rows.
+            for half in 0..each / 2 {
+                let wanted = |e: usize| (done..into.len()).contains(&(first + e)).then(|| into[first + e]);
+                let of = [wanted(2 * half), wanted(2 * half + 1)];
+                if of == [None; 2] {
+                    continue;
+                }
+                let pair = match rows[..] {
+                    [a, b, c, d] => [[a, b], [c, d]].map(|rows| self.unpack(w, rows, half == 1, false, None)),
+                    _ => [rows[0], rows[1]],
+                };
+                for (high, want) in of.into_iter().enumerate().filter(|o| o.1.is_some()) {
+                    self.unpack(w, pair, high == 1, true, want);
+                }
+            }
+            done = first + each;
+        }
+        Ok(())
+    }
+
+    fn unpack(&mut self, w: Width, [a, b]: [V; 2], high: bool, double: bool, want: Option<V>) -> V {
+        let dst = want.unwrap_or_else(|| self.vec());
+        self.push(Inst::Unpack { dst, w, a, b, high, double });
+        dst
     }
 
     /// Lanes of two vectors: `index` counts those of the first, then those of the second.

@@ -57,6 +57,12 @@ impl Lin {
         out.add_scaled(other, -1);
         out
     }
+    /// All but the constant.
+    pub(super) fn varying(&self) -> Lin {
+        let mut out = self.clone();
+        out.inv.offset = 0;
+        out
+    }
     pub(super) fn as_const(&self) -> Option<i64> {
         if self.terms.is_empty() { self.inv.as_const() } else { None }
     }

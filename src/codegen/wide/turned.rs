@@ -8,6 +8,7 @@
 //! p1 = b0 b1 b2 b3 | …   ⇒  unpcklpd, unpckhpd:  a0 b0 c0 d0, a1 b1 c1 d1, a2 b2 c2 d2, a3 b3 c3 d3   in every 16 bytes
 //! ```
 
+use super::WideIsa;
 use super::encode::{AT_STEP, Done, Encoder};
 use super::inst::*;
 use super::vector::{XMM, YMM, ZMM, sized};
@@ -17,14 +18,21 @@ use iced_x86::code_asm::*;
 /// Bytes that leave a register at once.
 pub(super) const PIECE: usize = 16;
 
-/// Registers that the shuffles of so many parts need beside the parts.
-pub(super) fn temporaries(parts: usize) -> usize {
-    if parts > 2 { 5 } else { 3 }
+/// Registers that the shuffles need beside the parts.
+pub(super) const TEMPORARIES: usize = 3;
+
+/// `unpckl` or `unpckh` of single or double elements.
+pub(super) struct Unpack {
+    pub high: bool,
+    pub double: bool,
+    pub into: usize,
+    pub a: usize,
+    pub b: usize,
 }
 
 /// Where a lane's piece is.
-#[derive(Clone, Copy)]
 struct Piece {
+    lane: usize,
     reg: usize,
     /// Which 16 bytes of the register.
     chunk: usize,
@@ -32,11 +40,20 @@ struct Piece {
     upper: bool,
 }
 
+/// Shuffles, and the pieces that they leave; then `free` may be overwritten.
+struct Round {
+    shuffles: Vec<Unpack>,
+    pieces: Vec<Piece>,
+    free: usize,
+}
+
 impl Encoder<'_> {
-    pub(super) fn store_turned(&mut self, parts: &[usize], w: Width, to: &Scattered, tmps: &[usize]) -> Done {
-        let (pieces, free) = self.gather(parts, w, tmps)?;
+    pub(super) fn store_turned(&mut self, parts: &[usize], w: Width, to: &Scattered, moves: bool, tmps: &[usize]) -> Done {
+        let rounds = self.rounds(parts, w, tmps);
         let bytes = parts.len() * self.elem.bytes();
-        let span = to.step * (to.lanes as i64 - 1) + 1;
+        // Coordinates of a piece.
+        let length = if moves { parts.len() as i64 } else { 1 };
+        let span = to.step * (to.lanes as i64 - 1) + length;
         let (mut tested, mut done) = (self.asm.create_label(), self.asm.create_label());
         // All lanes inside is the common case.
         if let Some(window) = &to.window {
@@ -45,65 +62,105 @@ impl Encoder<'_> {
             self.cmp_bound(window.lo, 0)?;
             self.asm.jg(tested)?;
         }
-        self.pieces(&pieces, w, to, bytes, free, None)?;
+        self.pieces(&rounds, w, to, bytes, None)?;
         if let Some(window) = &to.window {
             self.asm.jmp(done)?;
             self.here(&mut tested)?;
-            self.pieces(&pieces, w, to, bytes, free, Some(window))?;
+            self.pieces(&rounds, w, to, bytes, Some((window, length)))?;
+            if length > 1 {
+                // Where the window ends within a piece: element by element.
+                let mut cut = self.asm.create_label();
+                self.jump_if_cut(window.hi, to.step, length, cut)?;
+                self.jump_if_cut(window.lo, to.step, length, cut)?;
+                self.asm.jmp(done)?;
+                self.here(&mut cut)?;
+                for (i, &part) in parts.iter().enumerate() {
+                    let mem = Mem { disp: to.mem.disp + (i * self.elem.bytes()) as i32, ..to.mem };
+                    self.store_tested(part, w, &Scattered { mem, window: Some(window.shifted(i as i64)), ..*to })?;
+                }
+            }
             self.here(&mut done)?;
         }
         Ok(())
     }
 
-    /// Stores each lane's piece, if it is in the window.
-    fn pieces(&mut self, pieces: &[Piece], w: Width, to: &Scattered, bytes: usize, free: usize, window: Option<&Window>) -> Done {
-        let near = match to.pitch {
-            Pitch::Const(by) => {
-                let last = by.checked_mul(to.lanes as i64).and_then(|b| b.checked_add(to.mem.disp as i64 + PIECE as i64));
-                last.and_then(|l| i32::try_from(l).ok()).map(|_| by as i32)
-            }
-            Pitch::Reg(_) => None,
-        };
+    /// Stores each lane's piece, if it is in the window, of which it takes so many coordinates.
+    fn pieces(&mut self, rounds: &[Round], w: Width, to: &Scattered, bytes: usize, window: Option<(&Window, i64)>) -> Done {
+        let near = to.near(PIECE);
         let base = self.base(to.mem.base)?;
         if near.is_none() {
             self.pitch(to.pitch)?;
             self.asm.mov(qword_ptr(rsp + AT_STEP), rcx)?;
             self.asm.lea(rdx, ptr(base + to.mem.disp))?;
         }
-        for (j, piece) in pieces.iter().enumerate().take(to.lanes) {
-            let mut next = self.asm.create_label();
-            if let Some(window) = window {
-                let at = to.step * j as i64;
-                self.cmp_bound(window.hi, at + 1)?;
+        // The lane to which `rdx` points.
+        let mut at = 0;
+        for round in rounds {
+            for s in &round.shuffles {
+                self.unpack(s, w)?;
+            }
+            for piece in round.pieces.iter().filter(|p| p.lane < to.lanes) {
+                let lane = piece.lane as i32;
+                let m = match near {
+                    Some(by) => base + (to.mem.disp + lane * by),
+                    None => {
+                        match lane - at {
+                            0 => {}
+                            1 => self.asm.add(rdx, qword_ptr(rsp + AT_STEP))?,
+                            by => {
+                                self.asm.imul_3(rax, qword_ptr(rsp + AT_STEP), by)?;
+                                self.asm.add(rdx, rax)?;
+                            }
+                        }
+                        rdx + 0
+                    }
+                };
+                at = lane;
+                let Some((window, length)) = window else {
+                    self.piece(piece, w, m, bytes, round.free)?;
+                    continue;
+                };
+                let mut next = self.asm.create_label();
+                let at = to.step * lane as i64;
+                self.cmp_bound(window.hi, at + length)?;
                 self.asm.jl(next)?;
                 self.cmp_bound(window.lo, at)?;
                 self.asm.jg(next)?;
-            }
-            let m = match near {
-                Some(by) => base + (to.mem.disp + j as i32 * by),
-                None => rdx + 0,
-            };
-            self.piece(*piece, w, m, bytes, free)?;
-            if window.is_some() {
+                self.piece(piece, w, m, bytes, round.free)?;
                 self.here(&mut next)?;
-            }
-            if near.is_none() {
-                self.asm.add(rdx, qword_ptr(rsp + AT_STEP))?;
             }
         }
         Ok(())
     }
 
+    /// Jumps if a bound lies within a piece, of which one begins every `step` coordinates.
+    fn jump_if_cut(&mut self, b: Bound, step: i64, length: i64, cut: CodeLabel) -> Done {
+        let mut whole = self.asm.create_label();
+        self.bound(rax, b)?;
+        self.asm.test(rax, rax)?;
+        self.asm.jle(whole)?;
+        self.asm.cqo()?;
+        self.asm.mov(rcx, step)?;
+        self.asm.idiv(rcx)?;
+        self.asm.test(rdx, rdx)?;
+        self.asm.je(whole)?;
+        self.asm.cmp(rdx, length as i32)?;
+        self.asm.jl(cut)?;
+        self.here(&mut whole)
+    }
+
     /// Stores one piece; `free` is overwritten.
-    fn piece(&mut self, p: Piece, w: Width, m: AsmMemoryOperand, bytes: usize, free: usize) -> Done {
+    fn piece(&mut self, p: &Piece, w: Width, m: AsmMemoryOperand, bytes: usize, free: usize) -> Done {
         let mut from = p.reg;
         if p.chunk > 0 {
             let (whole, chunk) = (bytes == PIECE, p.chunk as i32);
-            match (w, whole) {
-                (Width::Z, true) => return self.asm.vextractf32x4(xmmword_ptr(m), ZMM[p.reg], chunk),
-                (_, true) => return self.asm.vextractf128(xmmword_ptr(m), YMM[p.reg], chunk),
-                (Width::Z, false) => self.asm.vextractf32x4(XMM[free], ZMM[p.reg], chunk)?,
-                (_, false) => self.asm.vextractf128(XMM[free], YMM[p.reg], chunk)?,
+            match (w, self.isa, whole) {
+                (Width::Z, _, true) => return self.asm.vextractf32x4(xmmword_ptr(m), ZMM[p.reg], chunk),
+                (_, WideIsa::Avx512, true) => return self.asm.vextractf32x4(xmmword_ptr(m), YMM[p.reg], chunk),
+                (_, WideIsa::Avx2, true) => return self.asm.vextractf128(xmmword_ptr(m), YMM[p.reg], chunk),
+                (Width::Z, _, false) => self.asm.vextractf32x4(XMM[free], ZMM[p.reg], chunk)?,
+                (_, WideIsa::Avx512, false) => self.asm.vextractf32x4(XMM[free], YMM[p.reg], chunk)?,
+                (_, WideIsa::Avx2, false) => self.asm.vextractf128(XMM[free], YMM[p.reg], chunk)?,
             }
             from = free;
         }
@@ -118,39 +175,36 @@ impl Encoder<'_> {
         }
     }
 
-    /// The shuffles: where each lane's piece is then, and a register that is free.
-    fn gather(&mut self, parts: &[usize], w: Width, tmps: &[usize]) -> Done<(Vec<Piece>, usize)> {
+    /// The pieces of so many parts: those of every second pair of lanes at a time, so that few registers hold them.
+    fn rounds(&self, parts: &[usize], w: Width, tmps: &[usize]) -> Vec<Round> {
         let per = w.bytes() / self.elem.bytes();
+        let [x, y, z] = [tmps[0], tmps[1], tmps[2]];
+        let unpack = |high, double, into, a, b| Unpack { high, double, into, a, b };
         let [a, b] = [parts[0], parts[1]];
-        if self.elem == Elem::F64 {
-            self.unpack(false, true, w, tmps[0], a, b)?;
-            self.unpack(true, true, w, tmps[1], a, b)?;
-            let pieces = (0..per).map(|j| Piece { reg: tmps[j % 2], chunk: j / 2, upper: false }).collect();
-            return Ok((pieces, tmps[2]));
-        }
-        self.unpack(false, false, w, tmps[0], a, b)?;
-        self.unpack(true, false, w, tmps[1], a, b)?;
         if parts.len() == 2 {
-            let pieces = (0..per).map(|j| Piece { reg: tmps[j % 4 / 2], chunk: j / 4, upper: j % 2 == 1 }).collect();
-            return Ok((pieces, tmps[2]));
+            let double = self.elem == Elem::F64;
+            // In every 16 bytes of the two registers: a lane of f64, two lanes of f32.
+            let halves = if double { 1 } else { 2 };
+            let piece = |lane| Piece { lane, reg: [x, y][lane / halves % 2], chunk: lane / halves / 2, upper: lane % halves == 1 };
+            let shuffles = vec![unpack(false, double, x, a, b), unpack(true, double, y, a, b)];
+            return vec![Round { shuffles, pieces: (0..per).map(piece).collect(), free: z }];
         }
         let (c, d) = (parts[2], *parts.get(3).unwrap_or(&parts[2]));
-        self.unpack(false, false, w, tmps[2], c, d)?;
-        self.unpack(true, false, w, tmps[3], c, d)?;
-        self.unpack(false, true, w, tmps[4], tmps[0], tmps[2])?;
-        self.unpack(true, true, w, tmps[0], tmps[0], tmps[2])?;
-        self.unpack(false, true, w, tmps[2], tmps[1], tmps[3])?;
-        self.unpack(true, true, w, tmps[1], tmps[1], tmps[3])?;
-        let of = [tmps[4], tmps[0], tmps[2], tmps[1]];
-        let pieces = (0..per).map(|j| Piece { reg: of[j % 4], chunk: j / 4, upper: false }).collect();
-        Ok((pieces, tmps[3]))
+        let round = |high: bool| {
+            let pairs = [unpack(high, false, x, a, b), unpack(high, false, y, c, d)];
+            let fours = [unpack(false, true, z, x, y), unpack(true, true, x, x, y)];
+            let lanes = (0..per).filter(|lane| (lane % 4 > 1) == high);
+            let pieces = lanes.map(|lane| Piece { lane, reg: [z, x][lane % 2], chunk: lane / 4, upper: false }).collect();
+            Round { shuffles: pairs.into_iter().chain(fours).collect(), pieces, free: y }
+        };
+        vec![round(false), round(true)]
     }
 
-    /// `unpckl` or `unpckh` of single or double elements.
-    fn unpack(&mut self, high: bool, double: bool, w: Width, d: usize, a: usize, b: usize) -> Done {
+    pub(super) fn unpack(&mut self, s: &Unpack, w: Width) -> Done {
+        let Unpack { into: d, a, b, .. } = *s;
         macro_rules! unpack {
             ($regs:ident) => {
-                match (high, double) {
+                match (s.high, s.double) {
                     (false, false) => self.asm.vunpcklps($regs[d], $regs[a], $regs[b]),
                     (true, false) => self.asm.vunpckhps($regs[d], $regs[a], $regs[b]),
                     (false, true) => self.asm.vunpcklpd($regs[d], $regs[a], $regs[b]),

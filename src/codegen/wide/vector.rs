@@ -6,6 +6,7 @@
 use super::WideIsa;
 use super::encode::{Done, Encoder};
 use super::inst::*;
+use super::turned::Unpack;
 use crate::ir::{BinOp, CmpOp, Elem};
 use iced_x86::code_asm::*;
 
@@ -72,7 +73,19 @@ impl Encoder<'_> {
                 let m = self.mem(*mem)?;
                 self.load_strided(self.places.v[*dst], *w, m, *step, self.places.v[*tmp])
             }
-            Inst::LoadScattered { dst, w, from } => self.load_scattered(self.places.v[*dst], *w, from),
+            Inst::LoadScattered { dst, w, from, tmp } => {
+                let tmp = tmp.map(|r| self.places.v[r]);
+                self.load_scattered(self.places.v[*dst], *w, from, tmp)
+            }
+            Inst::LoadHalves { dst, low, high } => {
+                let (low, high, d) = (self.mem(*low)?, self.mem(*high)?, self.places.v[*dst]);
+                self.asm.vmovups(XMM[d], sized(Width::X, low))?;
+                self.asm.vinsertf128(YMM[d], YMM[d], xmmword_ptr(high), 1)
+            }
+            Inst::Unpack { dst, w, a, b, high, double } => {
+                let [into, a, b] = [*dst, *a, *b].map(|r| self.places.v[r]);
+                self.unpack(&Unpack { high: *high, double: *double, into, a, b }, *w)
+            }
             Inst::Bin { op, dst, w, a, b } => {
                 let b = self.src(*b, *w)?;
                 self.bin(*op, *w, self.places.v[*dst], self.places.v[*a], b)
@@ -111,10 +124,10 @@ impl Encoder<'_> {
                 self.interleave(self.places.v[*dst], *w, &parts, *k, tmp)
             }
             Inst::StorePacked { src, w, to, stream } => self.store_packed(self.places.v[*src], *w, to, *stream),
-            Inst::StoreTurned { parts, w, to, tmps } => {
+            Inst::StoreTurned { parts, w, to, moves, tmps } => {
                 let place = |vs: &[V]| -> Vec<usize> { vs.iter().map(|v| self.places.v[*v]).collect() };
                 let (parts, tmps) = (place(parts), place(tmps));
-                self.store_turned(&parts, *w, to, &tmps)
+                self.store_turned(&parts, *w, to, *moves, &tmps)
             }
             Inst::StoreScattered { src, w, to } => self.store_scattered(self.places.v[*src], *w, to),
             Inst::StoreScalar { src, mem } => {

@@ -4,7 +4,7 @@
 
 use super::axis::Axis;
 use super::sums::{Entry, Sum, axis_reg, sum};
-use super::{Lowering, OUT, PRODUCTS, WINDOW};
+use super::{Lowering, OUT, PIECE, PRODUCTS, WINDOW};
 use crate::ir::names::{ACC, OUTPUT, part};
 use crate::ir::{Access, Affine, BufferKind, Cond, Loop, LoopKind, Name, Reg, Stmt, Value};
 use crate::passes::nest::wrap;
@@ -156,9 +156,21 @@ impl Lowering<'_> {
         // Products are loaded phase by phase: few of them wait in registers. Channels of a piece each have their own.
         let each = if along { 1 } else { together };
         let mut loaded: Vec<i64> = Vec::new();
-        for (i, s, entries) in rows {
+        let pieces = together == 1 && self.in_pieces();
+        let mut rows = rows;
+        if pieces {
+            rows.sort_by_key(|r| r.0);
+        }
+        for (n, (i, s, entries)) in rows.into_iter().enumerate() {
+            // Each piece has registers of its own: one that several pieces used would be taken from the first to the last.
+            let prefix = if pieces { format!("{prefix}{}p", n / PIECE) } else { prefix.clone() };
+            if pieces && n % PIECE == 0 {
+                loaded.clear();
+            }
+            let used = |e: i64| !pieces || s.0.iter().any(|t| t.0 == e);
             for u in 0..each {
-                for (e, index) in entries.iter().filter(|e| each > 1 || !loaded.contains(&e.0)).cloned().collect::<Vec<_>>() {
+                let new = |e: &&Entry| used(e.0) && (each > 1 || !loaded.contains(&e.0));
+                for (e, index) in entries.iter().filter(new).cloned().collect::<Vec<_>>() {
                     loaded.push(e);
                     let load = vec![Stmt::set(self.reg(&prefix, e), Value::load(from.clone(), index))];
                     step.extend(if along { load } else { fixed(load, &unit, u) });
@@ -173,6 +185,10 @@ impl Lowering<'_> {
             let stored = fixed(store.clone(), &h, i);
             match each {
                 _ if along => step.extend(stored),
+                1 if pieces && (n % PIECE == PIECE - 1 || n as i64 + 1 == reach) => {
+                    let piece = Loop::new(h.clone(), n as i64 + 1, fixed(store.clone(), &unit, 0)).kind(LoopKind::Unroll);
+                    step.push(Loop { lo: vec![((n - n % PIECE) as i64).into()], ..piece }.into());
+                }
                 1 => {}
                 n => step.push(Loop::new(unit.clone(), n, stored).kind(LoopKind::Unroll).into()),
             }
@@ -180,7 +196,7 @@ impl Lowering<'_> {
         if along {
             return wrap(&loops, Stmt::when(rows_exist, vec![Loop::new(unit, together, step).into()]));
         }
-        if together == 1 {
+        if together == 1 && !pieces {
             step.push(Loop::new(h, reach, fixed(store, &unit, 0)).kind(LoopKind::Unroll).into());
         }
         // An axis of one position has no variable that would tell its windows apart.
