@@ -9,6 +9,7 @@ mod random;
 mod shapes;
 
 use exec::{Against, Machine, Num};
+use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use polyphase::Kind;
 use polyphase::codegen::wide::{WideIsa, budget, emit};
 use polyphase::ir::*;
@@ -102,6 +103,50 @@ fn neighbours_of_scattered_lanes_are_stored_together() {
                 }
             }
         }
+    }
+}
+
+/// Neighbours that lie one after the other in a window, and lanes `step` apart: the window starts and ends between lanes and within what a lane holds.
+#[test]
+fn neighbours_in_a_window_are_stored_together() {
+    for isa in levels() {
+        for elem in [Elem::F32, Elem::F64] {
+            let (name, lanes) = (elem.name(), (isa.vector_bytes() / if elem == Elem::F32 { 4 } else { 8 }) as i64);
+            for (n, step, from) in [(2, 5, 0), (3, 4, 2), (4, 5, 0), (4, 7, 3), (4, 4, 6), (7, 9, 11)] {
+                let all = step * lanes + n;
+                let text = format!(
+                    "func t {name} stage vector {{\n  symbols L, W\n  buffer x: input {name}[{n}, {lanes}]\n  buffer y: output {name}[{all}]\n  \
+                     reg c: {name}x{lanes}[{n}]\n  run {{\n    tile t {{\n      unroll for j in 0..{n} {{\n        c[j] = x[j, 0 : {lanes}]\n      }}\n      \
+                     unroll for j in 0..{n} {{\n        y[j - {from} : {lanes} step {step} clip max(L, 0)..min(W, {all})] = c[j]\n      }}\n    }}\n  }}\n}}\n",
+                );
+                let f: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+                for lo in [0, 1, n - 1, step, step + 2, all] {
+                    for hi in [all, all - n, all - n - 1, all - step - 2, step + 1, n, 1, 0] {
+                        let syms = [("L", lo), ("W", hi)];
+                        match elem {
+                            Elem::F32 => agree::<f32>(&f, &syms, isa),
+                            Elem::F64 => agree::<f64>(&f, &syms, isa),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen registers hold twelve accumulators, two vectors and one broadcast for both of them: the stores make do with what is left, and none is masked.
+#[test]
+fn tiles_of_avx2_load_each_broadcast_once() {
+    let Some(isa) = WideIsa::avx2() else { return };
+    for last in [false, true] {
+        let f = oc_tile(Elem::F32, [6, 2, 8], 5, 2, 20, last);
+        let mut tiles = Vec::new();
+        f.run.iter().for_each(|s| s.visit(&mut |s| tiles.extend(matches!(s, Stmt::Tile { .. }).then(|| s.clone()))));
+        let code = emit(&f, &tiles[0], isa).expect("the tile fits").code;
+        let all: Vec<_> = Decoder::new(64, &code, DecoderOptions::NONE).into_iter().take_while(|i| i.mnemonic() != Mnemonic::Ret).collect();
+        let count = |m: Mnemonic| all.iter().filter(|i| i.mnemonic() == m).count();
+        assert_eq!((count(Mnemonic::Vbroadcastss), count(Mnemonic::Vfmadd231ps)), (6, 12), "channels last: {last}");
+        assert_eq!(count(Mnemonic::Vmaskmovps), 0, "channels last: {last}");
     }
 }
 
