@@ -51,19 +51,18 @@ const WINDOWS: &str = "V";
 const PRODUCTS: &str = "M";
 /// The outputs of one window row, before they are stored.
 const OUT: &str = "out";
-
 /// Outputs that are computed and stored together where they leave in pieces: what 16 bytes hold of `f32`.
 pub const PIECE: usize = 4;
+/// Input channels whose weights are transformed at a time: with a tile of output channels, what one store covers is several cache lines.
+const CHANNELS: i64 = 8;
+/// The variable that counts the windows of a block, over all axes.
+const WINDOW: &str = "qw";
 
 /// Whether so many outputs of a window, side by side along x, are stored a few at a time rather than all interleaved: where they are more than the lanes,
 /// interleaving takes all of the registers. Narrow vectors are no longer than a piece.
 pub fn in_pieces(outputs: usize, lanes: usize, elem: Elem) -> bool {
     outputs > lanes && lanes * elem.bytes() > 16
 }
-/// Input channels whose weights are transformed at a time: with a tile of output channels, what one store covers is several cache lines.
-const CHANNELS: i64 = 8;
-/// The variable that counts the windows of a block, over all axes.
-const WINDOW: &str = "qw";
 
 /// Replaces the reduction by transforms and products.
 pub fn run(func: &Func, plan: &Plan) -> Result<Func> {

@@ -7,6 +7,7 @@
 use super::machine::Machine;
 use super::windows::Windows;
 use super::{Form, Plan, candidates};
+use crate::codegen::target::Isa;
 use crate::ir::names::axes;
 use crate::problem::{Deconv, Layout};
 
@@ -71,6 +72,8 @@ const TENSORS: f64 = 0.8;
 const MASK: f64 = 1.0;
 /// Testing one tap.
 const GUARD: f64 = 1.5;
+/// Cycles to store the lanes of a vector that are inside, one by one.
+const HANGING: f64 = 18.0;
 /// Cycles to store one element of a vector whose lanes are apart in memory.
 const STRIDED: f64 = 1.4;
 /// Cycles to copy one element into a panel whose order differs from the input's.
@@ -296,12 +299,25 @@ impl<'a> Model<'a> {
             ("qx", Layout::ChannelsLast) => lane_apart(self.p, plan.extent("oc")),
             _ => self.strided(moc),
         };
-        let store = tiles * vectors * self.m.passes * if side_by_side { interleave } else { lanes * each };
+        let store = tiles * vectors * self.m.passes * if side_by_side { interleave } else { lanes * each } + self.hanging();
         let panel = if plan.panel { self.fill() } else { 0.0 };
         let blocks = self.blocks();
         // Bytes of weights per cycle while they run ahead of the tile.
         let demand = moc * mr * self.p.elem.bytes() as f64 / step;
         Cost { compute, store, panel, traffic: self.traffic(blocks, demand, if plan.panel { (self.oc / moc).ceil() } else { 0.0 }) }
+    }
+
+    /// Storing what tiles with columns along the lanes have beyond the ends of rows, without masks: only the lanes inside, one by one.
+    fn hanging(&self) -> f64 {
+        let (plan, x) = (self.plan, self.rank - 1);
+        if plan.vector != "qx" || self.m.isa != Isa::Avx2 || self.p.layout == Layout::ChannelsLast {
+            return 0.0;
+        }
+        let shifted = plan.aligned && self.p.pad_begin[x] % self.p.stride[x] as i64 != 0;
+        let span = self.output[x] / self.p.stride[x] as f64;
+        let ends = f64::from(u8::from(shifted)) + f64::from(u8::from(shifted || span % plan.lanes as f64 != 0.0));
+        let rows = self.batch * self.p.c_out as f64 * self.output[..x].iter().product::<f64>();
+        rows * ends * HANGING
     }
 
     /// Bytes of one channel.

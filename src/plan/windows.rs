@@ -45,7 +45,7 @@ const SECOND_LEVEL: f64 = 24.0;
 /// Bytes per cycle that keep coming from the third level, and from memory, while a tile computes.
 const STREAM: [f64; 2] = [24.0, 8.5];
 /// The share of the time for weights from the third-level cache, and from memory, that prefetching does not hide.
-const EXPOSED: [f64; 2] = [0.015, 0.2];
+const EXPOSED: [f64; 2] = [0.015, 0.3];
 /// The same for windows and products that are read again.
 const REREAD: f64 = 0.16;
 

@@ -1,8 +1,9 @@
 //! Loads and stores of lanes: whole vectors, masked ones, scattered ones, and interleaving.
 //!
 //! A clipped access first compares its window with the lanes it has: if all are inside (the common case, two predicted
-//! branches) it is an ordinary one. Otherwise AVX-512 builds an opmask and AVX2 a vector mask, both of which leave memory
-//! outside alone. Scattered lanes pass through the frame, since a wide store forwards to narrow loads at full speed.
+//! branches) it is an ordinary one. Otherwise AVX-512 builds an opmask, and AVX2 a vector mask for a load, which leave memory
+//! outside alone; stores of AVX2 go lane by lane. Lanes on their way to memory pass through the frame, since a wide store forwards to narrow loads at
+//! full speed; lanes that are loaded come together in registers, since narrow stores do not forward to a wide load.
 
 use super::WideIsa;
 use super::encode::{AT_HI, AT_LO, AT_STEP, Done, Encoder};

@@ -11,6 +11,9 @@
 //! ```
 //!
 //! A load `s` elements behind another has its lanes but the first, and one more.
+//!
+//! AVX2 has no permutation of two vectors: there the elements that several loads take of one lane come as a piece of 16 bytes, and the shuffles of
+//! turned stores make vectors of them.
 
 use super::WideIsa;
 use super::inst::*;
