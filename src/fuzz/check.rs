@@ -200,7 +200,7 @@ fn options_for<T: Element>(case: &Case, data: &Data<T>) -> Options {
     let chosen = plan::choose(&case.problem, case.isa, &options, finite);
     let fits = |plan: &Plan| {
         let func = passes::lower_problem(&case.problem, plan)?.pop().expect("the table of passes is not empty").func;
-        crate::codegen::tiles_fit(&func, case.isa).map(|fit| fit > crate::codegen::Fit::Not)
+        crate::codegen::tiles_fit(&func, case.isa)
     };
     // What a plan may not ask for; any other error is a fault, which the check will meet.
     let fits = |plan: &Plan| fits(plan).unwrap_or_else(|e| e.kind != Kind::Options);

@@ -4,7 +4,6 @@ use super::candidates::{self, Space};
 use super::cost::{Cost, Costs};
 use super::windows::Windows;
 use super::{Form, Machine, Plan, Rounding, Winograd, versions};
-use crate::codegen::Fit;
 use crate::codegen::target::Isa;
 use crate::problem::{Activation, Deconv, Layout, Merge};
 use crate::runtime::Options;
@@ -67,15 +66,9 @@ pub(super) fn choose_at(
     let mut ranked = ranked_in(&space, problem, &costs);
     let candidates = ranked.len();
     let doubtful = |plan: &Plan| unusual(problem) || wide_windows(problem, plan, &machine);
-    let fit = |r: &Rejected| if doubtful(&r.plan) { fits(problem, &r.plan, isa) } else { Fit::Well };
-    let legal = |r: &Rejected| fit(r) > Fit::Not;
+    let legal = |r: &Rejected| !doubtful(&r.plan) || fits(problem, &r.plan, isa);
     let first = ranked.iter().position(&legal);
-    let mut first = first.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
-    if fit(&ranked[first]) == Fit::Barely {
-        let most = ranked[first].cost.cycles() * BARELY;
-        let mut near = ranked.iter().take_while(|r| r.cost.cycles() <= most).take(first + TRIED).skip(first);
-        first += near.position(|r| fit(r) == Fit::Well).unwrap_or(0);
-    }
+    let first = first.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
     let cheapest = ranked[first].cost.cycles();
     let near = |r: &Rejected| r.cost.cycles() <= cheapest * versions::SHARING;
     let larger = others.last().filter(|_| !costs.is_empty()).map(|plan| Rejected { plan: plan.clone(), cost: mean(&costs, plan) });
@@ -117,18 +110,14 @@ fn wide_windows(p: &Deconv, plan: &Plan, m: &Machine) -> bool {
     m.registers <= 16 && plan.winograd.as_ref().is_some_and(wide)
 }
 
-/// How the tiles of the lowered plan fit the level's registers. Lowering takes about a millisecond, so it is asked only where there is doubt.
-fn fits(problem: &Deconv, plan: &Plan, isa: Isa) -> Fit {
+/// Whether every tile of the lowered plan fits the level's registers. Lowering takes about a millisecond, so it is asked only where there is doubt.
+fn fits(problem: &Deconv, plan: &Plan, isa: Isa) -> bool {
     if !isa.wide() {
-        return Fit::Well;
+        return true;
     }
     let lowered = passes::lower_problem(problem, plan).ok().and_then(|mut s| s.pop());
-    lowered.and_then(|s| crate::codegen::tiles_fit(&s.func, isa).ok()).unwrap_or(Fit::Not)
+    lowered.is_some_and(|s| crate::codegen::tiles_fit(&s.func, isa).unwrap_or(false))
 }
-
-/// How much dearer a plan may be whose tiles fit well than one whose tiles barely do, and how many are tried.
-const BARELY: f64 = 1.5;
-const TRIED: usize = 32;
 
 /// Tiles whose variants are costed, too.
 const VARIED: usize = 64;

@@ -152,8 +152,6 @@ pub struct Budget {
     pub frame_bytes: usize,
     /// Bytes of code and constants.
     pub code_bytes: usize,
-    /// Whether stores may be turned and interleaved in pairs.
-    pub turns: bool,
     /// Whether there are non-temporal stores. If so, the caller must execute `sfence` (or `mfence`) before other threads or
     /// ordinary Rust code read what the tiles wrote; once after the last tile is enough.
     pub streams: bool,
@@ -178,7 +176,7 @@ fn attempts(isa: WideIsa) -> impl Iterator<Item = (usize, bool)> {
 }
 
 /// The registers that a tile needs, without encoding it: `code_bytes`, `frame_bytes` and `spilled` are 0.
-/// The tile fits if `peak <= file`, and does so with ease if its stores need not go without shuffles for that.
+/// The tile fits if `peak <= file`.
 ///
 /// # Errors
 /// As [`emit`], except that a tile which needs too many registers is not an error here.
@@ -186,7 +184,7 @@ pub fn budget(func: &Func, tile: &Stmt, isa: WideIsa) -> Result<Budget> {
     let mut tree = tree::resolve(func, tile)?;
     let mut last = Budget::default();
     for (reach, turns) in attempts(isa) {
-        last = Budget { turns, ..alloc::measure(&select::select(func, &mut tree, isa, reach, turns)?, isa)? };
+        last = alloc::measure(&select::select(func, &mut tree, isa, reach, turns)?, isa)?;
         if last.peak <= last.file {
             break;
         }
@@ -205,11 +203,7 @@ pub fn emit(func: &Func, tile: &Stmt, isa: WideIsa) -> Result<WideTile> {
     for (reach, turns) in attempts(isa) {
         let program = select::select(func, &mut tree, isa, reach, turns)?;
         match alloc::allocate(&program, isa, encode::POINTERS) {
-            Ok(places) => {
-                let mut tile = encode::encode(func, tree.args, &program, &places, isa)?;
-                tile.notes.turns = turns;
-                return Ok(tile);
-            }
+            Ok(places) => return encode::encode(func, tree.args, &program, &places, isa),
             Err(e) if e.kind == Kind::Options => failed = Some(e),
             Err(e) => return Err(e),
         }
