@@ -186,6 +186,19 @@ fn problems_that_once_failed() {
     }
 }
 
+/// Versions of an open kernel whose phases begin elsewhere pack by the same statements and other tables: they once shared one packing.
+#[test]
+fn versions_with_other_tables_pack_for_themselves() {
+    let p: Deconv = "2d n1 1x1x? -> 1 k1x3 s3 p0x8 op0x2 d1x2".parse().expect("legal");
+    for isa in levels() {
+        for extent in [5, 8, 16, 64] {
+            let case = Case::<f32>::sized(&p, 1, &[1, extent], Fill::Ints, 7);
+            let got: Vec<f64> = case.run(&case.kernel(&at(isa))).iter().map(|v| *v as f64).collect();
+            assert_eq!(got, case.reference(), "{isa} at {extent}");
+        }
+    }
+}
+
 /// One kernel with open extents at several sizes.
 fn any_size<T: Num>(p: &Deconv, isa: Isa, sizes: &[(usize, [usize; 3])]) {
     let mut kernels: Option<[Kernel<T>; 2]> = None;

@@ -6,7 +6,7 @@ use super::workspace::{Bytes, Stash};
 use super::{Options, kernel};
 use crate::codegen::{cranelift, target::Isa};
 use crate::ir::names::WEIGHT;
-use crate::ir::{Buffer, BufferKind, Func, Stmt, Value};
+use crate::ir::{Affine, Atom, Buffer, BufferKind, Func, Stmt, Value};
 use crate::problem::Deconv;
 use crate::{Error, Kind, Result, passes, plan};
 use std::sync::Arc;
@@ -93,7 +93,19 @@ impl Deconv {
 /// Whether two functions pack the weights alike, and so can read the same ones.
 fn same_packing(a: &Func, b: &Func) -> bool {
     let packed = |f: &Func| f.buffers.iter().filter(|b| b.kind == BufferKind::Packed).cloned().collect::<Vec<_>>();
-    a.prepare == b.prepare && packed(a) == packed(b)
+    // The same statements read other weights by other tables.
+    let tables = |f: &Func| {
+        let mut read = Vec::new();
+        let mut note = |e: &Affine| {
+            read.extend(e.terms.keys().filter_map(|t| match t {
+                Atom::Table(name, _) => f.find_table(name.as_str()).cloned(),
+                _ => None,
+            }));
+        };
+        f.prepare.iter().for_each(|s| s.visit_affine(&mut note));
+        read
+    };
+    a.prepare == b.prepare && packed(a) == packed(b) && tables(a) == tables(b)
 }
 
 fn check_weights<T>(problem: &Deconv, w: &TensorView<'_, T>) -> Result<()> {
