@@ -108,7 +108,7 @@ pub(super) enum Pitch {
     Reg(G),
 }
 
-/// Lanes that do not lie side by side; they pass through a buffer in the stack frame one by one.
+/// Lanes that do not lie side by side: loads gather them in registers, stores and lanes under a window pass through the stack frame one by one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scattered {
     pub mem: Mem,

@@ -269,21 +269,12 @@ impl Encoder<'_> {
         };
         self.clamped(rdx, window.hi, to.active)?;
         self.clamped(rax, window.lo, to.active)?;
+        self.asm.mov(rcx, rdx)?;
         let (mut top, mut end) = (self.asm.create_label(), self.asm.create_label());
         self.here(&mut top)?;
-        self.asm.cmp(rax, rdx)?;
+        self.asm.cmp(rax, rcx)?;
         self.asm.jge(end)?;
-        let (from, into) = (rsp + rax * size, m + rax * size);
-        match self.elem {
-            Elem::F32 => {
-                self.asm.mov(ecx, dword_ptr(from))?;
-                self.asm.mov(dword_ptr(into), ecx)?;
-            }
-            Elem::F64 => {
-                self.asm.mov(rcx, qword_ptr(from))?;
-                self.asm.mov(qword_ptr(into), rcx)?;
-            }
-        }
+        self.lane(rsp + rax * size, m + rax * size, false)?;
         self.asm.inc(rax)?;
         self.asm.jmp(top)?;
         self.here(&mut end)

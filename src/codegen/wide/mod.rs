@@ -1,7 +1,7 @@
 //! Wide tiles for x86-64: one `tile` region as raw AVX2 or AVX-512 machine code.
 //!
 //! Four steps, in files of these names: `tree` writes `unroll` loops out and resolves index expressions into pointers and
-//! displacements; `select` (with `loops`, `strided` and `stores`) makes a linear program over virtual registers (`inst`); `alloc` gives them
+//! displacements; `select` (with `loops`, `guards`, `values`, `strided` and `stores`) makes a linear program over virtual registers (`inst`); `alloc` gives them
 //! places; `encode` (with `vector` and `lanes`) turns it into bytes with iced-x86.
 //!
 //! Needs a tile of stage `vector` or `lowered` that keeps its registers to itself. Leaves a function
@@ -21,6 +21,7 @@
 
 mod alloc;
 mod encode;
+mod guards;
 mod inst;
 mod lanes;
 mod loops;
@@ -29,6 +30,7 @@ mod stores;
 mod strided;
 mod tree;
 mod turned;
+mod values;
 mod vector;
 
 use crate::ir::{Affine, Func, Name, Stmt};
@@ -164,15 +166,11 @@ const REACHES: [usize; 4] = [8, 3, 1, 0];
 /// What is tried in turn until the registers suffice: a distance, and whether stores are turned and interleaved in pairs, which takes registers for the
 /// shuffles. Stores come once a tile, and the loads of AVX2 once a step, where no operand can be a broadcast from memory.
 fn attempts(isa: WideIsa) -> impl Iterator<Item = (usize, bool)> {
-    let plain = match isa {
-        WideIsa::Avx2 => &REACHES[..],
-        WideIsa::Avx512 => &REACHES[3..],
+    let (turned, plain) = match isa {
+        WideIsa::Avx2 => (&REACHES[..3], &REACHES[..]),
+        WideIsa::Avx512 => (&REACHES[..], &REACHES[3..]),
     };
-    let shared = match isa {
-        WideIsa::Avx2 => &REACHES[..3],
-        WideIsa::Avx512 => &REACHES[..],
-    };
-    shared.iter().map(|reach| (*reach, true)).chain(plain.iter().map(|reach| (*reach, false)))
+    turned.iter().map(|reach| (*reach, true)).chain(plain.iter().map(|reach| (*reach, false)))
 }
 
 /// The registers that a tile needs, without encoding it: `code_bytes`, `frame_bytes` and `spilled` are 0.

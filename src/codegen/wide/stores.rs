@@ -3,35 +3,9 @@
 use super::WideIsa;
 use super::inst::*;
 use super::select::{Chunk, Selector, chunks};
-use super::tree::{Lin, Node, Place, Spread, Stride, Val};
+use super::tree::{Node, Place, Spread, Stride, Val};
 use super::turned::{PIECE, TEMPORARIES};
 use crate::{Error, Kind, Result};
-
-/// Stores under guards that differ in a constant.
-pub(super) struct Guarded<'n> {
-    /// What holds where every guard does.
-    all: Vec<Lin>,
-    stores: Vec<Node>,
-    /// The same stores under their guards.
-    pub(super) together: &'n [Node],
-}
-
-/// What holds where all of the guards do, of which each differs from the first in constants.
-fn strictest(guards: &[&Vec<Lin>]) -> Option<Vec<Lin>> {
-    let first = guards[0];
-    let mut least = vec![0; first.len()];
-    for guard in guards {
-        if guard.len() != first.len() {
-            return None;
-        }
-        for ((g, f), least) in guard.iter().zip(first).zip(&mut least) {
-            *least = (*least).min(g.minus(f).as_const()?);
-        }
-    }
-    let mut all = first.clone();
-    all.iter_mut().zip(least).for_each(|(c, least)| c.inv.offset += least);
-    Some(all)
-}
 
 impl Spread {
     /// The same lanes `by` coordinates further on.
@@ -177,32 +151,6 @@ impl Selector<'_> {
             place(n).is_some_and(|p| p.group == first.group && p.disp as i64 == next && p.spread.as_ref() == Some(&spread))
         };
         nodes.iter().take(apart.min(PIECE / size)).enumerate().take_while(|n| follows(*n)).count()
-    }
-
-    /// Stores, each under a guard of its own, that are turned together where all of the guards hold; none if the first is not one of several.
-    pub(super) fn guarded<'n>(&self, nodes: &'n [Node]) -> Option<Guarded<'n>> {
-        let of = |n: &'n Node| match n {
-            Node::When { conds, body } if matches!(body[..], [Node::Store { .. }]) => Some((conds, body[0].clone())),
-            _ => None,
-        };
-        let (guards, mut stores): (Vec<&Vec<Lin>>, Vec<Node>) = nodes.iter().map_while(of).take(PIECE / self.size()).unzip();
-        stores.truncate(self.turned(&stores));
-        let n = stores.len();
-        let all = if n > 1 { strictest(&guards[..n])? } else { return None };
-        Some(Guarded { all, stores, together: &nodes[..n] })
-    }
-
-    /// All of the stores turned, or those that their guards allow.
-    pub(super) fn store_guarded(&mut self, g: &Guarded) -> Result<()> {
-        let id = self.when_begin(&g.all);
-        self.block(&g.stores)?;
-        self.push(Inst::WhenElse { id });
-        for n in g.together {
-            let Node::When { conds, body } = n else { unreachable!("only guarded stores go together") };
-            self.when(conds, body)?;
-        }
-        self.push(Inst::WhenEnd { id });
-        Ok(())
     }
 
     pub(super) fn store_turned(&mut self, nodes: &[Node]) -> Result<()> {

@@ -94,7 +94,7 @@ impl Encoder<'_> {
             self.asm.lea(rdx, ptr(base + to.mem.disp))?;
         }
         // The lane to which `rdx` points.
-        let mut at = 0;
+        let mut reached = 0;
         for round in rounds {
             for s in &round.shuffles {
                 self.unpack(s, w)?;
@@ -104,7 +104,7 @@ impl Encoder<'_> {
                 let m = match near {
                     Some(by) => base + (to.mem.disp + lane * by),
                     None => {
-                        match lane - at {
+                        match lane - reached {
                             0 => {}
                             1 => self.asm.add(rdx, qword_ptr(rsp + AT_STEP))?,
                             by => {
@@ -115,7 +115,7 @@ impl Encoder<'_> {
                         rdx + 0
                     }
                 };
-                at = lane;
+                reached = lane;
                 let Some((window, length)) = window else {
                     self.piece(piece, w, m, bytes, round.free)?;
                     continue;

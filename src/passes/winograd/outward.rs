@@ -99,11 +99,10 @@ impl Lowering<'_> {
         }
         let at: Vec<Affine> = self.axes[..x].iter().map(|a| a.at("h")).collect();
         let mut step = Vec::new();
-        let rows = outputs(axis);
         let h = axis.var("h");
         let flat = if along && x > 0 { 0.into() } else { self.flat() };
         let index = |u: i64| [at.clone(), axis.product_at(u)].concat();
-        let rows: Vec<(i64, Sum, Vec<Entry>)> = rows
+        let mut rows: Vec<(i64, Sum, Vec<Entry>)> = outputs(axis)
             .into_iter()
             .map(|(i, s, entries)| (i, s, entries.into_iter().map(|e| (e, lead(index(e), x, flat.clone()))).collect()))
             .collect();
@@ -157,7 +156,6 @@ impl Lowering<'_> {
         let each = if along { 1 } else { together };
         let mut loaded: Vec<i64> = Vec::new();
         let pieces = together == 1 && self.in_pieces();
-        let mut rows = rows;
         if pieces {
             rows.sort_by_key(|r| r.0);
         }
