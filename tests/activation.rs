@@ -242,7 +242,8 @@ fn activations_inside_a_tile_get_temporaries_of_their_lanes() {
         unroll("rx", vec![unroll("qx.t", vec![set])]),
         unroll("qx.t", vec![store(lanes("y", q() * 8, 4, 2), vec![value(0), value(1)])]),
     ];
-    let before = func(Elem::F32, vec![reg("acc", 4, &[2, 2]), reg("b", 1, &[])], vec![Stmt::Tile { name: "x-1x2x2".into(), body }]);
+    let before =
+        func(Elem::F32, vec![reg("acc", 4, &[2, 2]), reg("b", 1, &[])], vec![Stmt::Tile { name: "x-1x2x2".into(), asks: None, body }]);
     let after = activation::run(&before);
 
     let new: Vec<_> = after.regs[2..].iter().map(|r| (r.name.as_str(), r.lanes)).collect();

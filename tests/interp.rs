@@ -223,7 +223,7 @@ fn register_arrays_scalars_and_vectors_meet_by_broadcast() {
     let unroll = |body| Stmt::from(Loop::new("r", 2, body).kind(LoopKind::Unroll));
     let tile = vec![unroll(vec![set(v("r"), Value::Const(0.5))]), unroll(vec![set(v("r"), scaled)]), unroll(vec![out])];
     let buffers = vec![fixed("x", BufferKind::Input, &[4]), fixed("y", BufferKind::Output, &[2, 4])];
-    let f = func(buffers, &[("acc", 4, &[2])], vec![Stmt::Tile { name: "t".into(), body: tile }]);
+    let f = func(buffers, &[("acc", 4, &[2])], vec![Stmt::Tile { name: "t".into(), asks: None, body: tile }]);
     assert_eq!(output(&f, 4, 8), [2.5, 4.5, 6.5, 8.5, 3.5, 6.5, 9.5, 12.5]);
     assert_eq!(run(&f, &ramp(4), &mut [0.0; 8]).unwrap().fmas, 8);
 }

@@ -219,12 +219,14 @@ fn stmt() -> impl Strategy<Value = Stmt> + Clone {
     leaf.prop_recursive(4, 10, 3, move |s| {
         let body = prop::collection::vec(s, 0..3);
         let kind = prop::sample::select(&[LoopKind::Seq, LoopKind::Seq, LoopKind::Par, LoopKind::Unroll][..]);
+        let ask =
+            (name(&["x", "w"]), prop::collection::vec((affine(), affine()), 0..4)).prop_map(|(buffer, ranges)| Ask { buffer, ranges });
         let label = name(&["x-6x2x2", "oc.b", "6x16", "a-", "2e"]);
         prop_oneof![
             3 => (name(VARS), bounds(), bounds(), integer(), prop::option::weighted(0.2, name(&["W", "n.x"])), kind, body.clone())
                 .prop_map(|(var, lo, hi, step, times, kind, body)| Stmt::For(Loop { var, lo, hi, step, times, kind, body })),
             1 => (prop::collection::vec(cond.clone(), 0..3), body.clone()).prop_map(|(conds, body)| Stmt::When { conds, body }),
-            1 => (label, body).prop_map(|(name, body)| Stmt::Tile { name, body }),
+            1 => (label, prop::option::of(ask), body).prop_map(|(name, asks, body)| Stmt::Tile { name, asks, body }),
         ]
     })
     .boxed()

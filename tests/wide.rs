@@ -150,6 +150,36 @@ fn tiles_of_avx2_load_each_broadcast_once() {
     }
 }
 
+/// What a tile asks for is prefetched inside its sums, a part in each iteration, wherever it lies: before the buffer, behind it, in no memory at all.
+#[test]
+fn tiles_ask_for_what_comes_next() {
+    for (range, rows) in [("0..1", "0..N"), ("0..3", "-7..N + 9"), ("40..44", "2*N..3*N"), ("1000000000..1000000004", "0..2")] {
+        let text = |asks: &str| {
+            format!(
+                "func t f32 stage vector {{\n  symbols N\n  buffer x: input f32[4, N, 64]\n  buffer y: output f32[4, 16]\n  reg acc: f32x4\n  run {{\n    \
+                 par for b in 0..4 {{\n      tile t {asks}{{\n        for q in 0..16 step 4 {{\n          acc = 0.0\n          for n in 0..N {{\n            \
+                 acc = fma(x[b, n, q : 4], 2.0, acc)\n          }}\n          y[b, q : 4] = acc\n        }}\n      }}\n    }}\n  }}\n}}\n"
+            )
+        };
+        let asks = format!("asks x[{range}, {rows}, b..b + 40] ");
+        let [f, plain]: [Func; 2] = [asks.as_str(), ""].map(|a| text(a).parse().unwrap_or_else(|e| panic!("{e}\n{}", text(a))));
+        for isa in levels() {
+            let prefetches = |f: &Func| {
+                let mut tiles = Vec::new();
+                f.run.iter().for_each(|s| s.visit(&mut |s| tiles.extend(matches!(s, Stmt::Tile { .. }).then(|| s.clone()))));
+                let code = emit(f, &tiles[0], isa).expect("the tile fits").code;
+                let all = Decoder::new(64, &code, DecoderOptions::NONE).into_iter().take_while(|i| i.mnemonic() != Mnemonic::Ret);
+                all.filter(|i| matches!(i.mnemonic(), Mnemonic::Prefetcht0 | Mnemonic::Prefetcht1)).count()
+            };
+            assert_eq!(prefetches(&plain), 0);
+            assert!((1..=8).contains(&prefetches(&f)), "{asks}");
+            for n in [1, 2, 7, 100] {
+                agree::<f32>(&f, &[("N", n)], isa);
+            }
+        }
+    }
+}
+
 /// Any number of parts interleaved into a window that is known: vectors outside it are neither put together nor stored.
 #[test]
 fn interleaved_parts_meet_windows_that_are_known() {

@@ -207,7 +207,7 @@ impl<'f> Translator<'f> {
                 let conds = conds.iter().map(|c| self.cond(c)).collect::<Result<_>>()?;
                 out.push(Inst::When { conds, body: self.body(body)? });
             }
-            Stmt::Tile { name, body } => out.append(&mut self.body(body).map_err(|e| e.context(format!("tile {name}")))?),
+            Stmt::Tile { name, body, .. } => out.append(&mut self.body(body).map_err(|e| e.context(format!("tile {name}")))?),
             Stmt::Set { reg, index, value } => {
                 let (to, lanes) = self.reg(reg, index)?;
                 self.assign(to, lanes, value, out).map_err(|e| e.context(format!("{reg} = …")))?;

@@ -230,7 +230,7 @@ impl Stmt {
         self.visit(&mut |s| match s {
             Stmt::For(l) => l.lo.iter().chain(&l.hi).for_each(&mut *f),
             Stmt::When { conds, .. } => conds.iter().flat_map(Cond::affines).for_each(&mut *f),
-            Stmt::Tile { .. } => {}
+            Stmt::Tile { asks, .. } => asks.iter().flat_map(|a| &a.ranges).flat_map(|(lo, hi)| [lo, hi]).for_each(&mut *f),
             Stmt::Set { index, value: v, .. } => {
                 index.iter().for_each(&mut *f);
                 value(v, f);
@@ -250,7 +250,7 @@ impl Stmt {
                 all(&mut l.hi, f);
             }
             Stmt::When { conds, .. } => conds.iter_mut().for_each(|c| c.map_affine(f)),
-            Stmt::Tile { .. } => {}
+            Stmt::Tile { asks, .. } => asks.iter_mut().flat_map(|a| &mut a.ranges).flat_map(|(lo, hi)| [lo, hi]).for_each(|a| *a = f(a)),
             Stmt::Set { index, value, .. } => {
                 all(index, f);
                 value.map_affine(f);

@@ -400,6 +400,16 @@ pub enum Value {
     Select(CmpOp, Box<[Value; 4]>),
 }
 
+/// A part of a buffer that somebody will read next, so that its cache lines are asked for now. It changes no value; what lies outside the buffer is legal, and
+/// a code generator may ignore it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    /// Which buffer.
+    pub buffer: Name,
+    /// First index and end, for each dimension.
+    pub ranges: Vec<(Affine, Affine)>,
+}
+
 /// A statement.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stmt {
@@ -417,6 +427,8 @@ pub enum Stmt {
     Tile {
         /// Named by its shape, such as `x-6x2x2`.
         name: Name,
+        /// What it asks memory for while it runs.
+        asks: Option<Ask>,
         /// The body.
         body: Vec<Stmt>,
     },

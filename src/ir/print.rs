@@ -339,8 +339,12 @@ fn stmt(f: &mut dyn Write, s: &Stmt, depth: usize) -> fmt::Result {
             list(f, conds, " and ")?;
             body
         }
-        Stmt::Tile { name, body } => {
+        Stmt::Tile { name, asks, body } => {
             write!(f, "{:pad$}tile {name}", "")?;
+            if let Some(Ask { buffer, ranges }) = asks {
+                let ranges: Vec<String> = ranges.iter().map(|(lo, hi)| format!("{lo}..{hi}")).collect();
+                write!(f, " asks {buffer}[{}]", ranges.join(", "))?;
+            }
             body
         }
     };

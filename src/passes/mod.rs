@@ -4,6 +4,7 @@
 //! function from a function and the plan to a new function; [`simplify`] cleans up after those that change indices, and the verifier runs after each.
 
 pub mod activation;
+pub mod ahead;
 pub mod block;
 mod copies;
 pub mod form;
@@ -55,6 +56,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "tile", summary: "register tile; weights packed in the order they are read", indices: true, run: tile::run },
     Pass { name: "vector", summary: "one tile axis becomes lanes; tails become clips", indices: true, run: vector::run },
     Pass { name: "region", summary: "tiles take in the loops around them; copies become tiles", indices: false, run: region::run },
+    Pass { name: "ahead", summary: "tiles ask for the input of the next block", indices: false, run: ahead::run },
     Pass { name: "lower", summary: "only operations that the target has", indices: false, run: lower::run },
 ];
 

@@ -39,7 +39,7 @@ fn stmt(s: &Stmt, all: &Mentions) -> Stmt {
     match s {
         Stmt::For(l) if l.kind == LoopKind::Par => Stmt::For(l.around(list(&l.body, all))),
         Stmt::For(l) if !holds_tile(s) => match private(s, all) {
-            true => Stmt::Tile { name: format!("copy-{}", l.var).into(), body: vec![s.clone()] },
+            true => Stmt::Tile { name: format!("copy-{}", l.var).into(), asks: None, body: vec![s.clone()] },
             false => s.clone(),
         },
         Stmt::For(l) => inside_tile(list(&l.body, all), |body| Stmt::For(l.around(body))),
@@ -59,7 +59,7 @@ fn inside_tile(body: Vec<Stmt>, around: impl Fn(Vec<Stmt>) -> Stmt) -> Stmt {
         return around(body);
     }
     let inside = body.into_iter().flat_map(|s| if let Stmt::Tile { body, .. } = s { body } else { vec![s] }).collect();
-    Stmt::Tile { name: first, body: vec![around(inside)] }
+    Stmt::Tile { name: first, asks: None, body: vec![around(inside)] }
 }
 
 fn holds_tile(s: &Stmt) -> bool {

@@ -139,7 +139,7 @@ fn stmt(s: Stmt, env: &mut Env, out: &mut Vec<Stmt>) {
                 out.extend(Stmt::when(left, body));
             }
         }
-        Stmt::Tile { name, body } => out.push(Stmt::Tile { name, body: stmts(body, env) }),
+        Stmt::Tile { name, asks, body } => out.push(Stmt::Tile { name, asks, body: stmts(body, env) }),
         Stmt::Set { reg, index, value } => out.push(Stmt::Set { reg, index, value: loads(value, env) }),
         Stmt::Store { mut to, parts, stream } => {
             unclip(&mut to, parts.len() as i64 - 1, env);

@@ -91,7 +91,7 @@ impl Tiler<'_> {
         let region = !list.iter().all(|s| matches!(s, Stmt::For(l) if walks(&l.var) || self.tile.is_empty()));
         if region && !self.tile.is_empty() {
             let body = self.sink(list, &[])?;
-            return Ok(vec![Stmt::Tile { name: self.tile_name(), body }]);
+            return Ok(vec![Stmt::Tile { name: self.tile_name(), asks: None, body }]);
         }
         let mut out = Vec::new();
         for s in list {

@@ -83,7 +83,9 @@ impl Axis {
                 Loop::new(self.vector.clone(), trips, body).kind(LoopKind::Unroll).into()
             }
             Stmt::For(l) => Stmt::For(l.around(self.list(&l.body, conds, vectorised)?)),
-            Stmt::Tile { name, body } => Stmt::Tile { name: name.clone(), body: self.list(body, conds, vectorised)? },
+            Stmt::Tile { name, asks, body } => {
+                Stmt::Tile { name: name.clone(), asks: asks.clone(), body: self.list(body, conds, vectorised)? }
+            }
             Stmt::When { conds: here, body } => {
                 let (lane, rest): (Vec<_>, Vec<_>) = here.iter().cloned().partition(|c| c.affines().iter().any(|a| self.on(a)));
                 let body = self.list(body, &[conds, &lane].concat(), vectorised)?;

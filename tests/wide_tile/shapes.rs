@@ -36,7 +36,7 @@ pub fn clip(lo: Affine, hi: Affine) -> Option<Clip> {
     Some(Clip { lo: vec![lo], hi: vec![hi] })
 }
 pub fn tile(name: &str, body: Vec<Stmt>) -> Stmt {
-    Stmt::Tile { name: name.into(), body }
+    Stmt::Tile { name: name.into(), asks: None, body }
 }
 pub fn func(elem: Elem, syms: &[&str], buffers: Vec<Buffer>, regs: Vec<Reg>, run: Vec<Stmt>) -> Func {
     Func {

@@ -7,21 +7,9 @@
 use super::TileArg;
 use super::inst::*;
 use super::select::Selector;
-use super::tree::{Clips, Inc, Lin, Node, Place, Spread, Stride, Term, Val, intern};
+use super::tree::{Clips, Inc, Lin, Node, Place, Spread, Stride, Term, intern};
 use crate::Result;
 use crate::ir::Affine;
-use std::collections::BTreeSet;
-
-/// Bytes of a cache line.
-const LINE: i64 = 64;
-/// How far ahead weights are asked for: what a tile reads while a line comes from the third-level cache.
-const AHEAD: i64 = 4096;
-/// Rows that are closer to each other than a page are fetched ahead by hardware.
-const PAGE: i64 = 4096;
-/// Least statements of an iteration per line that it asks for.
-const REUSE: i64 = 4;
-/// Least statements of a reduction per line of the output that it asks for.
-const REDUCED: i64 = 16;
 
 impl Selector<'_> {
     // Integers
@@ -132,6 +120,7 @@ impl Selector<'_> {
         self.push(Inst::LoopBegin { id: region, count, check });
         self.open.push(id);
         self.table_pointers(id, &groups);
+        self.ask_next_block(id);
         self.ask_ahead(body, &moves, info.step);
         self.ask_next_rows(body);
         self.nodes(body)?;
@@ -148,136 +137,16 @@ impl Selector<'_> {
         Ok(())
     }
 
-    /// In an innermost loop: asks for the packed weights of iterations to come. They lie in the order in which they are read, tile after
-    /// tile, so what is ahead of the loop's end is read, too; hardware stops at the end of a page.
-    fn ask_ahead(&mut self, body: &[Node], moves: &[(G, Inc)], step: i64) {
-        if !body.iter().all(|n| matches!(n, Node::Set { .. })) {
-            return;
-        }
-        let mut asked: Vec<G> = Vec::new();
-        let weights: Vec<Place> = body.iter().flat_map(Node::loads).filter(|p| self.packed[p.buffer]).collect();
-        for p in weights {
-            let Some(base) = self.ptr[p.group] else { continue };
-            let Some((_, inc)) = moves.iter().find(|(g, _)| *g == base) else { continue };
-            let bytes = inc.bytes * step;
-            let lines = (bytes + LINE - 1) / LINE;
-            // Where every weight is used once or twice the loop waits for loads as it is.
-            if bytes <= 0 || !inc.strides.is_empty() || asked.contains(&base) || lines * REUSE > body.len() as i64 {
-                continue;
-            }
-            asked.push(base);
-            if let Some(&(_, at, by)) = self.evenly.iter().find(|e| e.0 == p.group) {
-                for line in 0..(by + LINE - 1) / LINE {
-                    self.push(Inst::Prefetch { mem: Mem { base: at, disp: (line * LINE) as i32 }, ask: Ask::ReadLater });
-                }
-                self.push(Inst::AddImm { dst: at, by });
-            }
-            for line in 0..lines {
-                self.push(Inst::Prefetch { mem: Mem { base, disp: (AHEAD + line * LINE) as i32 }, ask: Ask::Read });
-            }
-        }
-    }
-
-    /// Before a loop whose iterations read the same weights: a pointer that asks for those behind them, a part in each innermost iteration, so that
-    /// memory brings them at an even pace while they are not needed yet.
-    fn ask_evenly(&mut self, id: usize, body: &[Node]) {
-        let (path, body) = only_loops(id, body);
-        let innermost = path[path.len() - 1];
-        let weights: Vec<usize> = body.iter().flat_map(Node::loads).filter(|p| self.packed[p.buffer]).map(|p| p.group).collect();
-        for g in weights {
-            let moved = |l: usize| self.moved(g, l).filter(|by| by.strides.is_empty()).map(|by| by.bytes);
-            let times = |n: Option<i64>, l: &usize| n?.checked_mul(self.most_trips(*l)?);
-            let again = path.iter().filter(|l| moved(**l).is_none()).fold(Some(1), times);
-            let behind = self.open.iter().rev().find_map(|l| moved(*l));
-            let (None, Some(bytes), Some(again), Some(behind)) = (moved(id), moved(innermost), again, behind) else { continue };
-            if bytes <= 0 || again < 2 || self.evenly.iter().any(|e| e.0 == g) {
-                continue;
-            }
-            let mut expr = self.pointer(g);
-            expr.add += behind;
-            let at = self.int();
-            self.push(Inst::Int { dst: at, expr });
-            self.evenly.push((g, at, (bytes - 1) / again + 1));
-        }
-    }
-
     /// The most iterations of a loop, where that is known.
-    fn most_trips(&self, id: usize) -> Option<i64> {
+    pub(super) fn most_trips(&self, id: usize) -> Option<i64> {
         let l = &self.tree.loops[id];
         let most = |range: Lin| if range.terms.is_empty() { self.func.largest(&range.inv) } else { None };
         let ranges = l.hi.iter().flat_map(|hi| l.lo.iter().filter_map(|lo| most(hi.minus(lo))));
         ranges.min().map(|range| (range + l.step - 1) / l.step)
     }
 
-    /// In a loop that copies rows of the input: asks for those of the next channel, of which hardware knows nothing before it gets there. The channel
-    /// is counted by this loop or by one around it.
-    fn ask_next_rows(&mut self, body: &[Node]) {
-        let copies = |n: &Node| matches!(n, Node::Store { parts, .. } if matches!(parts[..], [Val::Reg(_)]));
-        if !body.iter().any(copies) {
-            return;
-        }
-        let mut rows: Vec<Place> = Vec::new();
-        input_rows(body, &self.inputs, self.size(), &mut rows);
-        let mut next: Vec<(usize, Option<(G, i64)>)> = Vec::new();
-        for p in rows {
-            let at = match next.iter().find(|n| n.0 == p.group) {
-                Some(n) => n.1,
-                None => {
-                    let at = self.next_channel(p.group);
-                    next.push((p.group, at));
-                    at
-                }
-            };
-            let (Some((base, add)), Some(s)) = (at, &p.spread) else { continue };
-            for line in (0..(s.count * self.size()) as i64).step_by(LINE as usize) {
-                if let Ok(disp) = i32::try_from(p.disp as i64 + add + line) {
-                    self.push(Inst::Prefetch { mem: Mem { base, disp }, ask: Ask::Read });
-                }
-            }
-        }
-    }
-
-    /// Where a group's pointer will be when one of the two innermost loops next moves it to another page: a register, and what to add.
-    fn next_channel(&mut self, g: usize) -> Option<(G, i64)> {
-        let base = self.ptr[g]?;
-        let near = self.open.iter().rev().take(2).filter_map(|l| self.moved(g, *l));
-        // Of two distances known at run time, the outer one is between channels.
-        let (known, others): (Vec<Inc>, Vec<Inc>) = near.partition(|by| by.strides.is_empty());
-        let by = known.into_iter().find(|by| by.bytes >= PAGE).or_else(|| others.into_iter().next_back())?;
-        if by.strides.is_empty() {
-            return Some((base, by.bytes));
-        }
-        let strides: Vec<(IntTerm, i64)> = by.strides.iter().map(|&(arg, coef)| (IntTerm::Reg(self.stride_reg(arg, coef)), 1)).collect();
-        let dst = self.int();
-        self.push(Inst::Int { dst, expr: IntExpr { terms: [vec![(IntTerm::Reg(base), 1)], strides].concat(), add: by.bytes } });
-        Some((dst, 0))
-    }
-
-    /// Before a reduction whose sums are stored behind it: asks for the lines of the output that they go to. Stores leave a short queue in order, and
-    /// memory would bring those lines one after the other.
-    pub(super) fn ask_outputs(&mut self, id: usize, body: &[Node], behind: &[Node]) -> Result<()> {
-        let mut lines: BTreeSet<(usize, i64)> = BTreeSet::new();
-        for to in behind.iter().map_while(stored).filter(|to| self.outputs[to.0.buffer]) {
-            lines.extend(elements(to).map(|at| (to.0.group, (to.0.disp as i64 + at).div_euclid(LINE))));
-        }
-        let (path, inner) = only_loops(id, body);
-        let statements = path.iter().fold(inner.len() as i64, |n, l| n.saturating_mul(self.most_trips(*l).unwrap_or(1)));
-        if statements < lines.len() as i64 * REDUCED {
-            return Ok(());
-        }
-        let outer = self.ptr.clone();
-        // Lanes may lie further apart than an address reaches.
-        let near = |at: &(usize, i64)| i32::try_from(at.1 * LINE).is_ok();
-        for (group, line) in lines.into_iter().filter(near) {
-            let mem = self.mem(&Place { group, disp: 0, buffer: 0, spread: None }, line * LINE)?;
-            self.push(Inst::Prefetch { mem, ask: Ask::Write });
-        }
-        self.ptr = outer;
-        Ok(())
-    }
-
     /// By how much a loop moves the pointer of a group from one iteration to the next.
-    fn moved(&self, g: usize, l: usize) -> Option<Inc> {
+    pub(super) fn moved(&self, g: usize, l: usize) -> Option<Inc> {
         let step = self.tree.loops[l].step;
         let (_, inc) = self.tree.groups[g].incs.iter().find(|(t, _)| *t == Term::Loop(l))?;
         Some(Inc { bytes: inc.bytes * step, strides: inc.strides.iter().map(|(arg, coef)| (*arg, coef * step)).collect() })
@@ -395,48 +264,6 @@ impl Selector<'_> {
             for &(arg, coef) in &inc.strides {
                 let by = self.stride_reg(arg, coef * step);
                 self.push(Inst::AddReg { dst: *dst, by });
-            }
-        }
-    }
-}
-
-/// Where a statement stores, guarded or not, and how many parts next to each other.
-fn stored(n: &Node) -> Option<(&Place, usize)> {
-    match n {
-        Node::Store { to, parts, .. } => Some((to, parts.len())),
-        Node::When { body, .. } if body.len() == 1 => stored(&body[0]),
-        _ => None,
-    }
-}
-
-/// Where the elements of a store lie, in bytes from its first; where distances come at run time, only that.
-fn elements((to, parts): (&Place, usize)) -> impl Iterator<Item = i64> {
-    let (count, step, stride) = match &to.spread {
-        Some(Spread { count, step, stride: Stride::Const(bytes), .. }) => (*count as i64, *step, *bytes),
-        _ => (1, 1, 0),
-    };
-    (0..count).flat_map(move |lane| (0..parts as i64).map(move |part| (lane * step + part) * stride))
-}
-
-/// The loops that lie alone in one another, from one whose body is given, and the body of the innermost.
-fn only_loops(id: usize, mut body: &[Node]) -> (Vec<usize>, &[Node]) {
-    let mut path = vec![id];
-    loop {
-        let mut inner = body.iter().filter_map(|n| if let Node::Loop { id, body } = n { Some((*id, &body[..])) } else { None });
-        let (Some((id, inside)), None) = (inner.next(), inner.next()) else { return (path, body) };
-        path.push(id);
-        body = inside;
-    }
-}
-
-/// The vectors of whole rows that statements load from the input.
-fn input_rows(body: &[Node], inputs: &[bool], size: usize, out: &mut Vec<Place>) {
-    for n in body {
-        match n {
-            Node::When { body, .. } => input_rows(body, inputs, size, out),
-            n => {
-                let dense = |s: &Spread| s.step == 1 && s.stride == Stride::Const(size as i64);
-                out.extend(n.loads().into_iter().filter(|p| inputs[p.buffer] && p.spread.as_ref().is_some_and(dense)));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Wide tiles for x86-64: one `tile` region as raw AVX2 or AVX-512 machine code.
 //!
 //! Four steps, in files of these names: `tree` writes `unroll` loops out and resolves index expressions into pointers and
-//! displacements; `select` (with `loops`, `guards`, `values`, `strided` and `stores`) makes a linear program over virtual registers (`inst`); `alloc` gives them
+//! displacements; `select` (with `loops`, `asks`, `guards`, `values`, `strided` and `stores`) makes a linear program over virtual registers (`inst`); `alloc` gives them
 //! places; `encode` (with `vector` and `lanes`) turns it into bytes with iced-x86.
 //!
 //! Needs a tile of stage `vector` or `lowered` that keeps its registers to itself. Leaves a function
@@ -20,6 +20,7 @@
 #![cfg(target_arch = "x86_64")]
 
 mod alloc;
+mod asks;
 mod encode;
 mod guards;
 mod inst;

@@ -5,6 +5,7 @@
 //! (AVX-512) when its next use is far away, and a register that is shared by neighbouring statements otherwise.
 
 use super::WideIsa;
+use super::asks::Asking;
 use super::inst::*;
 use super::tree::{Clips, Lin, Node, Place, Spread, Stride, Tree, Val};
 use crate::ir::{BufferKind, Elem, Func};
@@ -70,9 +71,11 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, t
         outputs: func.buffers.iter().map(|b| b.kind == BufferKind::Output).collect(),
         open: Vec::new(),
         evenly: Vec::new(),
+        asking: None,
         tree,
         out: Program { code: Vec::new(), vectors: resident, resident, ints: 0, streams: false },
     };
+    s.begin_asking(&body);
     let done = s.nodes(&body);
     let out = s.out;
     tree.body = body;
@@ -148,6 +151,8 @@ pub(super) struct Selector<'a> {
     pub(super) open: Vec<usize>,
     /// Weights that are asked for evenly: their group, where the next request goes, and how many bytes it moves.
     pub(super) evenly: Vec<(usize, G, i64)>,
+    /// What the next block reads, as far as it is asked for.
+    pub(super) asking: Option<Asking>,
     pub(super) out: Program,
 }
 

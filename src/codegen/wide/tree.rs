@@ -170,6 +170,23 @@ pub(super) struct Tree {
     pub loops: Vec<Counted>,
     /// Lanes of every register entry.
     pub entries: Vec<usize>,
+    pub asked: Option<Asked>,
+}
+
+/// A number known now, or an integer argument times a constant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Extent {
+    Const(i64),
+    Arg(usize, i64),
+}
+
+/// What the tile asks for: rows of so many bytes, and the dimensions around them that have several, the innermost first.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Asked {
+    /// The argument that holds the address of the first row.
+    pub arg: usize,
+    pub row: Extent,
+    pub dims: Vec<(Extent, Stride)>,
 }
 
 /// More statements than this after unrolling is a plan that has lost control of its code size.
@@ -177,7 +194,7 @@ const MAX_STATEMENTS: usize = 20_000;
 
 /// Resolves a tile.
 pub(super) fn resolve(func: &Func, tile: &Stmt) -> Result<Tree> {
-    let Stmt::Tile { name, body } = tile else {
+    let Stmt::Tile { name, asks, body } = tile else {
         return Err(Error::new(Kind::Ir, "wide code generation was given a statement that is not a tile"));
     };
     if func.stage < Stage::Vector {
@@ -194,7 +211,7 @@ pub(super) fn resolve(func: &Func, tile: &Stmt) -> Result<Tree> {
         keys: Vec::new(),
         open: Vec::new(),
         statements: 0,
-        tree: Tree { body: Vec::new(), args: Vec::new(), groups: Vec::new(), loops: Vec::new(), entries: Vec::new() },
+        tree: Tree { body: Vec::new(), args: Vec::new(), groups: Vec::new(), loops: Vec::new(), entries: Vec::new(), asked: None },
     };
     for reg in &func.regs {
         if reg.lanes == 0 {
@@ -205,6 +222,7 @@ pub(super) fn resolve(func: &Func, tile: &Stmt) -> Result<Tree> {
     }
     let body = r.body(body).map_err(|e| e.context(format!("tile {name}")))?;
     r.tree.body = body;
+    r.tree.asked = asks.as_ref().map(|a| r.asked(a)).transpose().map_err(|e| e.context(format!("tile {name}")))?;
     Ok(r.tree)
 }
 
@@ -491,6 +509,31 @@ impl<'a> Resolver<'a> {
             }
         };
         Ok(Spread { count: l.count, step: l.step, stride, clip })
+    }
+
+    fn asked(&mut self, a: &Ask) -> Result<Asked> {
+        let found = self.func.buffers.iter().position(|b| b.name == a.buffer);
+        let at = found.ok_or_else(|| ir(format!("no buffer {}", a.buffer)))?;
+        let buffer = &self.func.buffers[at];
+        let strides = self.strides_of(at);
+        let address = AddressArg { buffer: a.buffer.clone(), index: a.ranges.iter().map(|r| r.0.clone()).collect() };
+        let arg = intern(&mut self.tree.args, TileArg::Address(address));
+        let mut extent = |dim: usize, size: i64| {
+            let n = a.ranges[dim].1.clone() - a.ranges[dim].0.clone();
+            match n.as_const() {
+                Some(n) => Extent::Const(n.saturating_mul(size)),
+                None => Extent::Arg(intern(&mut self.tree.args, TileArg::Int(n)), size),
+            }
+        };
+        let (&inner, outer) = buffer.order.split_last().ok_or_else(|| ir(format!("buffer {} has no dimensions", a.buffer)))?;
+        let row = extent(inner, buffer.elem.bytes() as i64);
+        let counts: Vec<(usize, Extent)> =
+            outer.iter().rev().map(|&dim| (dim, extent(dim, 1))).filter(|d| d.1 != Extent::Const(1)).collect();
+        let mut dims: Vec<(Extent, Stride)> = counts.into_iter().map(|(dim, n)| (n, self.stride(at, dim, strides[dim]))).collect();
+        if dims.is_empty() {
+            dims.push((Extent::Const(1), Stride::Const(0)));
+        }
+        Ok(Asked { arg, row, dims })
     }
 
     /// Byte strides of a buffer's dimensions: products of the extents inside them, `None` where a symbol is among these.

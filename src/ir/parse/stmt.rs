@@ -43,7 +43,8 @@ impl Parser<'_> {
             "tile" => {
                 self.next();
                 let name = self.label("the name of a tile")?.into();
-                Ok(Stmt::Tile { name, body: self.block()? })
+                let asks = if self.eat("asks") { Some(self.ask()?) } else { None };
+                Ok(Stmt::Tile { name, asks, body: self.block()? })
             }
             "stream" => {
                 self.next();
@@ -60,6 +61,16 @@ impl Parser<'_> {
                 Ok(Stmt::Set { reg: name.into(), index, value: self.value()? })
             }
         }
+    }
+
+    fn ask(&mut self) -> Result<Ask> {
+        let buffer = self.name("the name of a buffer")?.into();
+        let ranges = self.list("[", "]", |p| {
+            let lo = p.affine()?;
+            p.expect("..")?;
+            Ok((lo, p.affine()?))
+        })?;
+        Ok(Ask { buffer, ranges })
     }
 
     fn nest(&mut self, kind: LoopKind) -> Result<Stmt> {

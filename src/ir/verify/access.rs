@@ -103,6 +103,18 @@ pub(super) fn store(at: &At<'_>, to: &Access, parts: &[Value], report: &mut Repo
 }
 
 /// Checks the buffer, index and lanes of an access of so many parts; the buffer, if it is declared.
+/// What a tile asks for may lie outside the buffer, but not depend on anything that the tile binds.
+pub(super) fn ask(at: &At<'_>, a: &Ask, report: &mut Report) {
+    a.ranges.iter().flat_map(|(lo, hi)| [lo, hi]).for_each(|e| index(at, e, report));
+    match at.func.find_buffer(a.buffer.as_str()) {
+        None => report.add(format!("{} is not a declared buffer", a.buffer)),
+        Some(b) if b.dims.len() != a.ranges.len() => {
+            report.add(format!("asks {} with {} ranges; it has {} dimensions", a.buffer, a.ranges.len(), b.dims.len()));
+        }
+        Some(_) => {}
+    }
+}
+
 fn access<'a>(at: &At<'a>, a: &Access, parts: usize, report: &mut Report) -> Option<&'a Buffer> {
     a.index.iter().for_each(|e| index(at, e, report));
     let Some(buffer) = at.func.find_buffer(a.buffer.as_str()) else {

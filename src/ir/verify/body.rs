@@ -1,6 +1,6 @@
 //! Invariants of statements: structure, scopes, and what a stage may contain. Values and accesses are in `access.rs`.
 
-use super::access::{store, value};
+use super::access::{ask, store, value};
 use super::declare::bad_name;
 use super::range::Values;
 use super::*;
@@ -65,7 +65,10 @@ fn statement(at: &At<'_>, s: &Stmt, report: &mut Report) {
                 let inner = At { guarded: true, outermost: false, ..at.clone() };
                 body.iter().for_each(|s| statement(&inner, s, report));
             }
-            Stmt::Tile { body, .. } => {
+            Stmt::Tile { asks, body, .. } => {
+                if let Some(a) = asks {
+                    ask(at, a, report);
+                }
                 report.stage(at.func.stage >= Stage::Tile, "a tile", "from tile on", at.func);
                 if at.in_tile {
                     report.add("a tile inside a tile; tiles are leaves");

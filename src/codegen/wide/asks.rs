@@ -1,0 +1,345 @@
+//! Second step, prefetches: cache lines are asked for before they are needed, where hardware cannot know.
+//!
+//! Weights that come next, ahead and evenly; rows of the next channel, while one is copied; lines of the output, before the sums that go there; and what
+//! the next block reads, a few lines at a time, while this one is computed.
+
+use super::TileArg;
+use super::inst::*;
+use super::select::Selector;
+use super::tree::{Extent, Inc, Node, Place, Spread, Stride, Val};
+use crate::Result;
+use crate::ir::{Affine, Atom};
+use std::collections::BTreeSet;
+
+/// Bytes of a cache line.
+const LINE: i64 = 64;
+/// How far ahead weights are asked for: what a tile reads while a line comes from the third-level cache.
+const AHEAD: i64 = 4096;
+/// Rows that are closer to each other than a page are fetched ahead by hardware.
+const PAGE: i64 = 4096;
+/// Least statements of an iteration per line that it asks for.
+const REUSE: i64 = 4;
+/// Least statements of a reduction per line of the output that it asks for.
+const REDUCED: i64 = 16;
+/// Most lines of the next block that are asked for at a time; where there would be more, the tile is bound by memory, and copying does no worse.
+const MOST_AT_ONCE: i64 = 8;
+/// What is taken for an extent that comes at run time.
+const ORDINARY: i64 = 64;
+
+impl Selector<'_> {
+    /// In an innermost loop: asks for the packed weights of iterations to come. They lie in the order in which they are read, tile after
+    /// tile, so what is ahead of the loop's end is read, too; hardware stops at the end of a page.
+    pub(super) fn ask_ahead(&mut self, body: &[Node], moves: &[(G, Inc)], step: i64) {
+        if !body.iter().all(|n| matches!(n, Node::Set { .. })) {
+            return;
+        }
+        let mut asked: Vec<G> = Vec::new();
+        let weights: Vec<Place> = body.iter().flat_map(Node::loads).filter(|p| self.packed[p.buffer]).collect();
+        for p in weights {
+            let Some(base) = self.ptr[p.group] else { continue };
+            let Some((_, inc)) = moves.iter().find(|(g, _)| *g == base) else { continue };
+            let bytes = inc.bytes * step;
+            let lines = (bytes + LINE - 1) / LINE;
+            // Where every weight is used once or twice the loop waits for loads as it is.
+            if bytes <= 0 || !inc.strides.is_empty() || asked.contains(&base) || lines * REUSE > body.len() as i64 {
+                continue;
+            }
+            asked.push(base);
+            if let Some(&(_, at, by)) = self.evenly.iter().find(|e| e.0 == p.group) {
+                for line in 0..(by + LINE - 1) / LINE {
+                    self.push(Inst::Prefetch { mem: Mem { base: at, disp: (line * LINE) as i32 }, ask: Ask::ReadLater });
+                }
+                self.push(Inst::AddImm { dst: at, by });
+            }
+            for line in 0..lines {
+                self.push(Inst::Prefetch { mem: Mem { base, disp: (AHEAD + line * LINE) as i32 }, ask: Ask::Read });
+            }
+        }
+    }
+
+    /// Before a loop whose iterations read the same weights: a pointer that asks for those behind them, a part in each innermost iteration, so that
+    /// memory brings them at an even pace while they are not needed yet.
+    pub(super) fn ask_evenly(&mut self, id: usize, body: &[Node]) {
+        let (path, body) = only_loops(id, body);
+        let innermost = path[path.len() - 1];
+        let weights: Vec<usize> = body.iter().flat_map(Node::loads).filter(|p| self.packed[p.buffer]).map(|p| p.group).collect();
+        for g in weights {
+            let moved = |l: usize| self.moved(g, l).filter(|by| by.strides.is_empty()).map(|by| by.bytes);
+            let times = |n: Option<i64>, l: &usize| n?.checked_mul(self.most_trips(*l)?);
+            let again = path.iter().filter(|l| moved(**l).is_none()).fold(Some(1), times);
+            let behind = self.open.iter().rev().find_map(|l| moved(*l));
+            let (None, Some(bytes), Some(again), Some(behind)) = (moved(id), moved(innermost), again, behind) else { continue };
+            if bytes <= 0 || again < 2 || self.evenly.iter().any(|e| e.0 == g) {
+                continue;
+            }
+            let mut expr = self.pointer(g);
+            expr.add += behind;
+            let at = self.int();
+            self.push(Inst::Int { dst: at, expr });
+            self.evenly.push((g, at, (bytes - 1) / again + 1));
+        }
+    }
+
+    /// In a loop that copies rows of the input: asks for those of the next channel, of which hardware knows nothing before it gets there. The channel
+    /// is counted by this loop or by one around it.
+    pub(super) fn ask_next_rows(&mut self, body: &[Node]) {
+        let copies = |n: &Node| matches!(n, Node::Store { parts, .. } if matches!(parts[..], [Val::Reg(_)]));
+        if !body.iter().any(copies) {
+            return;
+        }
+        let mut rows: Vec<Place> = Vec::new();
+        input_rows(body, &self.inputs, self.size(), &mut rows);
+        let mut next: Vec<(usize, Option<(G, i64)>)> = Vec::new();
+        for p in rows {
+            let at = match next.iter().find(|n| n.0 == p.group) {
+                Some(n) => n.1,
+                None => {
+                    let at = self.next_channel(p.group);
+                    next.push((p.group, at));
+                    at
+                }
+            };
+            let (Some((base, add)), Some(s)) = (at, &p.spread) else { continue };
+            for line in (0..(s.count * self.size()) as i64).step_by(LINE as usize) {
+                if let Ok(disp) = i32::try_from(p.disp as i64 + add + line) {
+                    self.push(Inst::Prefetch { mem: Mem { base, disp }, ask: Ask::Read });
+                }
+            }
+        }
+    }
+
+    /// Where a group's pointer will be when one of the two innermost loops next moves it to another page: a register, and what to add.
+    fn next_channel(&mut self, g: usize) -> Option<(G, i64)> {
+        let base = self.ptr[g]?;
+        let near = self.open.iter().rev().take(2).filter_map(|l| self.moved(g, *l));
+        // Of two distances known at run time, the outer one is between channels.
+        let (known, others): (Vec<Inc>, Vec<Inc>) = near.partition(|by| by.strides.is_empty());
+        let by = known.into_iter().find(|by| by.bytes >= PAGE).or_else(|| others.into_iter().next_back())?;
+        if by.strides.is_empty() {
+            return Some((base, by.bytes));
+        }
+        let strides: Vec<(IntTerm, i64)> = by.strides.iter().map(|&(arg, coef)| (IntTerm::Reg(self.stride_reg(arg, coef)), 1)).collect();
+        let dst = self.int();
+        self.push(Inst::Int { dst, expr: IntExpr { terms: [vec![(IntTerm::Reg(base), 1)], strides].concat(), add: by.bytes } });
+        Some((dst, 0))
+    }
+
+    /// Before a reduction whose sums are stored behind it: asks for the lines of the output that they go to. Stores leave a short queue in order, and
+    /// memory would bring those lines one after the other.
+    pub(super) fn ask_outputs(&mut self, id: usize, body: &[Node], behind: &[Node]) -> Result<()> {
+        let mut lines: BTreeSet<(usize, i64)> = BTreeSet::new();
+        for to in behind.iter().map_while(stored).filter(|to| self.outputs[to.0.buffer]) {
+            lines.extend(elements(to).map(|at| (to.0.group, (to.0.disp as i64 + at).div_euclid(LINE))));
+        }
+        let (path, inner) = only_loops(id, body);
+        let statements = path.iter().fold(inner.len() as i64, |n, l| n.saturating_mul(self.most_trips(*l).unwrap_or(1)));
+        if statements < lines.len() as i64 * REDUCED {
+            return Ok(());
+        }
+        let outer = self.ptr.clone();
+        // Lanes may lie further apart than an address reaches.
+        let near = |at: &(usize, i64)| i32::try_from(at.1 * LINE).is_ok();
+        for (group, line) in lines.into_iter().filter(near) {
+            let mem = self.mem(&Place { group, disp: 0, buffer: 0, spread: None }, line * LINE)?;
+            self.push(Inst::Prefetch { mem, ask: Ask::Write });
+        }
+        self.ptr = outer;
+        Ok(())
+    }
+
+    // The next block
+
+    /// At the top of the tile: where it begins to ask for what the next block reads, and how much at a time.
+    pub(super) fn begin_asking(&mut self, body: &[Node]) {
+        let Some(asked) = self.tree.asked.clone() else { return };
+        let mut sums = Vec::new();
+        self.reductions(body, 1, &mut sums);
+        let all = sums.iter().fold(0, |n: i64, v| n.saturating_add(v.1));
+        let rows = asked.dims.iter().fold(1, |n: i64, (count, _)| n.saturating_mul(self.likely(count)));
+        let bytes = self.likely(&asked.row).saturating_mul(rows);
+        if bytes <= 0 || all <= 0 || bytes > all.saturating_mul(MOST_AT_ONCE * LINE) {
+            return;
+        }
+        // Less than a line at a time: the same one is asked for again.
+        let by = (bytes - 1) / all + 1;
+        let by = if by < LINE { by } else { (by + LINE - 1) / LINE * LINE };
+        let at = self.kept(IntExpr::of(IntTerm::Arg(asked.arg), 1));
+        let level = |s: &mut Self, (count, stride): &(Extent, Stride)| Level {
+            start: s.kept(IntExpr::of(IntTerm::Reg(at), 1)),
+            left: s.kept(count.times(-1)),
+            count: *count,
+            stride: *stride,
+        };
+        let levels = asked.dims.iter().map(|d| level(self, d)).collect();
+        let left = self.kept(asked.row.times(-1));
+        self.asking = Some(Asking { loops: sums.iter().map(|v| v.0).collect(), by, at, left, first: asked.arg, row: asked.row, levels });
+    }
+
+    fn kept(&mut self, expr: IntExpr) -> G {
+        let dst = self.int();
+        self.push(Inst::Int { dst, expr });
+        dst
+    }
+
+    /// At the top of a loop's body: asks for what comes next, if it is a loop that does.
+    pub(super) fn ask_next_block(&mut self, id: usize) {
+        let Some(asking) = self.asking.take_if(|a| a.loops.contains(&id)) else { return };
+        // Asking again costs nothing where the line is in the first level by then; many lines would drive out of it what the tile reads.
+        let ask = if asking.by < LINE { Ask::Read } else { Ask::ReadLater };
+        for line in (0..asking.by).step_by(LINE as usize) {
+            self.push(Inst::Prefetch { mem: Mem { base: asking.at, disp: line as i32 }, ask });
+        }
+        self.push(Inst::AddImm { dst: asking.at, by: asking.by });
+        self.push(Inst::AddImm { dst: asking.left, by: asking.by });
+        let row_ends = self.when_over(asking.left);
+        self.next_row(&asking.levels, asking.first);
+        self.push(Inst::Int { dst: asking.at, expr: IntExpr::of(IntTerm::Reg(asking.levels[0].start), 1) });
+        self.push(Inst::Int { dst: asking.left, expr: asking.row.times(-1) });
+        self.push(Inst::WhenEnd { id: row_ends });
+        self.asking = Some(asking);
+    }
+
+    /// Moves to the next row, and to the next one of the dimensions around it where one ends; behind the last it begins again.
+    fn next_row(&mut self, levels: &[Level], first: usize) {
+        let [inner, outer @ ..] = levels else { return };
+        match inner.stride {
+            Stride::Const(by) => self.push(Inst::AddImm { dst: inner.start, by }),
+            Stride::Arg(arg) => {
+                let by = self.stride_reg(arg, 1);
+                self.push(Inst::AddReg { dst: inner.start, by });
+            }
+        }
+        self.push(Inst::AddImm { dst: inner.left, by: 1 });
+        let ends = self.when_over(inner.left);
+        self.next_row(outer, first);
+        let start = outer.first().map_or(IntTerm::Arg(first), |o| IntTerm::Reg(o.start));
+        self.push(Inst::Int { dst: inner.start, expr: IntExpr::of(start, 1) });
+        self.push(Inst::Int { dst: inner.left, expr: inner.count.times(-1) });
+        self.push(Inst::WhenEnd { id: ends });
+    }
+
+    /// The beginning of a region that runs if a register is at least 0.
+    fn when_over(&mut self, g: G) -> usize {
+        let id = self.regions;
+        self.regions += 1;
+        self.push(Inst::WhenBegin { id, conds: vec![IntExpr::of(IntTerm::Reg(g), 1)] });
+        id
+    }
+
+    /// Loops that only add up, outermost ones, and how often their bodies run.
+    fn reductions(&self, nodes: &[Node], times: i64, out: &mut Vec<(usize, i64)>) {
+        for n in nodes {
+            match n {
+                Node::Loop { id, body } => {
+                    let times = times.saturating_mul(self.likely_trips(*id));
+                    match body.iter().all(adds_up) {
+                        true => out.push((*id, times)),
+                        false => self.reductions(body, times, out),
+                    }
+                }
+                Node::When { body, .. } => self.reductions(body, times, out),
+                Node::Set { .. } | Node::Store { .. } => {}
+            }
+        }
+    }
+
+    fn likely_trips(&self, id: usize) -> i64 {
+        let l = &self.tree.loops[id];
+        let ranges = l.hi.iter().flat_map(|hi| l.lo.iter().map(|lo| likely(&hi.minus(lo).inv)));
+        self.most_trips(id).unwrap_or_else(|| (ranges.min().unwrap_or(1).max(1) - 1) / l.step + 1)
+    }
+
+    fn likely(&self, n: &Extent) -> i64 {
+        match n {
+            Extent::Const(n) => *n,
+            Extent::Arg(arg, size) => match &self.tree.args[*arg] {
+                TileArg::Int(n) => likely(n).max(1).saturating_mul(*size),
+                _ => unreachable!("extents are integers"),
+            },
+        }
+    }
+}
+
+/// An expression where every symbol is of an ordinary size.
+fn likely(e: &Affine) -> i64 {
+    e.terms
+        .iter()
+        .fold(e.offset, |sum, (atom, c)| if matches!(atom, Atom::Sym(_)) { sum.saturating_add(c.saturating_mul(ORDINARY)) } else { sum })
+}
+
+/// Whether a statement only adds up: it stores nothing.
+fn adds_up(n: &Node) -> bool {
+    match n {
+        Node::Set { .. } => true,
+        Node::Store { .. } => false,
+        Node::Loop { body, .. } | Node::When { body, .. } => body.iter().all(adds_up),
+    }
+}
+
+/// A tile that asks for what the next block reads: rows of bytes, and the dimensions around a row, the innermost first.
+pub(super) struct Asking {
+    /// At the top of which loops' bodies.
+    loops: Vec<usize>,
+    /// How many bytes at a time.
+    by: i64,
+    /// Where the next request goes.
+    at: G,
+    /// Minus the bytes that are left of the row.
+    left: G,
+    /// The argument that holds the address of the first row.
+    first: usize,
+    row: Extent,
+    levels: Vec<Level>,
+}
+
+/// A dimension around rows.
+struct Level {
+    /// Where the present one begins.
+    start: G,
+    /// Minus the number left.
+    left: G,
+    count: Extent,
+    stride: Stride,
+}
+
+/// Where a statement stores, guarded or not, and how many parts next to each other.
+fn stored(n: &Node) -> Option<(&Place, usize)> {
+    match n {
+        Node::Store { to, parts, .. } => Some((to, parts.len())),
+        Node::When { body, .. } if body.len() == 1 => stored(&body[0]),
+        _ => None,
+    }
+}
+
+/// Where the elements of a store lie, in bytes from its first; where distances come at run time, only that.
+fn elements((to, parts): (&Place, usize)) -> impl Iterator<Item = i64> {
+    let (count, step, stride) = match &to.spread {
+        Some(Spread { count, step, stride: Stride::Const(bytes), .. }) => (*count as i64, *step, *bytes),
+        _ => (1, 1, 0),
+    };
+    (0..count).flat_map(move |lane| (0..parts as i64).map(move |part| (lane * step + part) * stride))
+}
+
+/// The loops that lie alone in one another, from one whose body is given, and the body of the innermost.
+fn only_loops(id: usize, mut body: &[Node]) -> (Vec<usize>, &[Node]) {
+    let mut path = vec![id];
+    loop {
+        let mut inner = body.iter().filter_map(|n| if let Node::Loop { id, body } = n { Some((*id, &body[..])) } else { None });
+        let (Some((id, inside)), None) = (inner.next(), inner.next()) else { return (path, body) };
+        path.push(id);
+        body = inside;
+    }
+}
+
+/// The vectors of whole rows that statements load from the input.
+fn input_rows(body: &[Node], inputs: &[bool], size: usize, out: &mut Vec<Place>) {
+    for n in body {
+        match n {
+            Node::When { body, .. } => input_rows(body, inputs, size, out),
+            n => {
+                let dense = |s: &Spread| s.step == 1 && s.stride == Stride::Const(size as i64);
+                out.extend(n.loads().into_iter().filter(|p| inputs[p.buffer] && p.spread.as_ref().is_some_and(dense)));
+            }
+        }
+    }
+}
