@@ -525,10 +525,20 @@ impl<'a> Resolver<'a> {
                 None => Extent::Arg(intern(&mut self.tree.args, TileArg::Int(n)), size),
             }
         };
+        let covers = |dim: usize| a.ranges[dim].1.clone() - a.ranges[dim].0.clone() == buffer.dims[dim];
         let (&inner, outer) = buffer.order.split_last().ok_or_else(|| ir(format!("buffer {} has no dimensions", a.buffer)))?;
-        let row = extent(inner, buffer.elem.bytes() as i64);
-        let counts: Vec<(usize, Extent)> =
-            outer.iter().rev().map(|&dim| (dim, extent(dim, 1))).filter(|d| d.1 != Extent::Const(1)).collect();
+        let mut row = extent(inner, buffer.elem.bytes() as i64);
+        let mut counts: Vec<(usize, Extent)> = Vec::new();
+        // Rows that lie side by side are one.
+        let mut joined = covers(inner);
+        for &dim in outer.iter().rev() {
+            match (&mut row, extent(dim, 1)) {
+                (_, Extent::Const(1)) => {}
+                (Extent::Const(row), Extent::Const(n)) if joined => *row = row.saturating_mul(n),
+                (_, n) => counts.push((dim, n)),
+            }
+            joined &= covers(dim) && counts.is_empty();
+        }
         let mut dims: Vec<(Extent, Stride)> = counts.into_iter().map(|(dim, n)| (n, self.stride(at, dim, strides[dim]))).collect();
         if dims.is_empty() {
             dims.push((Extent::Const(1), Stride::Const(0)));
