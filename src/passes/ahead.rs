@@ -223,7 +223,7 @@ fn share_out(func: &Func, body: &mut [Stmt], all: &Ask, shares: i64, before: &mu
 /// One of so many parts of the channels.
 fn share(all: &Ask, shares: i64, which: &Affine) -> Ask {
     let mut out = all.clone();
-    let (lo, hi) = &mut out.ranges[CHANNELS];
+    let Some((lo, hi)) = out.ranges.get_mut(CHANNELS) else { return out };
     if let Some(channels) = (hi.clone() - lo.clone()).as_const().filter(|_| shares > 1) {
         let each = (channels + shares - 1) / shares;
         *lo = lo.clone() + which.clone() * each;

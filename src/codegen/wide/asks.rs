@@ -3,12 +3,12 @@
 //! Weights that come next, ahead and evenly; rows of the next channel, while one is copied; lines of the output, before the sums that go there; and what
 //! the next block reads, a few lines at a time, while this one is computed.
 
-use super::TileArg;
 use super::inst::*;
 use super::select::Selector;
-use super::tree::{Extent, Inc, Node, Place, Spread, Stride, Val};
+use super::tree::{Inc, Node, Place, Resolver, Spread, Stride, Val, intern, ir};
+use super::{AddressArg, TileArg};
 use crate::Result;
-use crate::ir::{Affine, Atom};
+use crate::ir::{self, Affine, Atom};
 use std::collections::BTreeSet;
 
 /// Bytes of a cache line.
@@ -25,6 +25,70 @@ const REDUCED: i64 = 16;
 const MOST_AT_ONCE: i64 = 8;
 /// What is taken for an extent that comes at run time.
 const ORDINARY: i64 = 64;
+
+/// A number known now, or an integer argument times a constant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Extent {
+    Const(i64),
+    Arg(usize, i64),
+}
+
+/// What the tile asks for: rows of so many bytes, and the dimensions around them that have several, the innermost first.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Asked {
+    /// The argument that holds the address of the first row.
+    pub arg: usize,
+    pub row: Extent,
+    pub dims: Vec<(Extent, Stride)>,
+}
+
+impl Extent {
+    /// So many times the number.
+    fn times(self, by: i64) -> IntExpr {
+        match self {
+            Extent::Const(n) => IntExpr { terms: Vec::new(), add: n * by },
+            Extent::Arg(arg, size) => IntExpr::of(IntTerm::Arg(arg), size * by),
+        }
+    }
+}
+
+impl Resolver<'_> {
+    /// What the tile asks for, in bytes.
+    pub(super) fn asked(&mut self, a: &ir::Ask) -> Result<Asked> {
+        let found = self.func.buffers.iter().position(|b| b.name == a.buffer);
+        let at = found.ok_or_else(|| ir(format!("no buffer {}", a.buffer)))?;
+        let buffer = &self.func.buffers[at];
+        let strides = self.strides_of(at);
+        let address = AddressArg { buffer: a.buffer.clone(), index: a.ranges.iter().map(|r| r.0.clone()).collect() };
+        let arg = intern(&mut self.tree.args, TileArg::Address(address));
+        let mut extent = |dim: usize, size: i64| {
+            let n = a.ranges[dim].1.clone() - a.ranges[dim].0.clone();
+            match n.as_const() {
+                Some(n) => Extent::Const(n.saturating_mul(size)),
+                None => Extent::Arg(intern(&mut self.tree.args, TileArg::Int(n)), size),
+            }
+        };
+        let covers = |dim: usize| a.ranges[dim].1.clone() - a.ranges[dim].0.clone() == buffer.dims[dim];
+        let (&inner, outer) = buffer.order.split_last().ok_or_else(|| ir(format!("buffer {} has no dimensions", a.buffer)))?;
+        let mut row = extent(inner, buffer.elem.bytes() as i64);
+        let mut counts: Vec<(usize, Extent)> = Vec::new();
+        // Rows that lie side by side are one.
+        let mut joined = covers(inner);
+        for &dim in outer.iter().rev() {
+            match (&mut row, extent(dim, 1)) {
+                (_, Extent::Const(1)) => {}
+                (Extent::Const(row), Extent::Const(n)) if joined => *row = row.saturating_mul(n),
+                (_, n) => counts.push((dim, n)),
+            }
+            joined &= covers(dim) && counts.is_empty();
+        }
+        let mut dims: Vec<(Extent, Stride)> = counts.into_iter().map(|(dim, n)| (n, self.stride(at, dim, strides[dim]))).collect();
+        if dims.is_empty() {
+            dims.push((Extent::Const(1), Stride::Const(0)));
+        }
+        Ok(Asked { arg, row, dims })
+    }
+}
 
 impl Selector<'_> {
     /// In an innermost loop: asks for the packed weights of iterations to come. They lie in the order in which they are read, tile after

@@ -4,7 +4,6 @@
 //! ([`V`]) hold one chunk (16, 32 or 64 bytes); a scalar is a vector with the same value in every lane. Integer virtual
 //! registers ([`G`]) hold pointers, counters and bounds. Arguments stay in memory and are read where they are used.
 
-use super::tree::Extent;
 use crate::ir::{BinOp, CmpOp};
 
 /// A vector virtual register.
@@ -99,16 +98,6 @@ pub(super) struct IntExpr {
 impl IntExpr {
     pub(super) fn of(term: IntTerm, coef: i64) -> Self {
         IntExpr { terms: vec![(term, coef)], add: 0 }
-    }
-}
-
-impl Extent {
-    /// So many times the number.
-    pub(super) fn times(self, by: i64) -> IntExpr {
-        match self {
-            Extent::Const(n) => IntExpr { terms: Vec::new(), add: n * by },
-            Extent::Arg(arg, size) => IntExpr::of(IntTerm::Arg(arg), size * by),
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Needs a `tile` of stage `vector` or `lowered`. Leaves a [`Tree`] of counted loops, run-time conditions, sets and stores.
 
+use super::asks::Asked;
 use super::{AddressArg, TileArg};
 use crate::ir::*;
 use crate::{Error, Kind, Result};
@@ -173,22 +174,6 @@ pub(super) struct Tree {
     pub asked: Option<Asked>,
 }
 
-/// A number known now, or an integer argument times a constant.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Extent {
-    Const(i64),
-    Arg(usize, i64),
-}
-
-/// What the tile asks for: rows of so many bytes, and the dimensions around them that have several, the innermost first.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Asked {
-    /// The argument that holds the address of the first row.
-    pub arg: usize,
-    pub row: Extent,
-    pub dims: Vec<(Extent, Stride)>,
-}
-
 /// More statements than this after unrolling is a plan that has lost control of its code size.
 const MAX_STATEMENTS: usize = 20_000;
 
@@ -232,8 +217,8 @@ enum Bind {
     Counted { id: usize, base: Lin },
 }
 
-struct Resolver<'a> {
-    func: &'a Func,
+pub(super) struct Resolver<'a> {
+    pub(super) func: &'a Func,
     /// First entry of each register.
     regs: HashMap<&'a str, (usize, &'a Reg)>,
     env: HashMap<Name, Bind>,
@@ -242,10 +227,10 @@ struct Resolver<'a> {
     keys: Vec<(usize, Vec<Affine>)>,
     open: Vec<usize>,
     statements: usize,
-    tree: Tree,
+    pub(super) tree: Tree,
 }
 
-fn ir(message: String) -> Error {
+pub(super) fn ir(message: String) -> Error {
     Error::new(Kind::Ir, message)
 }
 
@@ -511,43 +496,8 @@ impl<'a> Resolver<'a> {
         Ok(Spread { count: l.count, step: l.step, stride, clip })
     }
 
-    fn asked(&mut self, a: &Ask) -> Result<Asked> {
-        let found = self.func.buffers.iter().position(|b| b.name == a.buffer);
-        let at = found.ok_or_else(|| ir(format!("no buffer {}", a.buffer)))?;
-        let buffer = &self.func.buffers[at];
-        let strides = self.strides_of(at);
-        let address = AddressArg { buffer: a.buffer.clone(), index: a.ranges.iter().map(|r| r.0.clone()).collect() };
-        let arg = intern(&mut self.tree.args, TileArg::Address(address));
-        let mut extent = |dim: usize, size: i64| {
-            let n = a.ranges[dim].1.clone() - a.ranges[dim].0.clone();
-            match n.as_const() {
-                Some(n) => Extent::Const(n.saturating_mul(size)),
-                None => Extent::Arg(intern(&mut self.tree.args, TileArg::Int(n)), size),
-            }
-        };
-        let covers = |dim: usize| a.ranges[dim].1.clone() - a.ranges[dim].0.clone() == buffer.dims[dim];
-        let (&inner, outer) = buffer.order.split_last().ok_or_else(|| ir(format!("buffer {} has no dimensions", a.buffer)))?;
-        let mut row = extent(inner, buffer.elem.bytes() as i64);
-        let mut counts: Vec<(usize, Extent)> = Vec::new();
-        // Rows that lie side by side are one.
-        let mut joined = covers(inner);
-        for &dim in outer.iter().rev() {
-            match (&mut row, extent(dim, 1)) {
-                (_, Extent::Const(1)) => {}
-                (Extent::Const(row), Extent::Const(n)) if joined => *row = row.saturating_mul(n),
-                (_, n) => counts.push((dim, n)),
-            }
-            joined &= covers(dim) && counts.is_empty();
-        }
-        let mut dims: Vec<(Extent, Stride)> = counts.into_iter().map(|(dim, n)| (n, self.stride(at, dim, strides[dim]))).collect();
-        if dims.is_empty() {
-            dims.push((Extent::Const(1), Stride::Const(0)));
-        }
-        Ok(Asked { arg, row, dims })
-    }
-
     /// Byte strides of a buffer's dimensions: products of the extents inside them, `None` where a symbol is among these.
-    fn strides_of(&mut self, at: usize) -> Vec<Option<i64>> {
+    pub(super) fn strides_of(&mut self, at: usize) -> Vec<Option<i64>> {
         if let Some(s) = self.strides.get(&at) {
             return s.clone();
         }
@@ -563,7 +513,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// A stride that the tile's code uses: an argument if it is not known now.
-    fn stride(&mut self, buffer: usize, dim: usize, known: Option<i64>) -> Stride {
+    pub(super) fn stride(&mut self, buffer: usize, dim: usize, known: Option<i64>) -> Stride {
         match known {
             Some(bytes) => Stride::Const(bytes),
             None => {
