@@ -284,10 +284,7 @@ impl Selector<'_> {
 
     /// The beginning of a region that runs if a register is at least 0.
     fn when_over(&mut self, g: G) -> usize {
-        let id = self.regions;
-        self.regions += 1;
-        self.push(Inst::WhenBegin { id, conds: vec![IntExpr::of(IntTerm::Reg(g), 1)] });
-        id
+        self.region_begin(vec![IntExpr::of(IntTerm::Reg(g), 1)])
     }
 
     /// Loops that only add up, outermost ones, and how often their bodies run.

@@ -66,6 +66,11 @@ impl Selector<'_> {
     /// The beginning of statements under a guard, by the number of the region.
     pub(super) fn when_begin(&mut self, conds: &[Lin]) -> usize {
         let conds = conds.iter().map(|c| self.test(c)).collect();
+        self.region_begin(conds)
+    }
+
+    /// The beginning of a region that runs if every expression is at least 0.
+    pub(super) fn region_begin(&mut self, conds: Vec<IntExpr>) -> usize {
         let id = self.regions;
         self.regions += 1;
         self.push(Inst::WhenBegin { id, conds });
