@@ -265,7 +265,7 @@ fn nested_activations_are_computed_from_the_inside() {
         store(lanes("y", 0.into(), 3, 1), vec![Value::un(UnOp::Tanh, sum)]),
     ];
     let after = activation::run(&func(Elem::F64, vec![reg("s", 1, &[])], run));
-    let mut names: Vec<_> = after.regs.iter().map(|r| r.name.clone()).collect();
+    let mut names: Vec<_> = after.regs.iter().map(|r| r.name).collect();
     names.sort();
     names.dedup();
     assert_eq!(names.len(), after.regs.len(), "two registers of one name: {:?}", after.regs);

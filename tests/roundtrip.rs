@@ -237,7 +237,7 @@ fn func() -> impl Strategy<Value = Func> {
     let buffer = (name(&["x", "w", "P"]), prop::sample::select(&BufferKind::ALL[..]), elem.clone(), prop::collection::vec(affine(), 0..4))
         .prop_flat_map(|(name, kind, elem, dims)| {
             Just((0..dims.len()).collect::<Vec<_>>()).prop_shuffle().prop_map(move |order| Buffer {
-                name: name.clone(),
+                name,
                 kind,
                 elem,
                 dims: dims.clone(),

@@ -230,7 +230,7 @@ impl<'f> Translator<'f> {
         let (lo, hi) = (self.ixs(&l.lo)?, self.ixs(&l.hi)?);
         let slot = self.slots.len();
         self.slots.push(l.var.to_string());
-        self.scope.push((l.var.clone(), slot));
+        self.scope.push((l.var, slot));
         let body = self.body(&l.body)?;
         self.scope.pop();
         Ok(Inst::For { slot, lo, hi, step, body })

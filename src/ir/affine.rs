@@ -162,7 +162,7 @@ impl Affine {
         let mut out = Vec::new();
         self.for_each_var(&mut |v| {
             if !out.contains(v) {
-                out.push(v.clone());
+                out.push(*v);
             }
         });
         out
@@ -234,7 +234,7 @@ impl Affine {
         self.terms.iter().fold(self.offset, |s, (a, c)| {
             let v = match a {
                 Atom::Div(e, by) => e.eval(f).div_euclid(*by),
-                Atom::Scaled(s, v) => f(&Atom::Sym(s.clone())).wrapping_mul(f(&Atom::Var(v.clone()))),
+                Atom::Scaled(s, v) => f(&Atom::Sym(*s)).wrapping_mul(f(&Atom::Var(*v))),
                 _ => f(a),
             };
             s.wrapping_add(c.wrapping_mul(v))

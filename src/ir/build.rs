@@ -89,7 +89,7 @@ impl Loop {
     }
     /// The same loop around another body.
     pub fn around(&self, body: Vec<Stmt>) -> Self {
-        let (var, lo, hi, times) = (self.var.clone(), self.lo.clone(), self.hi.clone(), self.times.clone());
+        let (var, lo, hi, times) = (self.var, self.lo.clone(), self.hi.clone(), self.times);
         Loop { var, lo, hi, step: self.step, times, kind: self.kind, body }
     }
     /// The same loop with another kind.

@@ -35,18 +35,21 @@ pub use affine::{Affine, Atom};
 pub use parse::parse;
 pub use verify::{Diagnostic, verify};
 
+use internment::Intern;
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{Hash, Hasher};
 
-/// The name of a variable, symbol, buffer, table or register. Cheap to clone, compared by text.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Arc<str>);
+/// The name of a variable, symbol, buffer, table or register. Each text is kept once, for as long as the process runs: a name is a reference to it,
+/// and equal names are the same reference.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Name(Intern<str>);
 
 impl Name {
     /// The text of the name.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn as_str(&self) -> &'static str {
+        self.0.as_ref()
     }
 }
 impl From<&str> for Name {
@@ -56,17 +59,33 @@ impl From<&str> for Name {
 }
 impl From<String> for Name {
     fn from(s: String) -> Self {
-        Name(s.into())
+        s.as_str().into()
     }
 }
 impl From<&Name> for Name {
     fn from(s: &Name) -> Self {
-        s.clone()
+        *s
+    }
+}
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self == other { Ordering::Equal } else { self.as_str().cmp(other.as_str()) }
+    }
+}
+impl Hash for Name {
+    /// As its text, which stands for it in look-ups.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 impl Borrow<str> for Name {
     fn borrow(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 impl PartialEq<str> for Name {
@@ -81,12 +100,12 @@ impl PartialEq<&str> for Name {
 }
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

@@ -147,13 +147,13 @@ impl Pass<'_> {
         let lanes = self.lanes(&x);
         let [n, r] = ["n", "r"].map(|base| self.temporary(base, lanes, &[]));
         let y = self.temporary("y", lanes, results);
-        results.push(y.clone());
+        results.push(y);
         // No statement below writes to a register of the function, so one may stand for x itself.
         let x = match x {
             Value::Reg(..) => x,
             _ => {
                 let copy = self.temporary("x", lanes, &[]);
-                before.push(Stmt::set(&copy, x));
+                before.push(Stmt::set(copy, x));
                 Value::reg(copy)
             }
         };
@@ -191,7 +191,7 @@ impl Pass<'_> {
                 Some(_) => {}
                 None if self.is_taken(&name) => {}
                 None => {
-                    self.regs.push(Reg { name: name.clone(), lanes, dims: Vec::new() });
+                    self.regs.push(Reg { name, lanes, dims: Vec::new() });
                     return name;
                 }
             }
@@ -274,16 +274,16 @@ impl Code<'_> {
     }
 
     fn values(&self) -> (Value, Value, Value, Value) {
-        (self.x.clone(), Value::reg(&self.n), Value::reg(&self.r), Value::reg(&self.y))
+        (self.x.clone(), Value::reg(self.n), Value::reg(self.r), Value::reg(self.y))
     }
     fn set_n(&mut self, value: Value) {
-        self.out.push(Stmt::set(&self.n, value));
+        self.out.push(Stmt::set(self.n, value));
     }
     fn set_r(&mut self, value: Value) {
-        self.out.push(Stmt::set(&self.r, value));
+        self.out.push(Stmt::set(self.r, value));
     }
     fn set_y(&mut self, value: Value) {
-        self.out.push(Stmt::set(&self.y, value));
+        self.out.push(Stmt::set(self.y, value));
     }
 }
 

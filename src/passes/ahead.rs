@@ -62,7 +62,7 @@ fn next_block(func: &Func, body: &[Stmt], around: &[Loop]) -> Option<Ask> {
     }
     let mut moves = false;
     let ranges = now.ranges.into_iter().map(|(lo, hi)| {
-        let next = |e: &Affine| e.subst(var, &(Affine::var(&l.var) + by.clone()));
+        let next = |e: &Affine| e.subst(var, &(Affine::var(l.var) + by.clone()));
         let (first, end) = (next(&lo), next(&hi));
         moves |= first != lo;
         // What both read is there already.
@@ -165,7 +165,7 @@ fn extent(a: &Access, loops: &[Loop]) -> Option<Ask> {
         }
         Some(range)
     };
-    Some(Ask { buffer: a.buffer.clone(), ranges: a.index.iter().enumerate().map(one).collect::<Option<_>>()? })
+    Some(Ask { buffer: a.buffer, ranges: a.index.iter().enumerate().map(one).collect::<Option<_>>()? })
 }
 
 /// A part that covers both, where it is known which bound is the further one.
@@ -208,7 +208,7 @@ fn share_out(func: &Func, body: &mut [Stmt], all: &Ask, shares: i64, before: &mu
                 let (runs, mut inside) = (runs(l), 0);
                 let each = self::shares(func, &l.body);
                 let at = match l.const_range().filter(|_| runs > 1) {
-                    Some((lo, _)) => at.clone() + (Affine::var(&l.var) - lo) * each,
+                    Some((lo, _)) => at.clone() + (Affine::var(l.var) - lo) * each,
                     None => at.clone(),
                 };
                 share_out(func, &mut l.body, all, shares, &mut inside, &(at + *before));

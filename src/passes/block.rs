@@ -43,7 +43,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
                 continue;
             }
             let c = part(&l.var, "c");
-            blocks.push(Loop::new(c.clone(), parts, Vec::new()).kind(LoopKind::Par));
+            blocks.push(Loop::new(c, parts, Vec::new()).kind(LoopKind::Par));
             let start = Affine::var(c) * per;
             inner.push(Loop { lo: vec![start.clone()], hi: vec![start + per, l.hi[0].clone()], ..l });
         } else {
@@ -64,14 +64,14 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
             // Channel parts are the innermost of the parallel loops, so that neighbours in a thread share a panel's rows in cache.
             let pos = blocks.iter().position(|b| b.var == "oc.c").unwrap_or(blocks.len());
             let extent = hi.clone() - lo.clone();
-            let mut block = Loop { step: size, ..Loop::new(at.clone(), hi, Vec::new()).kind(LoopKind::Par) };
+            let mut block = Loop { step: size, ..Loop::new(at, hi, Vec::new()).kind(LoopKind::Par) };
             block.lo = vec![lo];
-            let mut end = Affine::var(&at) + size;
+            let mut end = Affine::var(at) + size;
             // How many units an extent takes is known at run time: blocks are then cut as evenly as they can be.
             if extent.as_const().is_none() && size > unit && size % unit == 0 {
                 let count = Name::from(l.var.as_str().replacen('q', "n.", 1));
-                end = Affine::var(&at) + Affine::sym(&count) * unit;
-                (block.step, block.times) = (unit, Some(count.clone()));
+                end = Affine::var(at) + Affine::sym(count) * unit;
+                (block.step, block.times) = (unit, Some(count));
                 out.counts.push(Count { name: count, of: CountOf::Even { extent, unit, most: size / unit } });
             }
             blocks.insert(pos, block);

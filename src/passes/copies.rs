@@ -92,7 +92,7 @@ fn turn(s: &Stmt, func: &Func, lanes: usize) -> Option<(Stmt, (Name, usize))> {
     if [&u.var, &v.var].into_iter().any(|v| !places.clone().all(|a| even(a, v))) {
         return None;
     }
-    if u.var == v.var || to.index[across] != Affine::var(&u.var) || to.index[target] != Affine::var(&v.var) {
+    if u.var == v.var || to.index[across] != Affine::var(u.var) || to.index[target] != Affine::var(v.var) {
         return None;
     }
     // As many rows at a time as there are lanes, where the target has room for them; otherwise a divisor of their number.
@@ -100,32 +100,32 @@ fn turn(s: &Stmt, func: &Func, lanes: usize) -> Option<(Stmt, (Name, usize))> {
     let room = func.buffer(to.buffer.as_str()).dims[target].as_const()?;
     let rows = if up(high, n) <= room { n } else { (4..=n).rev().find(|r| high % r == 0)? };
     let row = part(&v.var, "v");
-    let at = Affine::var(&v.var) + Affine::var(&row);
+    let at = Affine::var(v.var) + Affine::var(row);
     let exists = Cond::Range { lo: 0.into(), e: at.clone(), hi: high.into() };
     let along = |c: &Cond| c.affines().iter().any(|a| a.uses_var(u.var.as_str()));
     let (lane, mut rest): (Vec<Cond>, Vec<Cond>) = conds.iter().cloned().partition(along);
     rest.iter_mut().for_each(|c| c.map_affine(&mut |a| a.subst(v.var.as_str(), &at)));
     rest.extend((high % rows != 0).then_some(exists));
     let tail: Vec<Cond> =
-        (wide % n != 0).then(|| Cond::Range { lo: 0.into(), e: Affine::var(&u.var), hi: wide.into() }).into_iter().collect();
+        (wide % n != 0).then(|| Cond::Range { lo: 0.into(), e: Affine::var(u.var), hi: wide.into() }).into_iter().collect();
     let access = |a: &Access, dim: usize, conds: &[Cond]| {
         let clip = clip(&a.index[dim], conds, &u.var, Affine::clone).ok()?;
         let mut to = Access { lanes: Some(Lanes { dim, count: lanes, step: 1, clip }), ..a.clone() };
         to.map_affine(&mut |a| a.subst(v.var.as_str(), &at));
         Some(to)
     };
-    let index = vec![Affine::var(&row)];
-    let set = |value| Stmt::Set { reg: copy.clone(), index: index.clone(), value };
-    let each = |s: Vec<Stmt>| Stmt::from(Loop::new(row.clone(), rows, s).kind(LoopKind::Unroll));
+    let index = vec![Affine::var(row)];
+    let set = |value| Stmt::Set { reg: *copy, index: index.clone(), value };
+    let each = |s: Vec<Stmt>| Stmt::from(Loop::new(row, rows, s).kind(LoopKind::Unroll));
     let load = set(Value::Load(access(from, source, &[&tail[..], &lane].concat())?));
-    let store = Stmt::Store { to: access(to, across, &tail)?, parts: vec![Value::Reg(copy.clone(), index.clone())], stream: false };
+    let store = Stmt::Store { to: access(to, across, &tail)?, parts: vec![Value::Reg(*copy, index.clone())], stream: false };
     let zero = zero.cloned().or((!rest.is_empty()).then_some(Value::Const(0.0)));
     let mut body: Vec<Stmt> = zero.into_iter().map(|z| each(vec![set(z)])).collect();
     body.extend([each(Stmt::when(rest, vec![load])), each(vec![store])]);
     let mut nest: Vec<Loop> = loops.iter().filter(|l| l.var != u.var && l.var != v.var).cloned().collect();
     nest.extend([Loop { step: rows, ..v }, Loop { step: n, ..u }]);
     let mut nest = wrap(&nest, body);
-    Some((nest.remove(0), (copy.clone(), rows as usize)))
+    Some((nest.remove(0), (*copy, rows as usize)))
 }
 
 struct Copy<'a> {
@@ -150,7 +150,7 @@ impl Copy<'_> {
         let lanes = self.lanes as i64;
         let each = self.at_a_time();
         let covered = |(lo, hi): (i64, i64)| (hi - lo) % (lanes * each) == 0;
-        let tail = |hi: &Affine| Cond::Range { lo: l.lo[0].clone(), e: Affine::var(&l.var), hi: hi.clone() };
+        let tail = |hi: &Affine| Cond::Range { lo: l.lo[0].clone(), e: Affine::var(l.var), hi: hi.clone() };
         let conds: Vec<Cond> = if l.const_range().is_some_and(covered) { Vec::new() } else { l.hi.iter().map(tail).collect() };
         let mut body = self.list(&l.body, &conds, &[])?;
         if each == 1 {
@@ -158,7 +158,7 @@ impl Copy<'_> {
             return Some((new.into(), self.assigned.into_iter().map(|r| (r, 0)).collect()));
         }
         let v = part(&l.var, "v");
-        let at = Affine::var(&l.var) + Affine::var(&v) * lanes;
+        let at = Affine::var(l.var) + Affine::var(v) * lanes;
         body = body.iter().map(|s| self.spread(s, &v, each)).collect();
         body.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst(l.var.as_str(), &at)));
         let short = l.const_range().is_some_and(|(lo, hi)| hi - lo <= WRITTEN_OUT * lanes);
@@ -189,7 +189,7 @@ impl Copy<'_> {
             Stmt::When { conds, body } => {
                 return Stmt::When { conds: conds.clone(), body: body.iter().map(|s| self.spread(s, v, each)).collect() };
             }
-            Stmt::Set { reg, value: x, .. } => Stmt::Set { reg: reg.clone(), index: vec![Affine::var(v)], value: value(x) },
+            Stmt::Set { reg, value: x, .. } => Stmt::Set { reg: *reg, index: vec![Affine::var(v)], value: value(x) },
             Stmt::Store { to, parts, stream } => Stmt::Store { to: to.clone(), parts: parts.iter().map(value).collect(), stream: *stream },
             Stmt::For(_) | Stmt::Tile { .. } => unreachable!("a copy loop is innermost"),
         };
@@ -214,8 +214,8 @@ impl Copy<'_> {
                         return None;
                     }
                     let value = self.value(value, tail, conds)?;
-                    self.assigned.push(reg.clone());
-                    out.push(Stmt::Set { reg: reg.clone(), index: index.clone(), value });
+                    self.assigned.push(*reg);
+                    out.push(Stmt::Set { reg: *reg, index: index.clone(), value });
                 }
                 Stmt::Store { to, parts, stream } if parts.len() == 1 => {
                     let value = self.value(&parts[0], tail, conds)?;
@@ -257,7 +257,7 @@ impl Copy<'_> {
             return None;
         }
         let clip: Option<Clip> = clip(&a.index[dim], &[tail, conds].concat(), &self.l.var, Affine::clone).ok()?;
-        Some(Access { buffer: a.buffer.clone(), index: a.index.clone(), lanes: Some(Lanes { dim, count: self.lanes, step, clip }) })
+        Some(Access { buffer: a.buffer, index: a.index.clone(), lanes: Some(Lanes { dim, count: self.lanes, step, clip }) })
     }
 }
 
@@ -285,7 +285,7 @@ fn registers(body: &[Stmt]) -> i64 {
             if let Stmt::Set { reg, .. } = s
                 && !set.contains(reg)
             {
-                set.push(reg.clone());
+                set.push(*reg);
             }
         });
     }

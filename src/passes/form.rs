@@ -51,20 +51,20 @@ fn scatter(func: &mut Func) -> Result<()> {
     for (axis, o) in axes.iter().zip(outputs) {
         let g = super::nest::congruence(guarded, axis)?;
         let at = Affine::var(on("i", axis)) * g.stride - g.pad + Affine::var(on("k", axis)) * g.dilation;
-        forward.push((o.var.clone(), on("i", axis), at, o.hi[0].clone()));
+        forward.push((o.var, on("i", axis), at, o.hi[0].clone()));
         pixels.push((on("i", axis), g.extent));
     }
     let solve = |a: &Affine| {
         // Stride 1 has no division: o + p - d*k solves to i by itself.
         a.map_atoms(&mut |atom| match atom {
-            Atom::Div(e, _) => forward.iter().find(|f| e.coef_of_var(f.0.as_str()) != 0).map(|f| Affine::var(&f.1)),
+            Atom::Div(e, _) => forward.iter().find(|f| e.coef_of_var(f.0.as_str()) != 0).map(|f| Affine::var(f.1)),
             Atom::Var(v) => forward.iter().find(|f| f.0 == *v).map(|f| f.2.clone()),
             _ => None,
         })
     };
 
     let hits = init.iter().any(|s| matches!(s, Stmt::Set { reg, .. } if *reg == HITS));
-    let plane: Vec<Affine> = outputs.iter().map(|o| Affine::var(&o.var)).collect();
+    let plane: Vec<Affine> = outputs.iter().map(|o| Affine::var(o.var)).collect();
     if hits {
         func.buffers.push(Buffer {
             name: HITS.into(),
@@ -133,7 +133,7 @@ fn to_memory(s: &Stmt, home: &impl Fn(&str) -> Option<Access>) -> Stmt {
     match s {
         Stmt::Set { reg, index, value } => match home(reg.as_str()) {
             Some(to) => Stmt::Store { to, parts: vec![reload(value, home)], stream: false },
-            None => Stmt::Set { reg: reg.clone(), index: index.clone(), value: reload(value, home) },
+            None => Stmt::Set { reg: *reg, index: index.clone(), value: reload(value, home) },
         },
         other => {
             let mut s = other.clone();

@@ -168,7 +168,7 @@ fn declare(problem: &Deconv, run: Vec<Stmt>) -> Func {
 /// The run-time extents of a problem: batch first, then the axes, outermost first.
 fn symbols(problem: &Deconv) -> Vec<Name> {
     let open = |e: &Extent| match e {
-        Extent::Open(name) => Some(name.clone()),
+        Extent::Open(name) => Some(*name),
         Extent::Fixed(_) => None,
     };
     [&problem.batch].into_iter().chain(&problem.input).filter_map(open).collect()

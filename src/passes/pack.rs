@@ -48,7 +48,7 @@ struct Dim {
 
 impl Dim {
     fn new(var: &Name, extent: Affine) -> Dim {
-        Dim { var: var.clone(), index: Affine::var(var), extent, stored: |at, _| at }
+        Dim { var: *var, index: Affine::var(var), extent, stored: |at, _| at }
     }
 }
 
@@ -74,7 +74,7 @@ impl Packer {
             dims = in_order(dims, loops);
         }
         let (last, first): (Vec<_>, Vec<_>) = tile.iter().filter(|(t, _)| used(t)).partition(|(t, _)| t == vector);
-        dims.extend(first.into_iter().chain(last).map(|(t, e)| Dim::new(t, Affine::from(*e as i64))));
+        dims.extend(first.into_iter().chain(last).map(|(t, e)| Dim::new(&t, Affine::from(e as i64))));
         let index = dims.iter().map(|d| d.index.clone()).collect();
         self.packed = Some((access.clone(), dims));
         let load = Value::Load(access);
@@ -99,7 +99,7 @@ impl Packer {
             Stmt::store(PACKED, index, Value::reg(COPY)),
         ];
         // Channels around kernel positions: a cache line of weights, which holds one channel's positions, is read once.
-        let counted = |d: &Dim| Loop::new(&d.var, d.extent.clone(), Vec::new());
+        let counted = |d: &Dim| Loop::new(d.var, d.extent.clone(), Vec::new());
         let (tile, around): (Vec<_>, Vec<_>) = dims.iter().partition(|d| d.var.as_str().ends_with(".t"));
         let (channels, positions): (Vec<_>, Vec<_>) =
             around.into_iter().partition(|d| matches!(d.var.as_str().as_bytes()[0], b'g' | b'o' | b'i'));

@@ -191,7 +191,7 @@ impl Positions {
         let q = on("q", axis);
         let block = part(&q, "b");
         if let Some(b) = loops.iter().find(|b| b.var == block) {
-            return Ok(Positions { base: Affine::var(&b.var), extent: largest(func, b) });
+            return Ok(Positions { base: Affine::var(b.var), extent: largest(func, b) });
         }
         // An axis with a single position has no loop left.
         let Some(l) = loops.iter().find(|l| l.var == q) else { return Ok(Positions { base: 0.into(), extent: 1 }) };

@@ -143,7 +143,7 @@ impl AxisPhases {
     fn rewrite(&self, a: &Affine) -> Affine {
         let (o, k) = (on("o", self.axis), on("k", self.axis));
         if self.c.stride == 1 && a.coef_of_var(o.as_str()) == 1 && a.coef_of_var(k.as_str()) == -self.c.dilation {
-            return a.clone() - Affine::var(&o) + Affine::var(k) * self.c.dilation - self.c.pad + self.pixel();
+            return a.clone() - Affine::var(o) + Affine::var(k) * self.c.dilation - self.c.pad + self.pixel();
         }
         a.map_atoms(&mut |atom| match atom {
             Atom::Div(e, _) if e.uses_var(o.as_str()) => Some(self.pixel()),

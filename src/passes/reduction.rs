@@ -51,7 +51,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
         return Err(Error::new(Kind::Options, message));
     }
     let counter = part(&"ic".into(), "k");
-    let (k, parts) = (Affine::var(&counter), channels / part_of);
+    let (k, parts) = (Affine::var(counter), channels / part_of);
     let within = |lo: i64, hi: i64| vec![Cond::Range { lo: lo.into(), e: k.clone(), hi: hi.into() }];
     let tile = Waiting::new(func, plan, &[&nest.loops[..], &loops].concat(), &loops)?;
     let sums = || Value::load(SUMS, tile.index.clone());
@@ -110,18 +110,18 @@ impl Waiting {
             let axis = super::nest::axes(func).iter().find(|a| l.var == on("q", a));
             if l.var == "oc" {
                 let chunk = part(&l.var, "k");
-                let start = l.lo[0].clone() + Affine::var(&chunk) * tile;
+                let start = l.lo[0].clone() + Affine::var(chunk) * tile;
                 let count = l.hi.iter().find_map(|hi| (hi.clone() - l.lo[0].clone()).as_const()).unwrap_or(1);
-                entry(&l.var, tile, Affine::var(&l.var) - start.clone());
+                entry(&l.var, tile, Affine::var(l.var) - start.clone());
                 around.push(Loop::new(chunk, (count + tile - 1) / tile, Vec::new()));
                 inside.push(Loop { lo: vec![start.clone()], hi: [vec![start + tile], l.hi.clone()].concat(), ..l.clone() });
             } else if let Some(axis) = axis {
                 let positions = Positions::of(func, all, axis)?;
-                entry(&l.var, up(positions.extent, tile), Affine::var(&l.var) - positions.base);
+                entry(&l.var, up(positions.extent, tile), Affine::var(l.var) - positions.base);
                 inside.push(l.clone());
             } else {
                 if let Some((_, phases)) = l.const_range().filter(|_| tile > 1) {
-                    entry(&l.var, phases, Affine::var(&l.var));
+                    entry(&l.var, phases, Affine::var(l.var));
                 }
                 around.push(l.clone());
             }

@@ -50,7 +50,7 @@ fn stmt(s: &Stmt, all: &Mentions) -> Stmt {
 
 /// Statements inside what `around` makes; if they are tiles of the same loops, one tile goes around that.
 fn inside_tile(body: Vec<Stmt>, around: impl Fn(Vec<Stmt>) -> Stmt) -> Stmt {
-    let name = |s: &Stmt| if let Stmt::Tile { name, .. } = s { Some(name.clone()) } else { None };
+    let name = |s: &Stmt| if let Stmt::Tile { name, .. } = s { Some(*name) } else { None };
     let Some(first) = body.first().and_then(name) else { return around(body) };
     // A large tile and the small one for what it leaves over run along the same loop, with which their names begin.
     let along = |name: &Name| name.as_str().split('-').next().map(str::to_string);
@@ -76,7 +76,7 @@ fn private(s: &Stmt, all: &Mentions) -> bool {
 /// How often each register is mentioned.
 fn mentions<'a>(stmts: impl IntoIterator<Item = &'a Stmt>) -> Mentions {
     let mut out = Mentions::default();
-    let mut mention = |reg: &Name| *out.entry(reg.clone()).or_default() += 1;
+    let mut mention = |reg: &Name| *out.entry(*reg).or_default() += 1;
     for s in stmts {
         s.visit(&mut |s| {
             let values = match s {

@@ -30,7 +30,7 @@ pub fn run(mut func: Func) -> Func {
     let mut env = Env { tables: &func.tables, loops: Vec::new() };
     (prepare, run) = (stmts(prepare, &mut env), stmts(run, &mut env));
     let mut used = Vec::new();
-    let mut look = |a: &Affine| used.extend(a.terms.keys().filter_map(|t| if let Atom::Table(t, _) = t { Some(t.clone()) } else { None }));
+    let mut look = |a: &Affine| used.extend(a.terms.keys().filter_map(|t| if let Atom::Table(t, _) = t { Some(*t) } else { None }));
     if !func.tables.is_empty() {
         prepare.iter().chain(&run).for_each(|s| s.visit_affine(&mut look));
         func.tables.retain(|t| used.contains(&t.name));
@@ -68,7 +68,7 @@ impl Env<'_> {
             if table.values.len() <= ENUMERATE {
                 return (0..table.values.len()).all(|i| self.proves(&fix(e, v.as_str(), i as i64, self.tables)));
             }
-            let c = e.coef(&Atom::Table(t.clone(), v.clone()));
+            let c = e.coef(&Atom::Table(*t, *v));
             let extreme = if c > 0 { table.values.iter().min() } else { table.values.iter().max() };
             let Some(extreme) = extreme else { return false };
             return self.proves(&(e.clone() - Affine::table(t, v) * c + extreme * c));
@@ -78,7 +78,7 @@ impl Env<'_> {
             return e.offset >= 0 && e.terms.iter().all(known);
         };
         let c = e.coef_of_var(l.var.as_str());
-        let without = e.clone() - Affine::var(&l.var) * c;
+        let without = e.clone() - Affine::var(l.var) * c;
         match c {
             0 => false, // inside a division
             1.. => l.lo.iter().any(|b| self.proves(&(without.clone() + b.clone() * c))),

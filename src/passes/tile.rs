@@ -161,8 +161,7 @@ impl Tiler<'_> {
             return Ok(None);
         }
         let name: Name = l.var.as_str().replacen('q', "whole.", 1).into();
-        let count =
-            Count { name: name.clone(), of: CountOf::Whole { extent, unit: self.plan.extent(l.var.as_str()) as i64, rest: rest as i64 } };
+        let count = Count { name, of: CountOf::Whole { extent, unit: self.plan.extent(l.var.as_str()) as i64, rest: rest as i64 } };
         match self.counts.iter().find(|c| c.name == name) {
             Some(c) if *c != count => return Err(super::unexpected("tile", "one loop over the positions of an axis")),
             Some(_) => {}
@@ -204,13 +203,13 @@ impl Tiler<'_> {
     fn split(&mut self, l: &Loop, extent: usize) -> Result<Vec<Stmt>> {
         let (m, t, b) = (extent as i64, part(&l.var, "t"), part(&l.var, "b"));
         let b = if self.loops.iter().any(|o| o.var == b) { part(&l.var, "c") } else { b };
-        let mut head = Loop { var: b.clone(), ..l.around(Vec::new()) };
+        let mut head = Loop { var: b, ..l.around(Vec::new()) };
         self.widen_bounds(&mut head);
         if l.var.as_str().starts_with('q') && !self.small {
             // Tiles start where the block (and with it the panel) does, whatever the phase.
             let block = self.block(l);
             let first = extreme(&head.lo[0], self.func, phases(&self.loops), false);
-            head.lo = vec![block.map_or(first, |b| Affine::var(&b.var))];
+            head.lo = vec![block.map_or(first, |b| Affine::var(b.var))];
         }
         let whole = head.const_range() == Some((0, m));
         let mut body = l.body.clone();
@@ -223,16 +222,16 @@ impl Tiler<'_> {
         }
         let tables = l.around(body.clone()).indexes_table();
         let at = if whole {
-            Affine::var(&t)
+            Affine::var(t)
         } else if tables {
             let message = format!("{} cannot be tiled by {m}: its phases differ in taps, so a tile must hold all of them", l.var);
             return Err(Error::new(Kind::Options, message));
         } else if let Some(counted) = count_tiles(&head, m) {
             head = counted;
-            Affine::var(&b) * m + Affine::var(&t)
+            Affine::var(b) * m + Affine::var(t)
         } else {
             head.step = m;
-            Affine::var(&b) + Affine::var(&t)
+            Affine::var(b) + Affine::var(t)
         };
         if whole {
             head.hi = vec![1.into()];
@@ -313,7 +312,7 @@ impl Tiler<'_> {
         let mut guards = guards.to_vec();
         let ragged = head.hi.iter().any(|a| self.tile.iter().any(|t| a.uses_var(t.t.as_str())));
         if ragged {
-            guards.push(Cond::Range { lo: 0.into(), e: Affine::var(&l.var), hi: l.hi[0].clone() });
+            guards.push(Cond::Range { lo: 0.into(), e: Affine::var(l.var), hi: l.hi[0].clone() });
             self.widen_bounds(&mut head);
         }
         let lanes = self.plan.lanes.max(1);
@@ -333,7 +332,7 @@ impl Tiler<'_> {
     /// axes on which both operands depend go around, so that `v` stays small.
     fn sink_set(&mut self, reg: Name, value: Value, guards: &[Cond]) -> Result<Vec<Stmt>> {
         let vector = part(&self.plan.vector, "t");
-        let axes: Vec<(Name, usize)> = self.tile.iter().map(|t| (t.t.clone(), t.extent)).collect();
+        let axes: Vec<(Name, usize)> = self.tile.iter().map(|t| (t.t, t.extent)).collect();
         let value = self.packer.redirect(self.func, value, &self.loops, &axes, &vector)?;
         let loads = loads(&value);
         let uses = |a: &Access, t: &Name| a.index.iter().any(|i| i.uses_var(t.as_str()));
@@ -398,12 +397,12 @@ impl Tiler<'_> {
 
     /// Loads the operand along the lanes into `v`, zero where the input ends.
     fn operand(&mut self, held: &[TileVar], load: &Access, out: &mut Vec<Stmt>) -> Value {
-        let index: Vec<Affine> = held.iter().map(|t| Affine::var(&t.t)).collect();
+        let index: Vec<Affine> = held.iter().map(|t| Affine::var(t.t)).collect();
         let name = self.own(&OPERAND.into());
         if !self.regs.iter().any(|r| r.name == name) {
-            self.regs.push(Reg { name: name.clone(), lanes: 1, dims: held.iter().map(|t| t.extent).collect() });
+            self.regs.push(Reg { name, lanes: 1, dims: held.iter().map(|t| t.extent).collect() });
         }
-        let set = |value| Stmt::Set { reg: name.clone(), index: index.clone(), value };
+        let set = |value| Stmt::Set { reg: name, index: index.clone(), value };
         let mut body = vec![set(Value::Load(load.clone()))];
         if load.buffer == INPUT {
             // The positions of a tile are those of any of its phases: also where no tap of one phase leaves the input, one of another may.
@@ -452,19 +451,19 @@ impl Tiler<'_> {
 
     /// The register that stands for one in this tile.
     fn own(&self, reg: &Name) -> Name {
-        if self.small { part(reg, "s") } else { reg.clone() }
+        if self.small { part(reg, "s") } else { *reg }
     }
 
     /// Makes a register an array over the tile and gives its index.
     fn expand(&mut self, reg: &Name) -> Vec<Affine> {
         if !self.regs.iter().any(|r| r.name == *reg) {
-            self.regs.push(Reg { name: reg.clone(), lanes: 1, dims: Vec::new() });
+            self.regs.push(Reg { name: *reg, lanes: 1, dims: Vec::new() });
         }
         let dims: Vec<usize> = self.tile.iter().map(|t| t.extent).collect();
         if let Some(r) = self.regs.iter_mut().find(|r| r.name == *reg) {
             r.dims = dims;
         }
-        self.tile.iter().map(|t| Affine::var(&t.t)).collect()
+        self.tile.iter().map(|t| Affine::var(t.t)).collect()
     }
 
     fn expand_value(&mut self, v: Value) -> Value {
@@ -517,7 +516,7 @@ fn loads(value: &Value) -> Vec<Access> {
 }
 
 fn unroll(vars: &[TileVar]) -> Vec<Loop> {
-    vars.iter().map(|t| Loop::new(t.t.clone(), t.extent as i64, Vec::new()).kind(LoopKind::Unroll)).collect()
+    vars.iter().map(|t| Loop::new(t.t, t.extent as i64, Vec::new()).kind(LoopKind::Unroll)).collect()
 }
 
 /// The loop counted in tiles, if its start is a whole number of tiles: `for b in 0..ceil(hi / m)`.

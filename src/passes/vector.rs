@@ -63,7 +63,7 @@ impl Axis {
 
     /// The index of lane 0.
     fn first_lane(&self, a: &Affine) -> Affine {
-        a.subst(self.scalar.as_str(), &(Affine::var(&self.vector) * self.lanes as i64))
+        a.subst(self.scalar.as_str(), &(Affine::var(self.vector) * self.lanes as i64))
     }
 
     /// `conds` are conditions on the lane that guard the statements.
@@ -80,12 +80,10 @@ impl Axis {
             Stmt::For(l) if l.var == self.scalar && l.kind == LoopKind::Unroll => {
                 let trips = l.const_range().map_or(0, |(lo, hi)| hi - lo) / self.lanes as i64;
                 let body = self.list(&l.body, conds, vectorised)?;
-                Loop::new(self.vector.clone(), trips, body).kind(LoopKind::Unroll).into()
+                Loop::new(self.vector, trips, body).kind(LoopKind::Unroll).into()
             }
             Stmt::For(l) => Stmt::For(l.around(self.list(&l.body, conds, vectorised)?)),
-            Stmt::Tile { name, asks, body } => {
-                Stmt::Tile { name: name.clone(), asks: asks.clone(), body: self.list(body, conds, vectorised)? }
-            }
+            Stmt::Tile { name, asks, body } => Stmt::Tile { name: *name, asks: asks.clone(), body: self.list(body, conds, vectorised)? },
             Stmt::When { conds: here, body } => {
                 let (lane, rest): (Vec<_>, Vec<_>) = here.iter().cloned().partition(|c| c.affines().iter().any(|a| self.on(a)));
                 let body = self.list(body, &[conds, &lane].concat(), vectorised)?;
@@ -97,7 +95,7 @@ impl Axis {
                 if !conds.is_empty() && !clipped {
                     return Err(super::unexpected("vector", "a guarded assignment to load its value along the lanes"));
                 }
-                Stmt::Set { reg: reg.clone(), index, value: self.value(value, conds, vectorised)? }
+                Stmt::Set { reg: *reg, index, value: self.value(value, conds, vectorised)? }
             }
             Stmt::Store { to, parts, stream } => {
                 let parts = parts.iter().map(|v| self.value(v, conds, vectorised)).collect::<Result<_>>()?;
@@ -108,12 +106,12 @@ impl Axis {
 
     fn reg_index(&self, reg: &Name, index: &[Affine], vectorised: &mut Vectorised) -> Vec<Affine> {
         if let Some(dim) = index.iter().position(|i| self.on(i)) {
-            let entry = (reg.clone(), dim);
+            let entry = (*reg, dim);
             if !vectorised.contains(&entry) {
                 vectorised.push(entry);
             }
         }
-        index.iter().map(|i| i.subst(self.scalar.as_str(), &Affine::var(&self.vector))).collect()
+        index.iter().map(|i| i.subst(self.scalar.as_str(), &Affine::var(self.vector))).collect()
     }
 
     fn value(&self, v: &Value, conds: &[Cond], vectorised: &mut Vectorised) -> Result<Value> {
@@ -146,7 +144,7 @@ impl Axis {
         let step = a.index[dim].coef_of_var(self.scalar.as_str());
         let clip = clip(&a.index[dim], conds, &self.scalar, |c| self.first_lane(c))?;
         let index = a.index.iter().map(|i| self.first_lane(i)).collect();
-        Ok(Access { buffer: a.buffer.clone(), index, lanes: Some(Lanes { dim, count: self.lanes, step, clip }) })
+        Ok(Access { buffer: a.buffer, index, lanes: Some(Lanes { dim, count: self.lanes, step, clip }) })
     }
 }
 

@@ -192,8 +192,8 @@ impl<'a> Lowering<'a> {
         let chunk = part(&"oc".into(), "k");
         let first = self.channels.lo[0].clone();
         let count = self.channels.hi.iter().find_map(|hi| (hi.clone() - first.clone()).as_const()).unwrap_or(1);
-        let chunks = Loop::new(chunk.clone(), (count + self.held - 1) / self.held, Vec::new());
-        let start = first + Affine::var(&chunk) * self.held;
+        let chunks = Loop::new(chunk, (count + self.held - 1) / self.held, Vec::new());
+        let start = first + Affine::var(chunk) * self.held;
         let held = Loop {
             lo: vec![start.clone()],
             hi: [vec![start.clone() + self.held], self.channels.hi.clone()].concat(),
@@ -211,7 +211,7 @@ impl<'a> Lowering<'a> {
         for n in 2..=self.axes.len() {
             let within = &self.axes[self.axes.len() - n..];
             if let (Some(outer), Some(inner)) = (&within[0].count, counted_within(&within[1..])) {
-                out.counts.push(Count { name: counts_of(within), of: CountOf::Product(outer.clone(), inner) });
+                out.counts.push(Count { name: counts_of(within), of: CountOf::Product(*outer, inner) });
             }
         }
         for a in self.axes.iter().filter(|a| a.shared().is_none()) {
@@ -223,7 +223,7 @@ impl<'a> Lowering<'a> {
     fn buffer(&mut self, name: impl Into<Name>, kind: BufferKind, dims: &[i64]) -> Name {
         let name = name.into();
         let dims: Vec<Affine> = dims.iter().map(|d| Affine::from(*d)).collect();
-        self.buffers.push(Buffer { name: name.clone(), kind, elem: self.func.elem, order: (0..dims.len()).collect(), dims });
+        self.buffers.push(Buffer { name, kind, elem: self.func.elem, order: (0..dims.len()).collect(), dims });
         name
     }
 
@@ -244,7 +244,7 @@ impl<'a> Lowering<'a> {
     fn reg(&mut self, prefix: &str, i: i64) -> Name {
         let name = Name::from(format!("{prefix}{i}"));
         if !self.regs.iter().any(|r| r.name == name) {
-            self.regs.push(Reg { name: name.clone(), lanes: 1, dims: Vec::new() });
+            self.regs.push(Reg { name, lanes: 1, dims: Vec::new() });
         }
         name
     }
@@ -268,9 +268,9 @@ impl<'a> Lowering<'a> {
         let mut out: Vec<Stmt> = Vec::new();
         for (e, index) in entries {
             let reg = self.reg(prefix, *e);
-            out.push(Stmt::set(reg, Value::load(from.clone(), index.clone())));
+            out.push(Stmt::set(reg, Value::load(*from, index.clone())));
         }
-        out.extend(sums.into_iter().map(|(index, s)| Stmt::store(into.clone(), index, s.value(prefix))));
+        out.extend(sums.into_iter().map(|(index, s)| Stmt::store(*into, index, s.value(prefix))));
         out
     }
 

@@ -78,7 +78,7 @@ pub(super) fn choose_at(
     let best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));
     let mut rejected: Vec<Rejected> = Vec::new();
     for r in ranked {
-        let kind = |p: &Plan| (p.form, p.panel, p.vector.clone(), p.winograd.is_some());
+        let kind = |p: &Plan| (p.form, p.panel, p.vector, p.winograd.is_some());
         if kind(&r.plan) != kind(&best.plan) && !rejected.iter().any(|o| kind(&o.plan) == kind(&r.plan)) {
             rejected.push(r);
         }

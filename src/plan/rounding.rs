@@ -12,6 +12,7 @@ use crate::passes::toom_cook::{Exact, ToomCook, is_dyadic};
 use crate::problem::Deconv;
 use crate::reference;
 use crate::runtime::Element;
+use smallvec::{SmallVec, smallvec};
 
 /// The rounding of one plan for one problem.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,10 +96,13 @@ pub fn axis_rounding(problem: &Deconv, axis: usize, m: usize) -> Option<Rounding
     })
 }
 
-/// How many taps the phases of an axis have, each number once with how many phases have it, fewest taps first; phases without a tap are left out.
-pub fn phase_classes(p: &Deconv, axis: usize) -> Vec<(usize, usize)> {
+/// Numbers of taps, each once with how many phases have it.
+pub type PhaseClasses = SmallVec<[(usize, usize); 2]>;
+
+/// How many taps the phases of an axis have, fewest taps first; phases without a tap are left out.
+pub fn phase_classes(p: &Deconv, axis: usize) -> PhaseClasses {
     let (k, s, d) = (p.kernel[axis], p.stride[axis], p.dilation[axis]);
-    let mut taps = vec![0usize; s];
+    let mut taps: SmallVec<[usize; 32]> = smallvec![0; s];
     for tap in 0..k {
         taps[tap * d % s] += 1;
     }

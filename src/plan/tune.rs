@@ -154,7 +154,7 @@ pub fn tune<T: Element>(
 
 /// The cheapest candidate, the cheapest of every other kind, then the others, cheapest first: so many of them.
 fn pick(ranked: Vec<Rejected>, top: usize) -> Vec<Rejected> {
-    let kind = |p: &Plan| (p.form, p.panel, p.vector.clone());
+    let kind = |p: &Plan| (p.form, p.panel, p.vector);
     let (mut first, mut others): (Vec<Rejected>, Vec<Rejected>) = (Vec::new(), Vec::new());
     for r in ranked {
         if first.iter().chain(&others).any(|o| o.plan == r.plan) {

@@ -4,10 +4,11 @@
 
 use super::candidates::Space;
 use super::cost::{Cost, OPEN, TURNED, lane_apart, step};
-use super::rounding::{axis_rounding, phase_classes};
+use super::rounding::{PhaseClasses, axis_rounding, phase_classes};
 use super::{Form, Machine, Plan, TileAxis, Winograd};
 use crate::passes::winograd::{PIECE, in_pieces};
 use crate::problem::{Deconv, Layout};
+use smallvec::SmallVec;
 use std::ops::RangeInclusive;
 
 /// Most bytes of scratch memory: transformed windows and products of one block.
@@ -72,7 +73,7 @@ struct AxisCounts {
 pub struct Windows<'a> {
     p: &'a Deconv,
     plan: &'a Plan,
-    axes: Vec<AxisCounts>,
+    axes: SmallVec<[AxisCounts; 3]>,
     ic: f64,
     oc: f64,
     batch: f64,
@@ -116,7 +117,8 @@ impl<'a> Windows<'a> {
             let all = positions(p, a);
             let (windows, most) = (all.div_ceil(m), if plan.block[a] > 0 { plan.block[a] / m } else { usize::MAX });
             let held = if evenly { even(windows, most) } else { most.min(windows.max(1)) };
-            let classes: Vec<(usize, f64)> = phase_classes(p, a).into_iter().map(|(taps, phases)| (taps, phases as f64)).collect();
+            let classes: SmallVec<[(usize, f64); 2]> =
+                phase_classes(p, a).into_iter().map(|(taps, phases)| (taps, phases as f64)).collect();
             let entries: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64).sum();
             let products: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64 * c.1).sum();
             // One window entry is a difference of two or three pixels; each output is a sum of most products.
@@ -135,7 +137,7 @@ impl<'a> Windows<'a> {
                 positions: m as f64,
             })
         };
-        let axes: Vec<AxisCounts> = (0..p.rank()).map(counts).collect::<Option<_>>()?;
+        let axes = (0..p.rank()).map(counts).collect::<Option<SmallVec<_>>>()?;
         let batch = p.batch.known().unwrap_or(1);
         let oc = (p.c_out / p.groups) as f64;
         Some(Windows { p, plan, axes, ic: (p.c_in / p.groups) as f64, oc, batch: batch as f64, held: w.held as f64 })
@@ -296,7 +298,7 @@ impl Space<'_> {
         if (0..rank).any(|a| positions(p, a) < 3 && !plain(a) || !meets(a)) {
             return;
         }
-        let classes: Vec<Vec<(usize, usize)>> = (0..rank).map(|a| phase_classes(p, a)).collect();
+        let classes: Vec<PhaseClasses> = (0..rank).map(|a| phase_classes(p, a)).collect();
         // Transformed windows beyond this leave no room for products.
         let room = (SCRATCH * 0.9) as usize / p.elem.bytes() / (p.c_in / p.groups);
         for outputs in self.window_sizes(&classes) {
@@ -324,7 +326,7 @@ impl Space<'_> {
     }
 
     /// Window sizes that save multiplications and may be used, those first that need the fewest products for the whole output.
-    fn window_sizes(&self, classes: &[Vec<(usize, usize)>]) -> Vec<Vec<usize>> {
+    fn window_sizes(&self, classes: &[PhaseClasses]) -> Vec<Vec<usize>> {
         let p = self.problem;
         struct Size {
             outputs: usize,

@@ -34,7 +34,7 @@ impl Deconv {
     /// The names of the extents that come at run time, in the order in which their values are given: `N`, then spatial axes outermost first.
     pub fn symbols(&self) -> Vec<Name> {
         let open = |e: &Extent| match e {
-            Extent::Open(s) => Some(s.clone()),
+            Extent::Open(s) => Some(*s),
             Extent::Fixed(_) => None,
         };
         std::iter::once(&self.batch).chain(&self.input).filter_map(open).collect()

@@ -102,7 +102,7 @@ impl<'a, T: Real> Machine<'a, T> {
                 Stmt::For(l) => {
                     let (lo, hi) = l.const_range().expect("constant bounds");
                     for i in (lo..hi).step_by(l.step as usize) {
-                        self.vars.insert(l.var.clone(), i);
+                        self.vars.insert(l.var, i);
                         self.block(&l.body);
                     }
                 }
@@ -112,7 +112,7 @@ impl<'a, T: Real> Machine<'a, T> {
                     let lanes = self.func.find_reg(reg.as_str()).unwrap_or_else(|| panic!("no register {reg}")).lanes;
                     let value = widen(self.value(value), lanes);
                     let index = index.iter().map(|a| self.index(a)).collect();
-                    self.regs.insert((reg.clone(), index), value);
+                    self.regs.insert((*reg, index), value);
                 }
                 Stmt::Store { to, parts, .. } => self.store(to, parts),
             }
@@ -134,7 +134,7 @@ impl<'a, T: Real> Machine<'a, T> {
             Value::Const(c) => vec![T::from_f64(*c)],
             Value::Reg(name, index) => {
                 let index = index.iter().map(|a| self.index(a)).collect();
-                self.regs.get(&(name.clone(), index)).unwrap_or_else(|| panic!("{name} is read before it is set")).clone()
+                self.regs.get(&(*name, index)).unwrap_or_else(|| panic!("{name} is read before it is set")).clone()
             }
             Value::Load(from) => {
                 let (count, step) = shape(from);

@@ -57,12 +57,12 @@ impl Emit<'_, '_, '_> {
         let flags = MemFlagsData::trusted().with_readonly();
         for (i, s) in self.unit.func.all_symbols().enumerate() {
             let v = self.b.ins().load(types::I64, flags, symbols, (i * 8) as i32);
-            self.symbols.insert(s.clone(), v);
+            self.symbols.insert(*s, v);
         }
         let func = self.unit.func;
         for (i, buffer) in func.buffers.iter().enumerate() {
             let base = self.b.ins().load(types::I64, flags, buffers, (i * 8) as i32);
-            self.bases.insert(buffer.name.clone(), base);
+            self.bases.insert(buffer.name, base);
             let mut strides = vec![Stride::Const(0); buffer.dims.len()];
             let mut stride = Stride::Const(buffer.elem.bytes() as i64);
             for &d in buffer.order.iter().rev() {
@@ -82,7 +82,7 @@ impl Emit<'_, '_, '_> {
                     }
                 };
             }
-            self.strides.insert(buffer.name.clone(), strides);
+            self.strides.insert(buffer.name, strides);
         }
         for (name, id) in self.unit.tables.clone() {
             let global = self.unit.module.declare_data_in_func(id, self.b.func);
@@ -145,7 +145,7 @@ impl Emit<'_, '_, '_> {
     /// The address of an access (of lane 0).
     pub(super) fn address(&mut self, buffer: &Name, index: &[Affine]) -> Address {
         let (terms, offset) = self.linear(buffer, index);
-        let key: Key = (Some(buffer.clone()), terms.iter().map(|(t, c)| (t.clone(), *c)).collect());
+        let key: Key = (Some(*buffer), terms.iter().map(|(t, c)| (t.clone(), *c)).collect());
         let base = self.sum(Some(buffer), terms, usize::MAX).expect("a buffer has a base");
         let (base, offset) = match i32::try_from(offset) {
             Ok(_) => (base, offset),
@@ -162,10 +162,10 @@ impl Emit<'_, '_, '_> {
             let a = a.map_atoms(&mut |atom| self.fold(atom));
             let (scale, stride) = match strides[d] {
                 Stride::Const(s) => (s, None),
-                Stride::Value(_) => (1, Some((buffer.clone(), d))),
+                Stride::Value(_) => (1, Some((*buffer, d))),
             };
             for (atom, c) in a.terms {
-                *terms.entry(Term { atom: Some(atom), stride: stride.clone() }).or_insert(0) += c * scale;
+                *terms.entry(Term { atom: Some(atom), stride }).or_insert(0) += c * scale;
             }
             match stride {
                 None => offset += a.offset * scale,

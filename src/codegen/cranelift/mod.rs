@@ -139,7 +139,7 @@ impl Unit<'_> {
             data.set_align(8);
             data.define(t.values.iter().flat_map(|v| v.to_le_bytes()).collect());
             self.module.define_data(id, &data).map_err(|e| refused(&e))?;
-            self.tables.insert(t.name.clone(), id);
+            self.tables.insert(t.name, id);
         }
         Ok(())
     }
@@ -243,7 +243,7 @@ impl<'u, 'f, 'b> Emit<'u, 'f, 'b> {
                 let scaled = e.b.ins().imul(index, step);
                 let v = e.b.ins().iadd(lo, scaled);
                 let depth = e.scopes.len() - 1;
-                e.vars.insert(l.var.clone(), Bound::Value(v, depth));
+                e.vars.insert(l.var, Bound::Value(v, depth));
             }
             e.hoist(inner);
             e.list(inner)

@@ -59,7 +59,7 @@ impl Emit<'_, '_, '_> {
         };
         let mut i = lo;
         while i < hi {
-            self.vars.insert(l.var.clone(), Bound::Const(i));
+            self.vars.insert(l.var, Bound::Const(i));
             self.list(&l.body)?;
             i += l.step;
         }
@@ -130,7 +130,7 @@ fn stored(body: &[Stmt]) -> Vec<Name> {
     for s in body {
         s.visit(&mut |s| {
             if let Stmt::Store { to, .. } = s {
-                out.push(to.buffer.clone());
+                out.push(to.buffer);
             }
         });
     }

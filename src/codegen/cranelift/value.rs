@@ -41,7 +41,7 @@ impl Emit<'_, '_, '_> {
             let (ty, parts) = self.parts(r.lanes);
             let entries = r.dims.iter().product();
             let vars = (0..entries).map(|_| (0..parts).map(|_| self.b.declare_var(ty)).collect()).collect();
-            self.regs.insert(r.name.clone(), vars);
+            self.regs.insert(r.name, vars);
         }
     }
     pub(super) fn reg_lanes(&self, reg: &Name) -> usize {

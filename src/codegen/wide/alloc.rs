@@ -21,11 +21,11 @@ pub(super) enum Loc {
     Slot(usize),
 }
 
-/// Places of all virtual registers.
+/// Places of all virtual registers, and what they come to.
 pub(super) struct Places {
     pub v: Vec<usize>,
     pub g: Vec<Loc>,
-    pub slots: usize,
+    pub budget: Budget,
 }
 
 /// A live range `start..end` in half steps: an instruction reads at `2i` and writes at `2i + 1`.
@@ -44,29 +44,47 @@ struct Region {
     is_loop: bool,
 }
 
+/// Live ranges of both classes of registers; `None` for one that does not occur.
+struct Live {
+    v: Vec<Option<Range>>,
+    g: Vec<Option<Range>>,
+}
+
+impl Live {
+    fn of(p: &Program) -> Live {
+        let regions = regions(&p.code);
+        let [v, g] = occurrences(p);
+        Live { v: ranges(p, &regions, &v), g: ranges(p, &regions, &g) }
+    }
+
+    /// The registers that the program needs, whether or not they are there.
+    fn budget(&self, p: &Program, isa: WideIsa) -> Budget {
+        let peak = |from: usize, to: usize| overlap(self.v[from..to].iter().flatten());
+        let carried = self.v[..p.resident].iter().flatten().filter(|r| r.carried).count();
+        Budget {
+            accumulators: carried,
+            vectors: peak(0, p.resident).saturating_sub(carried),
+            temporaries: peak(p.resident, p.vectors),
+            peak: peak(0, p.vectors),
+            file: isa.registers(),
+            pointers: overlap(self.g.iter().flatten()),
+            streams: p.streams,
+            ..Budget::default()
+        }
+    }
+}
+
 /// The registers a program needs, whether or not they are there.
 pub(super) fn measure(p: &Program, isa: WideIsa) -> Result<Budget> {
-    let regions = regions(&p.code);
-    let v = ranges(p, &regions, p.vectors, true);
     check_set(p)?;
-    let peak = |from: usize, to: usize| overlap(v[from..to].iter().flatten());
-    let carried = v[..p.resident].iter().flatten().filter(|r| r.carried).count();
-    let g = ranges(p, &regions, p.ints, false);
-    Ok(Budget {
-        accumulators: carried,
-        vectors: peak(0, p.resident).saturating_sub(carried),
-        temporaries: peak(p.resident, p.vectors),
-        peak: peak(0, p.vectors),
-        file: isa.registers(),
-        pointers: overlap(g.iter().flatten()),
-        streams: p.streams,
-        ..Budget::default()
-    })
+    Ok(Live::of(p).budget(p, isa))
 }
 
 /// Gives every virtual register a place; `ints` integer registers are there.
 pub(super) fn allocate(p: &Program, isa: WideIsa, ints: usize) -> Result<Places> {
-    let need = measure(p, isa)?;
+    check_set(p)?;
+    let live = Live::of(p);
+    let need = live.budget(p, isa);
     if need.peak > need.file {
         let m = format!(
             "the tile needs {} vector registers at once ({} accumulators, {} vectors, {} temporaries); {} has {}: use fewer accumulators",
@@ -79,15 +97,14 @@ pub(super) fn allocate(p: &Program, isa: WideIsa, ints: usize) -> Result<Places>
         );
         return Err(Error::new(Kind::Options, m));
     }
-    let regions = regions(&p.code);
-    let v = scan(&ranges(p, &regions, p.vectors, true), isa.registers(), false);
-    let g = scan(&ranges(p, &regions, p.ints, false), ints, true);
+    let v = scan(&live.v, isa.registers(), false);
+    let g = scan(&live.g, ints, true);
     let in_file = |l: &Loc| match l {
         Loc::Reg(r) => *r,
         Loc::Slot(_) => unreachable!("vector registers are not spilled"),
     };
-    let slots = g.iter().filter(|l| matches!(l, Loc::Slot(_))).count();
-    Ok(Places { v: v.iter().map(in_file).collect(), g, slots })
+    let spilled = g.iter().filter(|l| matches!(l, Loc::Slot(_))).count();
+    Ok(Places { v: v.iter().map(in_file).collect(), g, budget: Budget { spilled, ..need } })
 }
 
 /// An IR register that is read before anything sets it has no value.
@@ -127,21 +144,42 @@ fn regions(code: &[Inst]) -> Vec<Region> {
     out
 }
 
-/// Live ranges of one class of registers; `None` for one that does not occur.
-fn ranges(p: &Program, regions: &[Region], count: usize, vectors: bool) -> Vec<Option<Range>> {
-    let mut occurs: Vec<Vec<(usize, Role)>> = vec![Vec::new(); count];
+/// Where the registers of one class occur: instructions in order, those of one register side by side.
+struct Occurrences {
+    /// Where those of each register begin, and where the last one's end.
+    starts: Vec<usize>,
+    all: Vec<(usize, Role)>,
+}
+
+/// The occurrences of both classes.
+fn occurrences(p: &Program) -> [Occurrences; 2] {
+    let mut found: [Vec<(usize, usize, Role)>; 2] = Default::default();
+    let [v, g] = &mut found;
     for (i, inst) in p.code.iter().enumerate() {
-        let mut note = |r: usize, role| occurs[r].push((i, role));
-        match vectors {
-            true => inst.registers(&mut note, &mut |_, _| {}),
-            false => inst.registers(&mut |_, _| {}, &mut note),
-        }
+        inst.registers(&mut |r, role| v.push((r, i, role)), &mut |r, role| g.push((r, i, role)));
     }
+    let sorted = |(of, count): (&Vec<(usize, usize, Role)>, usize)| {
+        let mut starts = vec![0; count + 1];
+        of.iter().for_each(|o| starts[o.0 + 1] += 1);
+        (0..count).for_each(|r| starts[r + 1] += starts[r]);
+        let (mut next, mut all) = (starts.clone(), vec![(0, Role::Use); of.len()]);
+        for &(r, i, role) in of {
+            all[next[r]] = (i, role);
+            next[r] += 1;
+        }
+        Occurrences { starts, all }
+    };
+    [(&found[0], p.vectors), (&found[1], p.ints)].map(sorted)
+}
+
+/// Live ranges of one class of registers.
+fn ranges(p: &Program, regions: &[Region], occurrences: &Occurrences) -> Vec<Option<Range>> {
     let mut depth = vec![0u32; p.code.len()];
     for r in regions.iter().filter(|r| r.is_loop) {
         depth[r.begin..=r.end].iter_mut().for_each(|d| *d += 1);
     }
-    let range = |at: &Vec<(usize, Role)>| {
+    let range = |w: &[usize]| {
+        let at = &occurrences.all[w[0]..w[1]];
         let (first, role) = *at.first()?;
         let start = if role == Role::Def { 2 * first + 1 } else { 2 * first };
         let end = at.iter().map(|&(i, role)| if role == Role::Def { 2 * i + 2 } else { 2 * i + 1 }).max()?;
@@ -156,7 +194,7 @@ fn ranges(p: &Program, regions: &[Region], count: usize, vectors: bool) -> Vec<O
         }
         Some(out)
     };
-    occurs.iter().map(range).collect()
+    occurrences.starts.windows(2).map(range).collect()
 }
 
 /// Whether a register with these occurrences is live from one iteration of the loop to the next.

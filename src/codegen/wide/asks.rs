@@ -59,7 +59,7 @@ impl Resolver<'_> {
         let at = found.ok_or_else(|| ir(format!("no buffer {}", a.buffer)))?;
         let buffer = &self.func.buffers[at];
         let strides = self.strides_of(at);
-        let address = AddressArg { buffer: a.buffer.clone(), index: a.ranges.iter().map(|r| r.0.clone()).collect() };
+        let address = AddressArg { buffer: a.buffer, index: a.ranges.iter().map(|r| r.0.clone()).collect() };
         let arg = intern(&mut self.tree.args, TileArg::Address(address));
         let mut extent = |dim: usize, size: i64| {
             let n = a.ranges[dim].1.clone() - a.ranges[dim].0.clone();

@@ -10,7 +10,7 @@
 use super::alloc::{Loc, Places};
 use super::inst::*;
 use super::select::Program;
-use super::{Budget, TileArg, WideIsa, WideTile, alloc};
+use super::{Budget, TileArg, WideIsa, WideTile};
 use crate::ir::{Elem, Func, Table};
 use crate::{Error, Kind, Result};
 use iced_x86::IcedError;
@@ -71,8 +71,7 @@ pub(super) struct Encoder<'a> {
 pub(super) fn encode(func: &Func, args: Vec<TileArg>, p: &Program, places: &Places, isa: WideIsa) -> Result<WideTile> {
     let code = assemble(func, p, places, isa).map_err(|e| Error::new(Kind::Codegen, format!("assembling a tile: {e}")))?;
     let (code, frame) = code;
-    let notes = alloc::measure(p, isa)?;
-    let notes = Budget { spilled: places.slots, frame_bytes: frame, code_bytes: code.len(), ..notes };
+    let notes = Budget { frame_bytes: frame, code_bytes: code.len(), ..places.budget };
     Ok(WideTile { code, args, notes })
 }
 
@@ -97,7 +96,7 @@ fn assemble(func: &Func, p: &Program, places: &Places, isa: WideIsa) -> Done<(Ve
         pool: Pool::default(),
         tables: &func.tables,
         slots_at,
-        frame: slots_at + 8 * places.slots as i32,
+        frame: slots_at + 8 * places.budget.spilled as i32,
         lanes,
         saved,
         regions: HashMap::default(),

@@ -11,6 +11,7 @@ use super::tree::{Clips, Lin, Node, Place, Spread, Stride, Tree, Val};
 use crate::ir::{BufferKind, Elem, Func};
 use crate::{Error, Kind, Result};
 use rustc_hash::FxHashMap as HashMap;
+use smallvec::{SmallVec, smallvec};
 
 /// The largest distance of lanes for which loading all that lies between them is quicker than loading each.
 pub(super) const MOST_STRIDE: i64 = 6;
@@ -82,12 +83,15 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, t
     done.map(|()| out)
 }
 
+/// Chunks in order; tiles seldom have more.
+pub(super) type Chunks = SmallVec<[Chunk; 3]>;
+
 /// The chunks of a number of lanes; a scalar is one chunk of the given width.
-pub(super) fn chunks(lanes: usize, size: usize, isa: WideIsa, scalar: Width) -> Vec<Chunk> {
+pub(super) fn chunks(lanes: usize, size: usize, isa: WideIsa, scalar: Width) -> Chunks {
     if lanes == 1 {
-        return vec![Chunk { index: 0, lane: 0, active: scalar.bytes() / size, w: scalar }];
+        return smallvec![Chunk { index: 0, lane: 0, active: scalar.bytes() / size, w: scalar }];
     }
-    let mut out = Vec::new();
+    let mut out = Chunks::new();
     let mut lane = 0;
     while lane < lanes {
         let left = lanes - lane;

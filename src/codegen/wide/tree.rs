@@ -280,7 +280,7 @@ impl<'a> Resolver<'a> {
             }
             if l.kind == LoopKind::Unroll || last - first <= l.step {
                 for i in (first..last).step_by(l.step as usize) {
-                    self.env.insert(l.var.clone(), Bind::Const(i));
+                    self.env.insert(l.var, Bind::Const(i));
                     for s in &l.body {
                         self.stmt(s, out)?;
                     }
@@ -303,7 +303,7 @@ impl<'a> Resolver<'a> {
         let (needed, groups) = (false, BTreeSet::new());
         self.need_vars(lo.iter().chain(&hi));
         self.tree.loops.push(Counted { lo, hi, step: l.step, from_zero, var_needed: needed, groups });
-        self.env.insert(l.var.clone(), Bind::Counted { id, base });
+        self.env.insert(l.var, Bind::Counted { id, base });
         self.open.push(id);
         let body = self.body(&l.body)?;
         self.open.pop();
@@ -398,11 +398,11 @@ impl<'a> Resolver<'a> {
                 },
                 Atom::Scaled(s, v) => match self.env.get(v) {
                     None => out.inv.add_term(atom.clone(), c),
-                    Some(Bind::Const(i)) => out.inv.add_term(Atom::Sym(s.clone()), c * i),
+                    Some(Bind::Const(i)) => out.inv.add_term(Atom::Sym(*s), c * i),
                     Some(Bind::Counted { id, base }) => {
                         let id = *id;
                         let base = base.as_const().ok_or_else(|| ir(format!("{s} scales {v}, which starts at no constant")))?;
-                        out.inv.add_term(Atom::Sym(s.clone()), c * base);
+                        out.inv.add_term(Atom::Sym(*s), c * base);
                         let arg = intern(&mut self.tree.args, TileArg::Int(Affine::sym(s)));
                         out.add_term(Term::Scaled(arg, id), c);
                     }
@@ -517,7 +517,7 @@ impl<'a> Resolver<'a> {
         match known {
             Some(bytes) => Stride::Const(bytes),
             None => {
-                let buffer = self.func.buffers[buffer].name.clone();
+                let buffer = self.func.buffers[buffer].name;
                 Stride::Arg(intern(&mut self.tree.args, TileArg::Stride { buffer, dim }))
             }
         }
@@ -528,7 +528,7 @@ impl<'a> Resolver<'a> {
         let id = match (0..self.keys.len()).rev().find(|&g| same(g)) {
             Some(g) => g,
             None => {
-                let name = self.func.buffers[buffer].name.clone();
+                let name = self.func.buffers[buffer].name;
                 let address = AddressArg { buffer: name, index: index.clone() };
                 let arg = intern(&mut self.tree.args, TileArg::Address(address));
                 self.keys.push((buffer, index));

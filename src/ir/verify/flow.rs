@@ -7,6 +7,7 @@
 //! [`MOST_STEPS`] statements are followed no further.
 
 use super::*;
+use smallvec::SmallVec;
 
 /// Statements that are followed in one section.
 const MOST_STEPS: usize = 1 << 17;
@@ -38,7 +39,7 @@ enum Does<'a> {
 }
 
 /// An index expression over the slots of unrolled variables; `None` if something else is in it.
-type Sum<'a> = Option<(i64, Vec<(Factor<'a>, i64)>)>;
+type Sum<'a> = Option<(i64, SmallVec<[(Factor<'a>, i64); 2]>)>;
 
 enum Factor<'a> {
     Var(usize),
@@ -52,10 +53,11 @@ enum Test<'a> {
 
 /// One register of an array.
 struct Entry<'a> {
-    reg: usize,
+    /// The number of the array's first register among all registers.
+    first: usize,
     name: &'a Name,
     index: &'a [Affine],
-    places: Vec<(Sum<'a>, usize)>,
+    places: SmallVec<[(Sum<'a>, usize); 2]>,
 }
 
 pub(super) fn check(func: &Func, report: &mut Report) {
@@ -64,12 +66,17 @@ pub(super) fn check(func: &Func, report: &mut Report) {
             || section.into(),
             |report| {
                 let steps = Resolver { func, unrolled: Vec::new() }.list(body);
-                let set = func.regs.iter().map(|r| vec![false; r.dims.iter().product()]).collect();
+                let set = vec![false; func.regs.iter().map(registers).sum()];
                 let mut flow = Flow { unrolled: Vec::new(), set, steps: 0 };
                 flow.all(&steps, report);
             },
         );
     }
+}
+
+/// The registers of an array.
+fn registers(array: &Reg) -> usize {
+    array.dims.iter().product()
 }
 
 struct Resolver<'a> {
@@ -124,8 +131,9 @@ impl<'a> Resolver<'a> {
 
     fn entry(&self, name: &'a Name, index: &'a [Affine]) -> Option<Entry<'a>> {
         let reg = self.func.regs.iter().position(|r| r.name == *name)?;
+        let first = self.func.regs[..reg].iter().map(registers).sum();
         let places = index.iter().zip(&self.func.regs[reg].dims).map(|(e, &dim)| (self.sum(e), dim)).collect();
-        Some(Entry { reg, name, index, places })
+        Some(Entry { first, name, index, places })
     }
 
     fn sum(&self, e: &'a Affine) -> Sum<'a> {
@@ -143,8 +151,8 @@ impl<'a> Resolver<'a> {
 struct Flow {
     /// The values of the unrolled variables, by slot.
     unrolled: Vec<i64>,
-    /// Which entries are set, by register and place in its array.
-    set: Vec<Vec<bool>>,
+    /// Which registers are set, array after array.
+    set: Vec<bool>,
     steps: usize,
 }
 
@@ -171,8 +179,8 @@ impl Flow {
                 },
                 Does::Assign { reads, sets } => {
                     reads.iter().for_each(|e| self.read(e, report));
-                    if let Some((entry, place)) = sets.as_ref().and_then(|e| Some((e, self.place(e, report)?))) {
-                        self.set[entry.reg][place] = true;
+                    if let Some(place) = sets.as_ref().and_then(|e| self.place(e, report)) {
+                        self.set[place] = true;
                     }
                 }
             },
@@ -235,7 +243,7 @@ impl Flow {
         })
     }
 
-    /// The place of an entry, reported if it is outside of its array.
+    /// The place of an entry among all registers, reported if it is outside of its array.
     fn place(&self, entry: &Entry<'_>, report: &mut Report) -> Option<usize> {
         let mut place: usize = 0;
         for ((e, dim), text) in entry.places.iter().zip(entry.index) {
@@ -248,12 +256,12 @@ impl Flow {
                 }
             }
         }
-        Some(place)
+        Some(entry.first + place)
     }
 
     fn read(&self, entry: &Entry<'_>, report: &mut Report) {
-        if self.place(entry, report).is_some_and(|place| !self.set[entry.reg][place]) {
-            let read = Value::Reg(entry.name.clone(), entry.index.to_vec());
+        if self.place(entry, report).is_some_and(|place| !self.set[place]) {
+            let read = Value::Reg(*entry.name, entry.index.to_vec());
             report.add(format!("{read} is read before it is set on every path{}", self.iteration(entry)));
         }
     }

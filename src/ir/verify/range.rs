@@ -5,7 +5,6 @@
 //! tabulated. What cannot be decided exactly has no range.
 
 use super::*;
-use std::collections::BTreeMap;
 
 /// The values that a loop variable takes: `first`, `first + step`, … `last`.
 #[derive(Debug, Clone, Copy)]
@@ -21,9 +20,12 @@ const MOST_VALUES: i64 = 1 << 16;
 impl Values {
     /// Those of a loop with constant bounds: `None` if they are not constant, `Some(None)` if there are no iterations.
     pub fn of(l: &Loop) -> Option<Option<Values>> {
-        let bound = |b: &[Affine]| b.iter().map(Affine::as_const).collect::<Option<Vec<_>>>();
-        let first = bound(&l.lo)?.into_iter().max()?;
-        let end = bound(&l.hi)?.into_iter().min()?;
+        let bound = |all: &[Affine], of: fn(i64, i64) -> i64| {
+            let mut all = all.iter().map(Affine::as_const);
+            let first = all.next()??;
+            all.try_fold(first, |bound, b| Some(of(bound, b?)))
+        };
+        let (first, end) = (bound(&l.lo, i64::max)?, bound(&l.hi, i64::min)?);
         let step = l.step.max(1);
         if l.times.is_some() {
             return None;
@@ -38,12 +40,17 @@ impl Values {
 
 /// The least and the greatest value of `e`, both attained; `None` if that is not decided.
 pub(super) fn range(func: &Func, e: &Affine, values: &impl Fn(&str) -> Option<Values>) -> Option<(i64, i64)> {
-    let mut parts: BTreeMap<&str, Vec<(&Atom, i64)>> = BTreeMap::new();
     let (mut lo, mut hi) = (i128::from(e.offset), i128::from(e.offset));
-    for (atom, &coef) in &e.terms {
-        match atom {
+    for (at, (atom, &coef)) in e.terms.iter().enumerate() {
+        let (a, b) = match atom {
             Atom::Sym(_) | Atom::Scaled(..) => return None,
-            Atom::Var(v) | Atom::Table(_, v) => parts.entry(v.as_str()).or_default().push((atom, coef)),
+            Atom::Var(v) | Atom::Table(_, v) => {
+                let same = |(atom, _): &(&Atom, &i64)| matches!(atom, Atom::Var(o) | Atom::Table(_, o) if o == v);
+                if e.terms.iter().take(at).any(|t| same(&t)) {
+                    continue;
+                }
+                part(func, e.terms.iter().skip(at).filter(same), values(v.as_str())?)?
+            }
             Atom::Div(inner, by) => {
                 // Exact only where no variable occurs both inside and outside.
                 let shared = inner.vars().iter().any(|v| e.terms.keys().any(|a| a != atom && Affine::atom(a.clone()).uses_var(v.as_str())));
@@ -52,21 +59,18 @@ pub(super) fn range(func: &Func, e: &Affine, values: &impl Fn(&str) -> Option<Va
                 }
                 let (a, b) = range(func, inner, values)?;
                 let (a, b) = (i128::from(a.div_euclid(*by)) * i128::from(coef), i128::from(b.div_euclid(*by)) * i128::from(coef));
-                (lo, hi) = (lo.checked_add(a.min(b))?, hi.checked_add(a.max(b))?);
+                (a.min(b), a.max(b))
             }
-        }
-    }
-    for (var, terms) in parts {
-        let (a, b) = part(func, &terms, values(var)?)?;
+        };
         (lo, hi) = (lo.checked_add(a)?, hi.checked_add(b)?);
     }
     Some((lo.try_into().ok()?, hi.try_into().ok()?))
 }
 
 /// The range of the sum of the terms of one variable.
-fn part(func: &Func, terms: &[(&Atom, i64)], values: Values) -> Option<(i128, i128)> {
+fn part<'a>(func: &Func, terms: impl Iterator<Item = (&'a Atom, &'a i64)> + Clone, values: Values) -> Option<(i128, i128)> {
     let at = |v: i64| {
-        terms.iter().try_fold(0_i128, |sum, (atom, coef)| {
+        terms.clone().try_fold(0_i128, |sum, (atom, coef)| {
             let term = match atom {
                 Atom::Table(t, _) => *func.find_table(t.as_str())?.values.get(usize::try_from(v).ok()?)?,
                 _ => v,
@@ -74,7 +78,7 @@ fn part(func: &Func, terms: &[(&Atom, i64)], values: Values) -> Option<(i128, i1
             sum.checked_add(i128::from(term) * i128::from(*coef))
         })
     };
-    let linear = terms.iter().all(|(atom, _)| matches!(atom, Atom::Var(_)));
+    let linear = terms.clone().all(|(atom, _)| matches!(atom, Atom::Var(_)));
     if linear {
         let (a, b) = (at(values.first)?, at(values.last)?);
         return Some((a.min(b), a.max(b)));

@@ -123,7 +123,7 @@ pub fn counts_of(axes: &[Axis]) -> Name {
 pub fn counted_within(axes: &[Axis]) -> Option<Name> {
     let mut counted = axes.iter().filter(|a| a.count.is_some());
     match (counted.next(), counted.next()) {
-        (Some(one), None) => one.count.clone(),
+        (Some(one), None) => one.count,
         (Some(_), Some(_)) => Some(counts_of(axes)),
         _ => None,
     }
@@ -154,7 +154,7 @@ impl Around<'_> {
         let block = find(par, &part(&q, "b"));
         let positions = find(loops, &q);
         let base = match (&block, &positions) {
-            (Some(b), _) => Affine::var(&b.var),
+            (Some(b), _) => Affine::var(b.var),
             (None, Some(l)) => extreme(&l.lo[0], func, phases(loops), false),
             (None, None) => 0.into(),
         };
@@ -217,7 +217,7 @@ impl Around<'_> {
         }
         let panel = func.buffer(PANEL).dims[a + 1].as_const().unwrap_or(1);
         let windows = (span + outputs - 1) / outputs;
-        let count = block.as_ref().and_then(|b| b.times.clone());
+        let count = block.as_ref().and_then(|b| b.times);
         Ok(Axis { name, outputs, stride, classes, of, windows, count, base, blocked: block.is_some(), panel })
     }
 }

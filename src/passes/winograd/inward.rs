@@ -22,17 +22,17 @@ impl Lowering<'_> {
         }
         let mut from = self.buffer(PANEL, BufferKind::Scratch, &[&[together], &panel[..]].concat());
         let (channel, within): (Name, Name) = ("ic".into(), part(&"ic".into(), "i"));
-        let counter = if together > 1 { part(&channel, "o") } else { channel.clone() };
-        let first = Affine::var(&counter);
+        let counter = if together > 1 { part(&channel, "o") } else { channel };
+        let first = Affine::var(counter);
         if along {
             self.innermost(0);
         }
         let fill = self.fill(&first, together);
         // What lies along the lanes, innermost: windows of a row, or channels. Then windows of a row are around all steps, which hold one of them.
-        let lanes = if along { Loop::new(within.clone(), together, Vec::new()) } else { Loop::new(self.x().var("w"), row, Vec::new()) };
+        let lanes = if along { Loop::new(within, together, Vec::new()) } else { Loop::new(self.x().var("w"), row, Vec::new()) };
         let (from_panel, into_windows) = match along {
-            true => (Affine::var(&within), first.clone() + Affine::var(&within)),
-            false => (Affine::var(&channel) - first.clone(), Affine::var(&channel)),
+            true => (Affine::var(within), first.clone() + Affine::var(within)),
+            false => (Affine::var(channel) - first.clone(), Affine::var(channel)),
         };
         let mut body = Vec::new();
         for a in (0..rank).rev() {
@@ -45,7 +45,7 @@ impl Lowering<'_> {
             loops.push(lanes.clone());
             let p: Vec<Affine> = before.iter().map(|axis| axis.at("p")).collect();
             let v: Vec<Affine> = behind.iter().map(|axis| axis.at("v")).collect();
-            let held = |i: usize| if i == x { Affine::var(&lanes.var) } else { self.axes[i].at("w") };
+            let held = |i: usize| if i == x { Affine::var(lanes.var) } else { self.axes[i].at("w") };
             let w: Vec<Affine> = (a + 1..rank).map(held).collect();
             let flat = self.flat();
             let axis = &self.axes[a];
@@ -127,7 +127,7 @@ impl Lowering<'_> {
     fn fill(&self, first: &Affine, together: i64) -> Vec<Stmt> {
         let (loops, body) = peel(std::slice::from_ref(&self.fill));
         let within = part(&"ic".into(), "i");
-        let at = first.clone() + Affine::var(&within);
+        let at = first.clone() + Affine::var(within);
         let mut body = body.to_vec();
         body.iter_mut().for_each(|s| s.map_affine(&mut |a| a.subst("ic", &at)));
         fn redirect(body: &mut [Stmt], within: &Name) {
@@ -149,7 +149,7 @@ impl Lowering<'_> {
             if let Some(Stmt::When { body: inner, .. }) = body.first()
                 && let Some(Stmt::Set { reg, .. }) = inner.first()
             {
-                body.insert(0, Stmt::set(reg.clone(), Value::Const(0.0)));
+                body.insert(0, Stmt::set(*reg, Value::Const(0.0)));
             }
         }
         let mut nest: Vec<Loop> = loops.into_iter().filter(|l| l.var != "ic").collect();

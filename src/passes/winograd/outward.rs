@@ -19,13 +19,13 @@ impl Lowering<'_> {
         let (oc, window) = (part(&"oc".into(), "y"), part(&WINDOW.into(), "y"));
         let (side_by_side, along) = (self.side_by_side(), self.channels_along());
         let unit = part(&"oc".into(), "u");
-        let units = Loop::new(unit.clone(), side_by_side, Vec::new());
-        let channel = Loop { var: oc.clone(), step: side_by_side, ..held.clone() };
+        let units = Loop::new(unit, side_by_side, Vec::new());
+        let channel = Loop { var: oc, step: side_by_side, ..held.clone() };
         let mut body: Vec<Stmt> = Vec::new();
         let mut from: Name = PRODUCTS.into();
         // Products are held by channel; what comes after is of one channel.
         let mut lead = |index: Vec<Affine>, a: usize, w: Affine| -> Vec<Affine> {
-            let of = if a == 0 { Affine::var(&oc) - start.clone() + Affine::var(&unit) } else { Affine::var(&unit) };
+            let of = if a == 0 { Affine::var(oc) - start.clone() + Affine::var(unit) } else { Affine::var(unit) };
             [index, vec![of, w]].concat()
         };
         for a in 0..x {
@@ -34,15 +34,15 @@ impl Lowering<'_> {
             let mut loops: Vec<Loop> = before.iter().map(|b| Loop::new(b.var("h"), b.h(), Vec::new())).collect();
             loops.extend(behind.iter().flat_map(Axis::product_loops));
             // The lanes are innermost: windows, or channels of one window, whose loop is around all steps.
-            let mut one = if along { Affine::from(0) } else { Affine::var(&window) };
+            let mut one = if along { Affine::from(0) } else { Affine::var(window) };
             match self.held_within(rank) {
                 _ if along => loops.push(units.clone()),
-                (windows, None) => loops.push(Loop::new(window.clone(), up(windows, self.lanes()), Vec::new())),
+                (windows, None) => loops.push(Loop::new(window, up(windows, self.lanes()), Vec::new())),
                 (windows, Some(symbol)) => {
                     let first = part(&WINDOW.into(), "o");
-                    one = one + Affine::var(&first);
+                    one = one + Affine::var(first);
                     loops.push(Loop { step: self.lanes(), ..Loop::new(first, Affine::sym(symbol) * windows, Vec::new()) });
-                    loops.push(Loop::new(window.clone(), self.lanes(), Vec::new()));
+                    loops.push(Loop::new(window, self.lanes(), Vec::new()));
                 }
             }
             if !along {
@@ -62,8 +62,7 @@ impl Lowering<'_> {
             let name = Name::from(format!("R{}", axis.name));
             let entries: Vec<Vec<Entry>> =
                 rows.iter().map(|r| r.2.iter().map(|&e| (e, lead(at(axis.product_at(e)), a, read.clone()))).collect()).collect();
-            let to: Vec<Vec<Affine>> =
-                rows.iter().map(|r| [at(vec![r.0.into()]), vec![Affine::var(&unit), one.clone()]].concat()).collect();
+            let to: Vec<Vec<Affine>> = rows.iter().map(|r| [at(vec![r.0.into()]), vec![Affine::var(unit), one.clone()]].concat()).collect();
             let into = self.buffer(name, BufferKind::Scratch, &dims);
             if along {
                 self.innermost(dims.len() - 2);
@@ -112,14 +111,14 @@ impl Lowering<'_> {
         // Outputs that wait to be stored together: one, or those of a window, or those of several channels.
         let (held, one_of) = match together {
             _ if along => (1, Affine::from(0)),
-            1 => (reach, Affine::var(&h)),
-            n => (n, Affine::var(&unit)),
+            1 => (reach, Affine::var(h)),
+            n => (n, Affine::var(unit)),
         };
         self.regs.push(Reg { name: OUT.into(), lanes: 1, dims: vec![held as usize] });
 
         // The output that the window's output `h` is, and the conditions under which it exists.
         let place = |e: &Affine| {
-            let e = e.subst("oc", &(Affine::var(oc) + Affine::var(&unit)));
+            let e = e.subst("oc", &(Affine::var(oc) + Affine::var(unit)));
             self.axes.iter().fold(e, |e, a| {
                 // With one phase only there is no variable for it: the outputs of a window are neighbouring positions.
                 let within = if a.stride == 1 { a.at("h") } else { 0.into() };
@@ -144,7 +143,7 @@ impl Lowering<'_> {
             exists.push(Cond::Range { lo: 0.into(), e, hi: end });
         }
         if along && !self.chunks_of(together) {
-            let e = Affine::var(oc) + Affine::var(&unit);
+            let e = Affine::var(oc) + Affine::var(unit);
             exists.extend(self.channels.hi.iter().map(|hi| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() }));
         }
         let store = Stmt::when(exists, vec![Stmt::Store { to: to.clone(), parts: vec![value], stream: self.plan.stream }]);
@@ -170,7 +169,7 @@ impl Lowering<'_> {
                 let new = |e: &&Entry| used(e.0) && (each > 1 || !loaded.contains(&e.0));
                 for (e, index) in entries.iter().filter(new).cloned().collect::<Vec<_>>() {
                     loaded.push(e);
-                    let load = vec![Stmt::set(self.reg(&prefix, e), Value::load(from.clone(), index))];
+                    let load = vec![Stmt::set(self.reg(&prefix, e), Value::load(*from, index))];
                     step.extend(if along { load } else { fixed(load, &unit, u) });
                 }
                 let at = match each {
@@ -184,11 +183,11 @@ impl Lowering<'_> {
             match each {
                 _ if along => step.extend(stored),
                 1 if pieces && (n % PIECE == PIECE - 1 || n as i64 + 1 == reach) => {
-                    let piece = Loop::new(h.clone(), n as i64 + 1, fixed(store.clone(), &unit, 0)).kind(LoopKind::Unroll);
+                    let piece = Loop::new(h, n as i64 + 1, fixed(store.clone(), &unit, 0)).kind(LoopKind::Unroll);
                     step.push(Loop { lo: vec![((n - n % PIECE) as i64).into()], ..piece }.into());
                 }
                 1 => {}
-                n => step.push(Loop::new(unit.clone(), n, stored).kind(LoopKind::Unroll).into()),
+                n => step.push(Loop::new(unit, n, stored).kind(LoopKind::Unroll).into()),
             }
         }
         if along {

@@ -31,17 +31,17 @@ impl Lowering<'_> {
         // Channels in blocks: `oc.o` and `ic.o` count them, `oc.i` and `ic.i` count within.
         let split = |channel: &str, extent: i64, size: i64| {
             let (o, i) = (part(&channel.into(), "o"), part(&channel.into(), "i"));
-            let at = Affine::var(&o) * size + Affine::var(&i);
+            let at = Affine::var(o) * size + Affine::var(i);
             let exists = Cond::Range { lo: 0.into(), e: at.clone(), hi: extent.into() };
             (Loop::new(o, (extent + size - 1) / size, Vec::new()), Loop::new(i, size, Vec::new()), at, exists)
         };
         let (mut oc_blocks, oc_within, oc, oc_exists) = split("oc", dims[1], tile);
         let (ic_blocks, ic_within, ic, ic_exists) = split("ic", self.inputs, CHANNELS.min(self.inputs));
-        let within = [Affine::var(&ic_within.var), Affine::var(&oc_within.var)];
+        let within = [Affine::var(ic_within.var), Affine::var(oc_within.var)];
         // Tiles of output channels that are held together are transformed together, since they are stored side by side.
         let (tiles, blocks) = (self.held / tile, oc_blocks.const_range().map_or(1, |r| r.1));
         let chunk = Loop::new(part(&"oc".into(), "k"), (blocks + tiles - 1) / tiles, Vec::new());
-        let start = Affine::var(&chunk.var) * tiles;
+        let start = Affine::var(chunk.var) * tiles;
         oc_blocks.lo = vec![start.clone()];
         oc_blocks.hi = vec![start + tiles, blocks.into()];
         around.extend([chunk, oc_blocks, ic_blocks]);
