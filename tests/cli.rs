@@ -125,7 +125,10 @@ fn a_whole_plan_can_be_forced_in_the_words_of_reports() {
     let plan = "gather bounded panel qx=4 oc=4 along oc x4 block 0x0 reduction 2";
     let layer = "2d n1 8x4x4 -> 8 k4 s2 p1";
     let out = ok(&["explain", layer, "--isa", if cfg!(target_arch = "x86_64") { "fma" } else { "neon" }, "--plan", plan]);
-    assert!(out.contains(plan) && out.contains("2 of 8 input channels at a time") && out.contains("their rows are left out"), "{out}");
+    assert!(
+        out.contains(plan) && out.contains("2 of 8 input channels at a time") && out.contains("fall outside the input and are left out"),
+        "{out}"
+    );
     refused(
         &["explain", layer, "--plan", "gather panel oc=4 along oc x4 block 0x0 reduction 3"],
         "8 input channels do not split into parts of 3",

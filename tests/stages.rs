@@ -123,7 +123,7 @@ fn gather_with_channels_along_the_lanes() {
     ]);
 }
 
-/// Input channels in parts, between which sums wait; taps bounded by the input; both, for every axis that may lie along the lanes.
+/// Input channels in parts, between which sums wait; taps bounded by the input, by rows and, in tiles that hold a row, one by one; both, for every axis that may lie along the lanes.
 #[test]
 fn reductions_in_parts_and_bounded_taps() {
     for text in [
@@ -141,6 +141,7 @@ fn reductions_in_parts_and_bounded_taps() {
                 "oc=3 qx=4 along qx x4",
                 &format!("oc=2 rx={stride} qx=4 along qx x4"),
                 &format!("rx={stride} qx=2 oc=4 along oc x4"),
+                &format!("rx={stride} qx=4 oc=4 along oc x4"),
             ] {
                 for bounded in ["", "bounded "] {
                     check(text, &format!("gather {bounded}panel {tile} block {block} reduction {channels}"));

@@ -56,6 +56,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
 
     let mut access = find_load(&reduction, INPUT).ok_or_else(|| super::unexpected("panel", "a load of the input in the reduction"))?;
     let (taps, conds) = if plan.bounded { bounded(taps, conds, plan, func) } else { (taps, conds) };
+    let known = if plan.bounded { static_guards(&conds, &taps, inner, plan, func) } else { Vec::new() };
     let around = Around { func, plan, loops: &nest.loops, taps: &taps, conds: &conds };
     let mut sides = Vec::new();
     for (a, axis) in super::nest::axes(func).iter().enumerate() {
@@ -90,7 +91,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
 
     let fill = fill(&access, &sides, channels, &out.buffers[out.buffers.len() - 1].order);
     let channel = if grouped.is_some() { "g" } else { "ic" };
-    let body = Stmt::when(leftover(&conds, &sides), redirect(reduction, &sides, channel));
+    let body = Stmt::when([known, leftover(&conds, &sides)].concat(), redirect(reduction, &sides, channel));
     let mut inside = nest.body.clone();
     inside.splice(at..=at, wrap(&taps, body));
     out.run = wrap(blocks, [fill, wrap(inner, inside)].concat());
@@ -131,6 +132,23 @@ fn bounded(mut taps: Vec<Loop>, mut conds: Vec<Cond>, plan: &Plan, func: &Func) 
         }
     }
     (taps, conds)
+}
+
+/// The conditions on axes of which the tile holds every position of every phase: where it is written out, each of its multiply-adds is known to have a pixel
+/// or not. Those without are left out.
+fn static_guards(conds: &[Cond], taps: &[Loop], loops: &[Loop], plan: &Plan, func: &Func) -> Vec<Cond> {
+    let whole = |role: &str, axis: &str| {
+        let held = plan.extent_on(role, axis) as i64;
+        loops.iter().find(|l| l.var == on(role, axis)).map_or(held == 1, |l| l.const_range() == Some((0, held)))
+    };
+    let x = plan.vector.as_str().strip_prefix(['q', 'r']);
+    let of = |axis: &&str| {
+        let t = on("t", axis);
+        let tests = |c: &&Cond| matches!(c, Cond::Range { e, .. } if e.uses_var(t.as_str()));
+        let written = x != Some(*axis) && taps.iter().any(|l| l.var == t && l.const_range().is_some());
+        conds.iter().find(tests).filter(|_| written && whole("q", axis) && whole("r", axis)).cloned()
+    };
+    super::nest::axes(func).iter().filter_map(of).collect()
 }
 
 /// Conditions that no side of the panel takes care of.

@@ -28,7 +28,7 @@ use crate::{Error, Kind, Result};
 /// The register that holds the operand along the lanes.
 const OPERAND: &str = "v";
 /// A tap loop is written out if the tile body then has at most this many multiply-adds of one vector each.
-const UNROLLED: usize = 128;
+pub const UNROLLED: usize = 128;
 
 /// One axis of the tile while statements are moved into it.
 #[derive(Clone)]

@@ -17,6 +17,7 @@ use super::machine::Machine;
 use super::windows::positions;
 use super::{Algorithm, Form, Plan, TileAxis};
 use crate::ir::names::axes;
+use crate::passes::tile::UNROLLED;
 use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
 use crate::runtime::Options;
 
@@ -303,7 +304,7 @@ impl<'a> Space<'a> {
         all.into_iter().skip(1).chain(parts).collect()
     }
 
-    /// Whether so many taps fall outside the input, along axes of which a tile holds one position, that a loop for each row of taps is worth it.
+    /// Whether so many taps fall outside the input, along axes of which a tile holds one position or all of them, that leaving them out is worth it.
     fn rows_bounded(&self, plan: &Plan) -> bool {
         const WORTH: f64 = 0.975;
         plan.panel && bounded_share(self.problem, plan, &self.landing) < WORTH
@@ -408,10 +409,23 @@ pub fn landing(p: &Deconv) -> Vec<f64> {
     (0..p.rank()).map(share).collect()
 }
 
-/// The share of the taps that is left where those outside the input are left out: along axes of which a tile holds one position and one phase.
+/// The share of the taps that is left where those outside the input are left out: along axes of which a tile holds one position and one phase, or all of them and
+/// is written out.
 pub fn bounded_share(p: &Deconv, plan: &Plan, landing: &[f64]) -> f64 {
-    let single = |a: usize, axis: &str| p.dilation[a] == 1 && plan.extent_on("q", axis) == 1 && plan.extent_on("r", axis) == 1;
-    axes(p.rank()).iter().enumerate().filter(|(a, axis)| single(*a, axis)).map(|(a, _)| landing[a]).product()
+    let accumulators = plan.tile.iter().map(|t| t.extent).product::<usize>() / plan.lanes.max(1);
+    let (mut share, mut written) = (1.0, accumulators.max(1));
+    for (a, axis) in axes(p.rank()).iter().enumerate().rev() {
+        let (q, r) = (plan.extent_on("q", axis), plan.extent_on("r", axis));
+        let same =
+            plan.vector.as_str().strip_prefix(['q', 'r']) != Some(*axis) && (!plan.aligned || p.pad_begin[a] % p.stride[a] as i64 == 0);
+        let all = same && r == p.stride[a] && p.output_extent(a).as_const() == Some((q * r) as i64);
+        let single = q == 1 && r == 1;
+        written = if single { usize::MAX } else { written.saturating_mul(p.kernel[a].div_ceil(p.stride[a])) };
+        if p.dilation[a] == 1 && (single || all && written <= UNROLLED) {
+            share *= landing[a];
+        }
+    }
+    share
 }
 
 /// Whether a phase of the innermost axis may have a single position: its place then depends on the phase, and neighbouring phases need not be neighbours.

@@ -306,7 +306,7 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
     if plan.bounded {
         let share = (1.0 - candidates::bounded_share(p, plan, &candidates::landing(p))) * 100.0;
         out.push(format!(
-            "taps: {share:.0} % fall outside the input above, below or in front; their rows are left out instead of multiplied by a halo"
+            "taps: {share:.0} % fall outside the input and are left out instead of multiplied by a halo: whole rows of them, and single ones where a tile holds the whole row"
         ));
     }
     if plan.reduction > 0 {

@@ -106,7 +106,7 @@ pub struct Plan {
     pub aligned: bool,
     /// Whether input is staged in a zero-halo panel (gather only). Without it the guards stay, at the taps.
     pub panel: bool,
-    /// Whether the taps of rows (and planes) that fall outside the input are left out, where the tile holds one of them; otherwise the panel has zeros there.
+    /// Whether taps that fall outside the input are left out, along axes of which the tile holds one position or all; otherwise the panel has zeros there.
     pub bounded: bool,
     /// Positions per panel block on each spatial axis, outermost first; 0 is the whole axis.
     pub block: Vec<usize>,

@@ -4,7 +4,7 @@
 //! plan  := form aligned? bounded? input winograd? tile* lanes block reduction? parts? fma? stream?
 //! form  := gather | scatter
 //! aligned := aligned                 phases count from the uncropped edge
-//! bounded := bounded                 rows of taps outside the input are left out
+//! bounded := bounded                 taps outside the input are left out
 //! input := panel | in-place          a zero-halo panel, or guards at the taps
 //! winograd := winograd 3x3 held 32   outputs of a phase per window on each axis, and channels whose products are held at a time
 //! tile  := oc=6 | qx=32 | ry=2 …     iterations of a loop that one register tile holds, outer loops first

@@ -44,9 +44,9 @@ const CALL: f64 = 4.0;
 /// Bytes per cycle that keep coming from the second-level cache while a tile computes.
 const SECOND_LEVEL: f64 = 24.0;
 /// Bytes per cycle that keep coming from the third level, and from memory, while a tile computes.
-const STREAM: [f64; 2] = [24.0, 8.5];
+const STREAM: [f64; 2] = [24.0, 5.5];
 /// The share of the time for weights from the third-level cache, and from memory, that prefetching does not hide.
-const EXPOSED: [f64; 2] = [0.015, 0.3];
+const EXPOSED: [f64; 2] = [0.015, 0.15];
 /// The same for windows and products that are read again.
 const REREAD: f64 = 0.16;
 
@@ -201,16 +201,16 @@ impl<'a> Windows<'a> {
         let again = if of_windows * self.ic > m.l1 as f64 * 0.6 { 1.0 } else { moc / self.held };
         let fetched = of_windows * again + moc * bytes;
         let step = step(m, scalars * vectors, vectors, scalars, fetched / SECOND_LEVEL);
-        // The first tile of a block that uses a weight waits for it to come from where it is.
+        // The tiles along the windows that share weights compute while those of the next ones come from where they are.
         let far = self.factor_bytes();
         let rate = if far > m.l3 as f64 * 0.6 { STREAM[1] } else { STREAM[0] };
-        let first = if far > m.l2 as f64 * 0.7 { step.max(moc * bytes / rate) } else { step };
+        let coming = if far > m.l2 as f64 * 0.7 { moc * bytes / rate } else { 0.0 };
         let along = self.windows() / mqw;
         let tiles = self.product_of(|a| a.products) * channel_tiles;
         // Channels may lie along the lanes from the input to the output. Otherwise lanes that are channels are turned, since products are held by channel.
         let natural = plan.vector == "oc" && self.p.layout == Layout::ChannelsLast;
         let stores = scalars * vectors * STORE + if plan.vector == "oc" && !natural { moc * STORE + scalars * vectors * TURN } else { 0.0 };
-        let compute = blocks * tiles * (self.ic * (first + step * (along - 1.0)) + along * (CALL + stores * m.passes));
+        let compute = blocks * tiles * (self.ic * (step * along).max(coming) + along * (CALL + stores * m.passes));
 
         // Transforms: one axis after the other, rows of windows along the lanes.
         let rank = self.axes.len();
