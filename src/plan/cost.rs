@@ -66,6 +66,11 @@ const FIRST: f64 = 8.0;
 const FILL: f64 = 2.0;
 /// Cycles to interleave and store a vector.
 const INTERLEAVE: f64 = 0.5;
+/// Lines of the output that may be under way at once, and cycles that each further one of a tile waits where they come from beyond the second level.
+const UNDER_WAY: f64 = 16.0;
+const LATE: f64 = 16.0;
+/// The share of the time for a panel that comes from the second level again which shows, though every step fetches it in time.
+const SWEEP: f64 = 0.08;
 /// The share of the time for inputs and outputs that does not overlap with computing.
 const TENSORS: f64 = 0.8;
 /// Loading a vector under a mask that depends on where it is.
@@ -299,12 +304,21 @@ impl<'a> Model<'a> {
             ("qx", Layout::ChannelsLast) => lane_apart(self.p, plan.extent("oc")),
             _ => self.strided(moc),
         };
-        let store = tiles * vectors * self.m.passes * if side_by_side { interleave } else { lanes * each } + self.hanging();
+        let store = tiles * vectors * self.m.passes * if side_by_side { interleave } else { lanes * each };
+        let store = store + tiles * self.late(vectors) + self.hanging();
         let panel = if plan.panel { self.fill() } else { 0.0 };
         let blocks = self.blocks();
         // Bytes of weights per cycle while they run ahead of the tile.
         let demand = moc * mr * self.p.elem.bytes() as f64 / step;
         Cost { compute, store, panel, traffic: self.traffic(blocks, demand, if plan.panel { (self.oc / moc).ceil() } else { 0.0 }) }
+    }
+
+    /// What a tile of so many vectors waits for lines of the output.
+    fn late(&self, vectors: f64) -> f64 {
+        let bytes = self.p.elem.bytes() as f64;
+        let far = self.batch * self.p.c_out as f64 * self.plane(self.output) > self.m.l2 as f64;
+        let lines = vectors * self.plan.lanes as f64 * bytes / LINE;
+        if far { (lines - UNDER_WAY).max(0.0) * LATE } else { 0.0 }
     }
 
     /// Storing what tiles with columns along the lanes have beyond the ends of rows, without masks: only the lanes inside, one by one.
@@ -431,7 +445,11 @@ impl<'a> Model<'a> {
         let passes = blocks * self.p.groups as f64 * channel_tiles * phases;
         // A line of channels serves so many steps that it comes in time.
         let exposed = if self.plan.vector == "qx" { 0.5 } else { 0.1 };
-        let reread = if channel_tiles > 0.0 && panel > self.m.l2 as f64 * 0.7 { passes * panel * exposed / self.m.l3_bytes } else { 0.0 };
+        let reread = match self.plan.vector.as_str() {
+            _ if channel_tiles > 0.0 && panel > self.m.l2 as f64 * 0.6 => passes * panel * exposed / self.m.l3_bytes,
+            "qx" => passes * panel * SWEEP / self.m.l2_bytes,
+            _ => 0.0,
+        };
         streamed + reread
     }
 }
