@@ -132,8 +132,8 @@ fn access<'a>(at: &At<'a>, a: &Access, parts: usize, report: &mut Report) -> Opt
     Some(buffer)
 }
 
+/// Whether the lanes are some, along a dimension that there is: then their last place is known. A report that was made before is not made again, so it cannot say.
 fn lanes(at: &At<'_>, l: &Lanes, rank: usize, report: &mut Report) -> bool {
-    let before = report.found.len();
     report.stage(at.func.stage >= Stage::Vector, "an access with lanes", "from vector on", at.func);
     if l.count < 1 {
         report.add("an access of 0 lanes; there must be at least 1");
@@ -150,7 +150,7 @@ fn lanes(at: &At<'_>, l: &Lanes, rank: usize, report: &mut Report) -> bool {
         }
         clip.lo.iter().chain(&clip.hi).for_each(|e| index(at, e, report));
     }
-    report.found.len() == before
+    l.count >= 1 && l.dim < rank && l.step >= 1
 }
 
 /// Reports indices that leave their dimension for certain.
