@@ -412,20 +412,32 @@ pub fn landing(p: &Deconv) -> Vec<f64> {
 /// The share of the taps that is left where those outside the input are left out: along axes of which a tile holds one position and one phase, or all of them and
 /// is written out.
 pub fn bounded_share(p: &Deconv, plan: &Plan, landing: &[f64]) -> f64 {
-    let accumulators = plan.tile.iter().map(|t| t.extent).product::<usize>() / plan.lanes.max(1);
-    let (mut share, mut written) = (1.0, accumulators.max(1));
-    for (a, axis) in axes(p.rank()).iter().enumerate().rev() {
+    let mut share = 1.0;
+    let written = written_out(p, plan);
+    for (a, axis) in axes(p.rank()).iter().enumerate() {
         let (q, r) = (plan.extent_on("q", axis), plan.extent_on("r", axis));
         let same =
             plan.vector.as_str().strip_prefix(['q', 'r']) != Some(*axis) && (!plan.aligned || p.pad_begin[a] % p.stride[a] as i64 == 0);
         let all = same && r == p.stride[a] && p.output_extent(a).as_const() == Some((q * r) as i64);
         let single = q == 1 && r == 1;
-        written = if single { usize::MAX } else { written.saturating_mul(p.kernel[a].div_ceil(p.stride[a])) };
-        if p.dilation[a] == 1 && (single || all && written <= UNROLLED) {
+        if p.dilation[a] == 1 && (single || all && written[a]) {
             share *= landing[a];
         }
     }
     share
+}
+
+/// The axes whose taps are written out in a tile, as pass `tile` does it: the innermost ones, unless their extents come at run time.
+pub fn written_out(p: &Deconv, plan: &Plan) -> Vec<bool> {
+    let mut written = (plan.tile.iter().map(|t| t.extent).product::<usize>() / plan.lanes.max(1)).max(1);
+    let mut out = vec![false; p.rank()];
+    for (a, axis) in axes(p.rank()).iter().enumerate().rev() {
+        // A single position may lack taps that others have: how many there are depends on where it is.
+        let single = plan.bounded && plan.extent_on("q", axis) == 1 && plan.extent_on("r", axis) == 1;
+        written = if single { usize::MAX } else { written.saturating_mul(p.kernel[a].div_ceil(p.stride[a])) };
+        out[a] = written <= UNROLLED;
+    }
+    out
 }
 
 /// Whether a phase of the innermost axis may have a single position: its place then depends on the phase, and neighbouring phases need not be neighbours.

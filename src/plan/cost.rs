@@ -69,6 +69,8 @@ const INTERLEAVE: f64 = 0.5;
 /// Lines of the output that may be under way at once, and cycles that each further one of a tile waits where they come from beyond the second level.
 const UNDER_WAY: f64 = 16.0;
 const LATE: f64 = 16.0;
+/// Cycles that each run of neighbouring outputs of a tile takes there besides: another row is another page.
+const RUN: f64 = 4.0;
 /// The share of the time for a panel that comes from the second level again which shows, though every step fetches it in time.
 const SWEEP: f64 = 0.08;
 /// The share of the time for inputs and outputs that does not overlap with computing.
@@ -264,7 +266,7 @@ impl<'a> Model<'a> {
         let shared = plan.aligned || (0..self.rank).all(|a| self.p.pad_begin[a] % self.p.stride[a] as i64 == 0 && self.p.dilation[a] == 1);
         let straddle = 1.0 + if self.taps(x) > 1.0 || !shared { plan.lanes as f64 * self.p.elem.bytes() as f64 / 64.0 } else { 0.0 };
         let (operands, scalars) = match plan.vector.as_str() {
-            "qx" => (mq / lanes * mrow * straddle * if shared { 1.0 } else { mr }, moc * mr),
+            "qx" => (mq / lanes * mrow * straddle * if shared { 1.0 } else { self.rows_read(moc, mr) }, moc * mr),
             "oc" => (moc / lanes * mr, if shared { mq * mrow } else { mq * mrow * mr }),
             // Every multiply-add has a pixel of its own.
             "g" => (groups / lanes * mr * (1.0 + mq * mrow), 0.0),
@@ -305,7 +307,8 @@ impl<'a> Model<'a> {
             _ => self.strided(moc),
         };
         let store = tiles * vectors * self.m.passes * if side_by_side { interleave } else { lanes * each };
-        let store = store + tiles * self.late(vectors) + self.hanging();
+        let runs = if plan.vector == "qx" { vectors * lanes / (mq * self.extent("r", x)) } else { 0.0 };
+        let store = store + tiles * self.late(vectors, runs) + self.hanging();
         let panel = if plan.panel { self.fill() } else { 0.0 };
         let blocks = self.blocks();
         // Bytes of weights per cycle while they run ahead of the tile.
@@ -313,12 +316,12 @@ impl<'a> Model<'a> {
         Cost { compute, store, panel, traffic: self.traffic(blocks, demand, if plan.panel { (self.oc / moc).ceil() } else { 0.0 }) }
     }
 
-    /// What a tile of so many vectors waits for lines of the output.
-    fn late(&self, vectors: f64) -> f64 {
+    /// What a tile of so many vectors, in so many runs of neighbouring outputs, waits for lines of the output.
+    fn late(&self, vectors: f64, runs: f64) -> f64 {
         let bytes = self.p.elem.bytes() as f64;
         let far = self.batch * self.p.c_out as f64 * self.plane(self.output) > self.m.l2 as f64;
         let lines = vectors * self.plan.lanes as f64 * bytes / LINE;
-        if far { (lines - UNDER_WAY).max(0.0) * LATE } else { 0.0 }
+        if far { (lines - UNDER_WAY).max(0.0) * LATE + runs * RUN } else { 0.0 }
     }
 
     /// Storing what tiles with columns along the lanes have beyond the ends of rows, without masks: only the lanes inside, one by one.
@@ -332,6 +335,21 @@ impl<'a> Model<'a> {
         let ends = f64::from(u8::from(shifted)) + f64::from(u8::from(shifted || span % plan.lanes as f64 != 0.0));
         let rows = self.batch * self.p.c_out as f64 * self.output[..x].iter().product::<f64>();
         rows * ends * HANGING
+    }
+
+    /// Vectors loaded for each tap, for one that would do if the windows of all phases were the same. They are at most one position apart, so that phases
+    /// share the pixels of neighbouring taps; but loads come together only where taps are written out and no register holds the pixels of one phase for
+    /// several channels.
+    fn rows_read(&self, moc: f64, mr: f64) -> f64 {
+        if moc > 1.0 || self.ic == 1.0 {
+            return mr;
+        }
+        let written = candidates::written_out(self.p, self.plan);
+        let along = |a: usize| {
+            let (phases, taps) = (self.extent("r", a), self.taps(a).ceil());
+            if written[a] { phases.min((taps + 1.0) / taps) } else { phases }
+        };
+        (0..self.rank).map(along).product()
     }
 
     /// Bytes of one channel.

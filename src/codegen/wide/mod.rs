@@ -26,6 +26,7 @@ mod guards;
 mod inst;
 mod lanes;
 mod loops;
+mod order;
 mod select;
 mod stores;
 mod strided;

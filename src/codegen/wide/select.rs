@@ -2,11 +2,13 @@
 //!
 //! Needs a [`Tree`]; leaves instructions in IR order. Register entries become one virtual register per *chunk* of vector length;
 //! each counted loop gets a counter and one moving pointer per group it advances. A scalar load feeds an embedded broadcast
-//! (AVX-512) when its next use is far away, and a register that is shared by neighbouring statements otherwise.
+//! (AVX-512) when its next use is far away, and a register that is shared by neighbouring statements otherwise; so does a vector, in blocks that
+//! `order` has put in order of their vectors.
 
 use super::WideIsa;
 use super::asks::Asking;
 use super::inst::*;
+use super::order;
 use super::tree::{Clips, Lin, Node, Place, Spread, Stride, Tree, Val};
 use crate::ir::{BufferKind, Elem, Func};
 use crate::{Error, Kind, Result};
@@ -132,9 +134,9 @@ pub(super) struct Selector<'a> {
     pub(super) vars: Vec<Option<G>>,
     /// Registers that hold multiples of run-time strides, valid inside the outermost open loop.
     pub(super) strides: HashMap<(usize, i64), G>,
-    /// Scalar loads that are in a register: place, register, statement of the last use.
+    /// Loads that are in a register: place, buffer, register, statement of the last use.
     pub(super) shared: Vec<(Key, usize, V, usize)>,
-    /// Statements of the present block that use a scalar load, last first.
+    /// Statements of the present block that use a scalar load, last first; if the block is in order of its vectors, a vector, too.
     pub(super) uses: HashMap<Key, Vec<usize>>,
     /// The present statement of the block.
     pub(super) at: usize,
@@ -160,8 +162,14 @@ pub(super) struct Selector<'a> {
     pub(super) out: Program,
 }
 
-/// A scalar in memory: group and displacement.
-pub(super) type Key = (usize, i32);
+/// What is loaded: group, displacement and number of lanes, 1 for a scalar.
+pub(super) type Key = (usize, i32, usize);
+
+impl Place {
+    pub(super) fn key(&self) -> Key {
+        (self.group, self.disp, self.spread.as_ref().map_or(1, |s| s.count))
+    }
+}
 
 impl Selector<'_> {
     pub(super) fn push(&mut self, i: Inst) {
@@ -218,10 +226,16 @@ impl Selector<'_> {
     /// Sets and stores.
     pub(super) fn block(&mut self, nodes: &[Node]) -> Result<()> {
         let outer = self.ptr.clone();
+        let ordered = order::by_vector(nodes, self.size());
+        let nodes = ordered.as_deref().unwrap_or(nodes);
         self.uses.clear();
         for (i, n) in nodes.iter().enumerate().rev() {
             let uses = &mut self.uses;
-            n.scalar_loads(&mut |k| uses.entry(k).or_default().push(i));
+            n.visit_loads(&mut |p| {
+                if p.spread.is_none() || ordered.is_some() {
+                    uses.entry(p.key()).or_default().push(i)
+                }
+            });
         }
         let mut i = 0;
         while i < nodes.len() {
@@ -322,26 +336,14 @@ impl Node {
     /// Everything that a statement loads.
     pub(super) fn loads(&self) -> Vec<Place> {
         let mut out = Vec::new();
-        let mut visit = |v: &Val| v.visit_loads(&mut |p| out.push(p.clone()));
-        match self {
-            Node::Set { value, .. } => visit(value),
-            Node::Store { parts, .. } => parts.iter().for_each(visit),
-            Node::Loop { .. } | Node::When { .. } => {}
-        }
+        self.visit_loads(&mut |p| out.push(p.clone()));
         out
     }
 
-    pub(super) fn scalar_loads(&self, f: &mut impl FnMut(Key)) {
-        let mut visit = |v: &Val| {
-            v.visit_loads(&mut |p| {
-                if p.spread.is_none() {
-                    f((p.group, p.disp))
-                }
-            })
-        };
+    pub(super) fn visit_loads(&self, f: &mut impl FnMut(&Place)) {
         match self {
-            Node::Set { value, .. } => visit(value),
-            Node::Store { parts, .. } => parts.iter().for_each(visit),
+            Node::Set { value, .. } => value.visit_loads(f),
+            Node::Store { parts, .. } => parts.iter().for_each(|v| v.visit_loads(f)),
             Node::Loop { .. } | Node::When { .. } => {}
         }
     }

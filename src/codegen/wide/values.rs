@@ -97,7 +97,7 @@ impl Selector<'_> {
         match v {
             Val::Const(x) => Ok(Src::Const(self.bits(*x))),
             Val::Load(p) if p.spread.is_none() => {
-                if let Some(r) = self.share(p)? {
+                if let Some(r) = self.share(p, c)? {
                     return Ok(Src::Reg(r));
                 }
                 if self.isa == WideIsa::Avx512 {
@@ -108,6 +108,9 @@ impl Selector<'_> {
             Val::Load(Place { spread: Some(s), .. }) if s.is_dense(self.size()) && c.active * self.size() == c.w.bytes() => {
                 let Val::Load(p) = v else { unreachable!("matched above") };
                 self.check_lanes(s.count, lanes)?;
+                if let Some(r) = self.share(p, c)? {
+                    return Ok(Src::Reg(r));
+                }
                 Ok(Src::Full(self.mem(p, (c.lane * self.size()) as i64)?))
             }
             _ => Ok(Src::Reg(self.value(v, lanes, c, None)?)),
@@ -121,9 +124,12 @@ impl Selector<'_> {
         Ok(dst)
     }
 
-    /// The register that holds a scalar load for several uses, if there are any near by.
-    pub(super) fn share(&mut self, p: &Place) -> Result<Option<V>> {
-        let (key, at) = ((p.group, p.disp), self.at);
+    /// The register that holds a load for several uses, if there are any near by: a scalar, or a whole vector.
+    pub(super) fn share(&mut self, p: &Place, c: Chunk) -> Result<Option<V>> {
+        let (key, at) = (p.key(), self.at);
+        if p.spread.is_some() && self.copies > 1 {
+            return Ok(None);
+        }
         let reach = self.reach;
         if let Some(hit) = self.shared.iter_mut().find(|s| s.0 == key && at - s.3 <= reach) {
             hit.3 = at;
@@ -135,7 +141,14 @@ impl Selector<'_> {
         if !later {
             return Ok(None);
         }
-        let v = self.splat(p)?;
+        let v = match p.spread {
+            None => self.splat(p)?,
+            Some(_) => {
+                let (mem, dst) = (self.mem(p, 0)?, self.vec());
+                self.push(Inst::Load { dst, w: c.w, mem });
+                dst
+            }
+        };
         self.shared.push((key, p.buffer, v, at));
         Ok(Some(v))
     }
@@ -178,7 +191,7 @@ impl Selector<'_> {
 
     pub(super) fn load(&mut self, p: &Place, lanes: usize, c: Chunk, want: Option<V>) -> Result<V> {
         let Some(s) = &p.spread else {
-            if let Some(r) = self.share(p)? {
+            if let Some(r) = self.share(p, c)? {
                 return Ok(r);
             }
             let mem = self.mem(p, 0)?;
@@ -190,9 +203,13 @@ impl Selector<'_> {
         let w = c.w;
         let window = self.window(&s.clip).map(|b| b.shifted(s.step * c.lane as i64));
         if s.step == 1 && s.stride == Stride::Const(self.size() as i64) {
+            let whole = window.is_none() && c.active * self.size() == w.bytes();
+            if whole && let Some(r) = self.share(p, c)? {
+                return Ok(r);
+            }
             let mem = self.mem(p, (c.lane * self.size()) as i64)?;
             let dst = want.unwrap_or_else(|| self.vec());
-            let inst = if window.is_none() && c.active * self.size() == w.bytes() {
+            let inst = if whole {
                 Inst::Load { dst, w, mem }
             } else {
                 // The mask of AVX2 may share the destination: it is dead once the lanes are loaded.
