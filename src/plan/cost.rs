@@ -461,8 +461,12 @@ impl<'a> Model<'a> {
         let panel = self.panel() * bytes;
         let phases: f64 = (0..self.rank).map(|a| self.p.stride[a] as f64 / self.extent("r", a)).product();
         let passes = blocks * self.p.groups as f64 * channel_tiles * phases;
-        // A line of channels serves so many steps that it comes in time.
-        let exposed = if self.plan.vector == "qx" { 0.5 } else { 0.1 };
+        // A line of channels serves so many steps that it comes in time; a pixel of a tile with phases along the lanes serves one vector only.
+        let exposed = match self.plan.vector.as_str() {
+            "qx" => 0.5,
+            "rx" => 1.0,
+            _ => 0.1,
+        };
         let reread = match self.plan.vector.as_str() {
             _ if channel_tiles > 0.0 && panel > self.m.l2 as f64 * 0.6 => passes * panel * exposed / self.m.l3_bytes,
             "qx" => passes * panel * SWEEP / self.m.l2_bytes,

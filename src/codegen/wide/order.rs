@@ -113,8 +113,7 @@ mod tests {
     fn each_vector_is_loaded_once() {
         let ordered = by_vector(&phases(2), 4).expect("the middle vectors are loaded twice");
         // The last pixel for phase 1, the middle one for both, the first for phase 0; the two vectors of columns side by side.
-        let expected =
-            [(2, 4, 4), (3, 68, 4), (0, 0, 0), (1, 64, 0), (2, 0, 12), (3, 64, 12), (0, -4, 8), (1, 60, 8)];
+        let expected = [(2, 4, 4), (3, 68, 4), (0, 0, 0), (1, 64, 0), (2, 0, 12), (3, 64, 12), (0, -4, 8), (1, 60, 8)];
         assert_eq!(written(&ordered), expected);
     }
 

@@ -177,8 +177,18 @@ pub(super) struct Tree {
 /// More statements than this after unrolling is a plan that has lost control of its code size.
 const MAX_STATEMENTS: usize = 20_000;
 
-/// Resolves a tile.
-pub(super) fn resolve(func: &Func, tile: &Stmt) -> Result<Tree> {
+/// Most iterations of a loop that are taken at a time.
+const MOST_AT_A_TIME: usize = 8;
+
+/// How many iterations to take at a time of a loop that only adds up: a divisor of their number, for a body of at most `most` statements.
+fn at_a_time(body: &[Node], trips: i64, most: usize) -> i64 {
+    let adds_up = body.iter().all(|n| matches!(n, Node::Set { .. }));
+    let most = if adds_up { (most / body.len().max(1)).min(MOST_AT_A_TIME) as i64 } else { 1 };
+    (1..=most).rev().find(|n| trips % n == 0 && *n < trips).unwrap_or(1)
+}
+
+/// Resolves a tile. Loops that only add up take several iterations at a time, as long as that makes at most `most` statements.
+pub(super) fn resolve(func: &Func, tile: &Stmt, most: usize) -> Result<Tree> {
     let Stmt::Tile { name, asks, body } = tile else {
         return Err(Error::new(Kind::Ir, "wide code generation was given a statement that is not a tile"));
     };
@@ -196,6 +206,7 @@ pub(super) fn resolve(func: &Func, tile: &Stmt) -> Result<Tree> {
         keys: Vec::new(),
         open: Vec::new(),
         statements: 0,
+        most,
         tree: Tree { body: Vec::new(), args: Vec::new(), groups: Vec::new(), loops: Vec::new(), entries: Vec::new(), asked: None },
     };
     for reg in &func.regs {
@@ -227,6 +238,8 @@ pub(super) struct Resolver<'a> {
     keys: Vec<(usize, Vec<Affine>)>,
     open: Vec<usize>,
     statements: usize,
+    /// Most statements of a loop that takes several iterations at a time.
+    most: usize,
     pub(super) tree: Tree,
 }
 
@@ -302,10 +315,22 @@ impl<'a> Resolver<'a> {
         let base = if from_zero { lo[0].clone() } else { Lin { inv: 0.into(), terms: Vec::new() } };
         let (needed, groups) = (false, BTreeSet::new());
         self.need_vars(lo.iter().chain(&hi));
+        let trips = match (&lo[..], &hi[..]) {
+            ([lo], [hi]) => hi.minus(lo).as_const().map(|n| (n + l.step - 1) / l.step),
+            _ => None,
+        };
         self.tree.loops.push(Counted { lo, hi, step: l.step, from_zero, var_needed: needed, groups });
-        self.env.insert(l.var, Bind::Counted { id, base });
+        self.env.insert(l.var, Bind::Counted { id, base: base.clone() });
         self.open.push(id);
-        let body = self.body(&l.body)?;
+        let mut body = self.body(&l.body)?;
+        let times = trips.filter(|_| from_zero).map_or(1, |trips| at_a_time(&body, trips, self.most));
+        for more in 1..times {
+            let mut base = base.clone();
+            base.inv.offset += more * l.step;
+            self.env.insert(l.var, Bind::Counted { id, base });
+            body.extend(self.body(&l.body)?);
+        }
+        self.tree.loops[id].step *= times;
         self.open.pop();
         self.env.remove(&l.var);
         out.push(Node::Loop { id, body });
