@@ -186,6 +186,31 @@ fn problems_that_once_failed() {
     }
 }
 
+/// Tiles of one channel whose phases read shifted windows load each vector once and put their multiply-adds in that order; loops of few sums take
+/// several iterations at a time, here of 12, 7 and 4 channels.
+#[test]
+fn shifted_phases_share_their_pixels() {
+    let tiles = [
+        ("3d n1 12x4x5x20 -> 1 k4 s2 p1", "gather panel rz=2 ry=2 rx=2 qx=LANES along qx xLANES block 2x3x0"),
+        ("2d n2 7x6x35 -> 1 k4 s2 p1", "gather panel ry=2 rx=2 qy=2 qx=LANES along qx xLANES block 4x0"),
+        ("1d n1 4x40 -> 1 k9 s3 p4 op2", "gather panel rx=3 qx=LANES along qx xLANES block 0"),
+        ("1d n1 12x40 -> 3 k5 s3 p2", "gather panel oc=2 rx=3 qx=LANES along qx xLANES block 0"),
+    ];
+    for (text, plan) in tiles {
+        let p: Deconv = text.parse().expect("legal");
+        let (batch, spatial) = p.fixed_shape().expect("nothing is open");
+        let case = Case::<f32>::sized(&p, batch, &spatial, Fill::Ints, 11);
+        for (isa, lanes) in
+            levels().into_iter().filter_map(|isa| Some((isa, [("avx512", "16"), ("avx2", "8")].iter().find(|w| w.0 == isa.name())?.1)))
+        {
+            let plan = plan.replace("LANES", lanes).parse().unwrap_or_else(|e| panic!("{plan}: {e}"));
+            let kernel = case.kernel(&Options { plan: Some(plan), ..at(isa) });
+            let got: Vec<f64> = case.run(&kernel).iter().map(|v| *v as f64).collect();
+            assert_eq!(got, case.reference(), "{text} at {isa}");
+        }
+    }
+}
+
 /// Versions of an open kernel whose phases begin elsewhere pack by the same statements and other tables: they once shared one packing.
 #[test]
 fn versions_with_other_tables_pack_for_themselves() {
