@@ -413,7 +413,7 @@ pub fn landing(p: &Deconv) -> Vec<f64> {
 /// is written out.
 pub fn bounded_share(p: &Deconv, plan: &Plan, landing: &[f64]) -> f64 {
     let mut share = 1.0;
-    let written = written_out(p, plan);
+    let written = written_out(p, plan, true);
     for (a, axis) in axes(p.rank()).iter().enumerate() {
         let (q, r) = (plan.extent_on("q", axis), plan.extent_on("r", axis));
         let same =
@@ -427,13 +427,13 @@ pub fn bounded_share(p: &Deconv, plan: &Plan, landing: &[f64]) -> f64 {
     share
 }
 
-/// The axes whose taps are written out in a tile, as pass `tile` does it: the innermost ones, unless their extents come at run time.
-pub fn written_out(p: &Deconv, plan: &Plan) -> Vec<bool> {
+/// The axes whose taps are written out in a tile, as pass `tile` does it: the innermost ones, as long as that does not make too many statements.
+pub fn written_out(p: &Deconv, plan: &Plan, bounded: bool) -> Vec<bool> {
     let mut written = (plan.tile.iter().map(|t| t.extent).product::<usize>() / plan.lanes.max(1)).max(1);
     let mut out = vec![false; p.rank()];
     for (a, axis) in axes(p.rank()).iter().enumerate().rev() {
-        // A single position may lack taps that others have: how many there are depends on where it is.
-        let single = plan.bounded && plan.extent_on("q", axis) == 1 && plan.extent_on("r", axis) == 1;
+        // A single position has the taps that land in the input only, if they are bounded: how many depends on where it is.
+        let single = bounded && plan.extent_on("q", axis) == 1 && plan.extent_on("r", axis) == 1;
         written = if single { usize::MAX } else { written.saturating_mul(p.kernel[a].div_ceil(p.stride[a])) };
         out[a] = written <= UNROLLED;
     }

@@ -344,7 +344,7 @@ impl<'a> Model<'a> {
         if moc > 1.0 || self.ic == 1.0 {
             return mr;
         }
-        let written = candidates::written_out(self.p, self.plan);
+        let written = candidates::written_out(self.p, self.plan, self.plan.bounded);
         let along = |a: usize| {
             let (phases, taps) = (self.extent("r", a), self.taps(a).ceil());
             if written[a] { phases.min((taps + 1.0) / taps) } else { phases }
