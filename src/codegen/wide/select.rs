@@ -1,9 +1,8 @@
 //! Second step: a resolved tile as a linear program over virtual registers.
 //!
-//! Needs a [`Tree`]; leaves instructions in IR order. Register entries become one virtual register per *chunk* of vector length;
+//! Needs a [`Tree`]; leaves instructions in IR order, but for the blocks that `order` rearranges. Register entries become one virtual register per *chunk* of vector length;
 //! each counted loop gets a counter and one moving pointer per group it advances. A scalar load feeds an embedded broadcast
-//! (AVX-512) when its next use is far away, and a register that is shared by neighbouring statements otherwise; so does a vector, in blocks that
-//! `order` has put in order of their vectors.
+//! (AVX-512) when its next use is far away, and a register that is shared by neighbouring statements otherwise; so does a vector, in these blocks.
 
 use super::WideIsa;
 use super::asks::Asking;
