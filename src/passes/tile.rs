@@ -83,7 +83,7 @@ fn walks(var: &Name) -> bool {
     // Parts of the reduction are a loop around the positions.
     var == "ic.k"
         || matches!(head, "n" | "g" | "oc")
-        || head.len() == 2 && matches!(head.as_bytes()[0], b'r' | b'q' | b'i' | b'k' | b'o') && head != "ic"
+        || head.len() == 2 && matches!(head.as_bytes()[0], b'r' | b'f' | b'q' | b'i' | b'k' | b'o') && head != "ic"
 }
 
 impl Tiler<'_> {

@@ -148,6 +148,15 @@ impl<'a> Lowering<'a> {
         if self.plan.vector != WINDOW && self.plan.vector != "oc" {
             return Err(illegal(format!("{} lies along the lanes; with windows {WINDOW} or oc does", self.plan.vector)));
         }
+        for axis in &self.axes {
+            let (name, phases) = (axis.var("f"), axis.shared().map_or(1, |c| c.phases.len()));
+            let extent = self.plan.extent(name.as_str());
+            if extent != 1 && extent != phases {
+                return Err(illegal(format!(
+                    "the tile has {extent} phases along {name}; legal: all that share a window, {phases}, or none"
+                )));
+            }
+        }
         if self.held % tile != 0 {
             return Err(illegal(format!("{} channels are held, which is no multiple of the tile's {tile}", self.held)));
         }

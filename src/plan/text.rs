@@ -228,7 +228,7 @@ fn check(plan: &Plan) -> Result<()> {
     let legal: Vec<String> = ["g".into(), "oc".into(), "ic".into()]
         .into_iter()
         .chain("qrki".chars().flat_map(|r| axes(rank).iter().map(move |a| format!("{r}{a}"))))
-        .chain(plan.winograd.iter().map(|_| "qw".into()))
+        .chain(plan.winograd.iter().flat_map(|_| axes(rank).iter().map(|a| format!("f{a}")).chain(["qw".into()])))
         .collect();
     if let Some(t) = plan.tile.iter().find(|t| !legal.iter().any(|l| t.var == l.as_str())) {
         return Err(error(format!(

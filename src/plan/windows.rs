@@ -6,10 +6,14 @@ use super::candidates::Space;
 use super::cost::{Cost, OPEN, TURNED, lane_apart, step};
 use super::rounding::{PhaseClasses, axis_rounding, phase_classes};
 use super::{Form, Machine, Plan, TileAxis, Winograd};
+use crate::ir::Name;
+use crate::ir::names::{axes, on};
+use crate::passes::toom_cook::{self, Exact, ToomCook};
 use crate::passes::winograd::{PIECE, in_pieces};
 use crate::problem::{Deconv, Layout};
 use smallvec::SmallVec;
 use std::ops::RangeInclusive;
+use std::sync::OnceLock;
 
 /// Most bytes of scratch memory: transformed windows and products of one block.
 const SCRATCH: f64 = (4 << 20) as f64;
@@ -80,6 +84,18 @@ pub struct Windows<'a> {
     held: f64,
 }
 
+/// Additions of the transforms of one window along one axis: into its entries, and into the outputs of one phase.
+fn additions(outputs: usize, taps: usize) -> (f64, f64) {
+    const MOST: usize = toom_cook::MOST_PRODUCTS;
+    // The planner asks for the same few ones again and again.
+    static KNOWN: [[OnceLock<(f64, f64)>; MOST]; MOST] = [const { [const { OnceLock::new() }; MOST] }; MOST];
+    let count = || {
+        let of = |rows: &[Vec<Exact>]| rows.iter().map(|row| row.iter().filter(|c| **c != 0.into()).count().saturating_sub(1) as f64).sum();
+        ToomCook::new(outputs, taps).map_or((0.0, 0.0), |t| (of(&t.input), of(&t.output)))
+    };
+    KNOWN.get(outputs).and_then(|row| row.get(taps)).map_or_else(count, |known| *known.get_or_init(count))
+}
+
 /// Permutations for one vector of so many interleaved parts: one for each time that their number can be halved, and one fewer than what is left.
 fn permutations(parts: f64) -> f64 {
     let halved = (parts as u64).trailing_zeros();
@@ -121,10 +137,8 @@ impl<'a> Windows<'a> {
                 phase_classes(p, a).into_iter().map(|(taps, phases)| (taps, phases as f64)).collect();
             let entries: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64).sum();
             let products: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64 * c.1).sum();
-            // One window entry is a difference of two or three pixels; each output is a sum of most products.
-            let simple = |t: usize| if t == 1 || m == 1 { 0.0 } else { 1.0 };
-            let inward = classes.iter().map(|c| (m + c.0 - 1) as f64 * (m + c.0).saturating_sub(3).max(1) as f64 * simple(c.0)).sum();
-            let outward = classes.iter().map(|c| (m * (m + c.0 - 2)) as f64 * c.1 * 0.7 * simple(c.0)).sum();
+            let inward = classes.iter().map(|c| additions(m, c.0).0).sum();
+            let outward = classes.iter().map(|c| additions(m, c.0).1 * c.1).sum();
             Some(AxisCounts {
                 windows: held as f64,
                 blocks: windows.div_ceil(held) as f64,
@@ -169,6 +183,11 @@ impl<'a> Windows<'a> {
         self.p.elem.bytes() as f64
     }
 
+    /// Phases of a register tile.
+    fn phases_in_tile(&self) -> f64 {
+        axes(self.axes.len()).iter().map(|a| self.plan.extent_on("f", a) as f64).product()
+    }
+
     /// Bytes of the transformed windows of a block.
     fn window_bytes(&self) -> f64 {
         self.product_of(|a| a.entries) * self.ic * self.windows() * self.bytes()
@@ -188,28 +207,32 @@ impl<'a> Windows<'a> {
         let (plan, bytes) = (self.plan, self.bytes());
         let lanes = plan.lanes as f64;
         let (moc, mqw) = (plan.extent("oc") as f64, plan.extent("qw") as f64);
+        // Phases that are in the tile read the same windows, as its channels do.
+        let phases = self.phases_in_tile();
         // Vectors of one operand meet scalars of the other.
-        let (vectors, scalars) = if plan.vector == "oc" { (moc / lanes, mqw) } else { (mqw / lanes, moc) };
+        let (vectors, scalars) = if plan.vector == "oc" { (moc / lanes * phases, mqw) } else { (mqw / lanes, moc * phases) };
         let blocks = self.product_of(|a| a.blocks) * self.batch * self.p.groups as f64;
         let chunks = (self.oc / self.held).ceil();
         let whole = (self.oc / self.held).floor();
         let channel_tiles = whole * (self.held / moc).ceil() + ((self.oc - whole * self.held) / moc).ceil();
 
-        // Products: as a direct tile's reduction step, with windows from the second level where a tile's exceed the first.
-        let of_windows = (mqw * bytes / LINE).ceil() * LINE;
+        // Products: as a direct tile's reduction step, with windows from the second level where a tile's exceed the first. Tiles of whole vectors of windows
+        // begin with a cache line, others anywhere.
+        let of_windows = if plan.vector == "oc" { mqw * bytes + LINE - bytes } else { (mqw * bytes / LINE).ceil() * LINE };
         // The windows of a tile serve all channels that are held, if they stay in the first level meanwhile.
         let again = if of_windows * self.ic > m.l1 as f64 * 0.6 { 1.0 } else { moc / self.held };
-        let fetched = of_windows * again + moc * bytes;
+        let fetched = of_windows * again + moc * phases * bytes;
         let step = step(m, scalars * vectors, vectors, scalars, fetched / SECOND_LEVEL);
         // The tiles along the windows that share weights compute while those of the next ones come from where they are.
         let far = self.factor_bytes();
         let rate = if far > m.l3 as f64 * 0.6 { STREAM[1] } else { STREAM[0] };
-        let coming = if far > m.l2 as f64 * 0.7 { moc * bytes / rate } else { 0.0 };
+        let coming = if far > m.l2 as f64 * 0.7 { moc * phases * bytes / rate } else { 0.0 };
         let along = self.windows() / mqw;
-        let tiles = self.product_of(|a| a.products) * channel_tiles;
+        let tiles = self.product_of(|a| a.products) / phases * channel_tiles;
         // Channels may lie along the lanes from the input to the output. Otherwise lanes that are channels are turned, since products are held by channel.
         let natural = plan.vector == "oc" && self.p.layout == Layout::ChannelsLast;
-        let stores = scalars * vectors * STORE + if plan.vector == "oc" && !natural { moc * STORE + scalars * vectors * TURN } else { 0.0 };
+        let stores =
+            scalars * vectors * STORE + if plan.vector == "oc" && !natural { moc * phases * STORE + scalars * vectors * TURN } else { 0.0 };
         let compute = blocks * tiles * (self.ic * (step * along).max(coming) + along * (CALL + stores * m.passes));
 
         // Transforms: one axis after the other, rows of windows along the lanes.
@@ -371,7 +394,7 @@ impl Space<'_> {
         let taps = phase_classes(p, x).last().map_or(1, |c| c.0);
         let all = outputs[x] * p.stride[x];
         let waiting = if in_pieces(all, self.machine.lanes, p.elem) { 2 * PIECE } else { all };
-        !self.machine.isa.wide() || waiting + outputs[x] + taps + 2 <= self.machine.registers
+        !self.machine.isa.wide() || waiting + outputs[x] + taps < self.machine.registers
     }
 
     /// Block sizes: along x the whole row, or whole vectors of windows; along the other axes a few windows, or all.
@@ -407,7 +430,12 @@ impl Space<'_> {
         let room = |vectors: usize| self.machine.registers.saturating_sub((vectors + 1).max(3)) / vectors;
         for vectors in vectors.clone().filter(|v| *v <= 3) {
             for channels in self.channel_tiles(room(vectors).min(per_group)).into_iter().take(most) {
-                self.window_tile(plan, windows, (channels, vectors * lanes), "qw", out);
+                self.window_tile(plan, windows, &[], (channels, vectors * lanes), "qw", out);
+            }
+            // Few channels leave room for the phases that share a window: it is loaded once for all of them.
+            for phases in self.phases_together().filter(|phases| phases.iter().map(|f| f.1).product::<usize>() * per_group <= room(vectors))
+            {
+                self.window_tile(plan, windows, &phases, (per_group, vectors * lanes), "qw", out);
             }
         }
         if !self.machine.isa.wide() {
@@ -419,16 +447,32 @@ impl Space<'_> {
             // The number that leaves the fewest places empty, the largest of those.
             let tile = (most.div_ceil(2)..=most).rev().min_by_key(|t| count.next_multiple_of(*t));
             if let Some(tile) = tile.filter(|_| vectors * lanes <= per_group.next_multiple_of(lanes)) {
-                self.window_tile(plan, windows, (vectors * lanes, tile), "oc", out);
+                self.window_tile(plan, windows, &[], (vectors * lanes, tile), "oc", out);
             }
         }
     }
 
-    /// One register tile of channels and windows, with each number of channels that are worth holding.
-    fn window_tile(&self, plan: &Plan, windows: &Winograd, (channels, count): (usize, usize), vector: &str, out: &mut Vec<Plan>) {
+    /// The phases that share a window: of the innermost axis, of the two innermost ones, of all.
+    fn phases_together(&self) -> impl Iterator<Item = Vec<(Name, usize)>> {
+        let shared = |a: usize| if let [(_, phases)] = phase_classes(self.problem, a)[..] { Some(phases).filter(|n| *n > 1) } else { None };
+        let names = axes(self.problem.rank());
+        let all: Vec<_> = (0..names.len()).filter_map(|a| Some((on("f", names[a]), shared(a)?))).collect();
+        (0..all.len()).rev().map(move |first| all[first..].to_vec())
+    }
+
+    /// One register tile of phases, channels and windows, with each number of channels that are worth holding.
+    fn window_tile(
+        &self,
+        plan: &Plan,
+        windows: &Winograd,
+        phases: &[(Name, usize)],
+        (channels, count): (usize, usize),
+        vector: &str,
+        out: &mut Vec<Plan>,
+    ) {
         let per_group = self.problem.c_out / self.problem.groups;
-        let tile = [("oc", channels), ("qw", count)];
-        let tile = tile.iter().filter(|t| t.1 > 1).map(|(v, e)| TileAxis { var: (*v).into(), extent: *e }).collect();
+        let tile = phases.iter().copied().chain([("oc".into(), channels), ("qw".into(), count)]);
+        let tile = tile.filter(|t| t.1 > 1).map(|(var, extent)| TileAxis { var, extent }).collect();
         let mut plan = Plan { tile, vector: vector.into(), winograd: Some(Winograd { held: channels, ..windows.clone() }), ..plan.clone() };
         let Some(one) = Windows::new(self.problem, &plan).map(|w| (w.window_bytes(), w.product_bytes())) else { return };
         let mut last = 0;

@@ -248,9 +248,10 @@ impl Encoder<'_> {
     fn store_some(&mut self, s: usize, w: Width, m: AsmMemoryOperand, to: &Packed) -> Done {
         let size = self.elem.bytes() as i32;
         self.store_whole(s, w, ptr(rsp + 0))?;
-        let Some(window) = to.window else {
+        let window = to.window.unwrap_or(Window { lo: Bound::Const(0), hi: Bound::Const(to.active as i64) });
+        if let (Bound::Const(lo), Bound::Const(hi)) = (window.lo, window.hi) {
             // Known lanes: the largest pieces that fit.
-            let (mut at, end) = (0, to.active as i32 * size);
+            let [mut at, end] = [lo, hi].map(|lane| lane.clamp(0, to.active as i64) as i32 * size);
             while at < end {
                 let (from, into) = (ptr(rsp + at), m + at);
                 at += match end - at {
@@ -266,7 +267,7 @@ impl Encoder<'_> {
                 };
             }
             return Ok(());
-        };
+        }
         self.clamped(rdx, window.hi, to.active)?;
         self.clamped(rax, window.lo, to.active)?;
         self.asm.mov(rcx, rdx)?;

@@ -91,8 +91,14 @@ impl Axis {
     pub fn product(&self) -> Vec<Affine> {
         self.counters().into_iter().map(|c| Affine::var(c.0)).collect()
     }
+    /// The loops over products in a transform. Their phases have names of their own: those of the products may be a tile's, which pass `tile` takes apart.
     pub fn product_loops(&self) -> Vec<Loop> {
-        self.counters().into_iter().map(|c| Loop::new(c.0, c.1, Vec::new())).collect()
+        let own = |(name, count, phase)| Loop::new(if phase { part(&name, "y") } else { name }, count, Vec::new());
+        self.counters().into_iter().map(own).collect()
+    }
+    /// The index of the product that these loops are at.
+    pub fn product_within(&self) -> Vec<Affine> {
+        self.product_loops().into_iter().map(|l| Affine::var(l.var)).collect()
     }
     /// The index of product `u`.
     pub fn product_at(&self, u: i64) -> Vec<Affine> {

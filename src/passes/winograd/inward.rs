@@ -75,14 +75,8 @@ impl Lowering<'_> {
             if along && a == 0 {
                 self.innermost(rank);
             }
-            let mut step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
-            let columns = self.x().held();
-            if a == 0 && !columns.is(row) && !along {
-                // What lies behind the end of a row belongs to the next.
-                let stored = step.split_off(pixels.len());
-                let e = self.x().at("w");
-                step.extend(Stmt::when(vec![Cond::Range { lo: 0.into(), e, hi: columns }], stored));
-            }
+            // A whole vector of windows is stored at the end of a row, too: what it has written of the next row, that writes again.
+            let step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
             body.extend(wrap(&loops, step));
             from = into;
         }
@@ -101,7 +95,7 @@ impl Lowering<'_> {
             let channels = odd_lines(up(self.inputs, self.lanes()), self.func.elem.bytes() as i64);
             return [channels, up(self.windows(), self.plan.extent(WINDOW) as i64)];
         }
-        [self.inputs | 1, self.windows_held()]
+        [self.inputs | 1, odd_lines(self.windows_read(), self.func.elem.bytes() as i64)]
     }
 
     /// Input channels that the panel holds: one, or as many as lie side by side in what a vector loads.

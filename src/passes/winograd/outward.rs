@@ -50,7 +50,7 @@ impl Lowering<'_> {
             }
             let read = if along && a == 0 { self.flat() } else { one.clone() };
             let h: Vec<Affine> = before.iter().map(|b| b.at("h")).collect();
-            let u: Vec<Affine> = behind.iter().flat_map(Axis::product).collect();
+            let u: Vec<Affine> = behind.iter().flat_map(Axis::product_within).collect();
             let at = |i: Vec<Affine>| [h.clone(), i, u.clone()].concat();
             let dims: Vec<i64> = self.axes[..=a]
                 .iter()

@@ -55,7 +55,7 @@ impl Lowering<'_> {
             loops.extend(behind.iter().flat_map(Axis::product_loops));
             loops.extend([ic_within.clone(), oc_within.clone()]);
             let k: Vec<Affine> = before.iter().map(|b| b.at("k")).collect();
-            let u: Vec<Affine> = behind.iter().flat_map(Axis::product).collect();
+            let u: Vec<Affine> = behind.iter().flat_map(Axis::product_within).collect();
             let tap = |e: i64| {
                 let at = [k.clone(), vec![e.into()], u.clone()].concat();
                 if a + 1 == rank { [channels.clone(), at].concat() } else { [at, within.to_vec()].concat() }
