@@ -27,16 +27,16 @@ const SIZES: usize = 3;
 const BLOCKS: usize = 4;
 /// Cycles of one vector of a transform, by what it does.
 const LOAD: f64 = 0.3;
-const STORE: f64 = 1.3;
-const ADD: f64 = 0.5;
-/// Loading a vector whose lanes lie a few elements apart.
-const APART: f64 = 3.0;
+const STORE: f64 = 1.1;
+const ADD: f64 = 0.4;
+/// Loading a vector whose lanes lie so many elements apart, per element, whatever the width: so many vectors are loaded and merged.
+const APART: f64 = 1.1;
 /// Interleaving one vector of outputs with another.
 const INTERLEAVE: f64 = 0.6;
 /// Storing one vector of outputs, clipped.
 const OUTPUT: f64 = 1.5;
 /// Storing one piece of outputs.
-const PIECE_OUT: f64 = 1.2;
+const PIECE_OUT: f64 = 2.0;
 /// Turning one vector of products.
 const TURN: f64 = 1.0;
 /// How much longer a transform of channels along the lanes takes than its instructions: each of its vectors is a cache line of its own.
@@ -50,9 +50,11 @@ const SECOND_LEVEL: f64 = 24.0;
 /// Bytes per cycle that keep coming from the third level, and from memory, while a tile computes.
 const STREAM: [f64; 2] = [24.0, 5.5];
 /// The share of the time for weights from the third-level cache, and from memory, that prefetching does not hide.
-const EXPOSED: [f64; 2] = [0.015, 0.15];
+const EXPOSED: [f64; 2] = [0.015, 0.2];
 /// The same for windows and products that are read again.
 const REREAD: f64 = 0.16;
+/// The share of the second level that they may take and stay there: weights and outputs go through it as well.
+const STAYS: f64 = 0.5;
 
 /// One axis of a plan with windows.
 struct AxisCounts {
@@ -71,6 +73,13 @@ struct AxisCounts {
     pixels: f64,
     /// Positions of a window: its outputs of one phase.
     positions: f64,
+}
+
+impl AxisCounts {
+    /// Pixels that the windows of a block cover.
+    fn panel(&self) -> f64 {
+        (self.windows - 1.0) * self.positions + self.pixels
+    }
 }
 
 /// The counts of a plan with windows.
@@ -242,10 +251,10 @@ impl<'a> Windows<'a> {
         let (row, step) = if natural { (x.windows, lanes) } else { ((x.windows / lanes).ceil(), 1.0) };
         let (mut inward, mut outward) = (0.0, 0.0);
         for (a, axis) in self.axes.iter().enumerate() {
-            let before: f64 = self.axes[..a].iter().map(|b| (b.windows - 1.0) * b.positions + b.pixels).product();
+            let before: f64 = self.axes[..a].iter().map(AxisCounts::panel).product();
             let windows: f64 = self.axes[a..rank - 1].iter().map(|b| b.windows).product();
             let entries: f64 = self.axes[a + 1..].iter().map(|b| b.entries).product();
-            let load = if a + 1 == rank && !natural { APART } else { LOAD };
+            let load = if a + 1 == rank && !natural { APART * axis.positions / m.passes } else { LOAD };
             inward += before * windows * entries * row * (axis.pixels * load + axis.inward * ADD + axis.entries * STORE);
             if a + 1 < rank {
                 let before: f64 = self.axes[..a].iter().map(|b| b.outputs).product();
@@ -282,7 +291,7 @@ impl<'a> Windows<'a> {
             f => f / m.l3_bytes * EXPOSED[0],
         } * (blocks / self.p.groups as f64);
         let windows = self.window_bytes();
-        let reread = if windows + self.product_bytes() * self.held.min(self.oc) > l2 {
+        let reread = if windows + self.product_bytes() * self.held.min(self.oc) > l2 * STAYS {
             windows * (chunks + 1.0) + 2.0 * self.product_bytes() * self.oc
         } else {
             0.0
@@ -294,9 +303,8 @@ impl<'a> Windows<'a> {
     /// Copying the panel of one channel, or of a vector of channels that lie side by side.
     fn fill(&self, lanes: f64, natural: bool) -> f64 {
         let rank = self.axes.len();
-        let extent = |a: &AxisCounts| a.windows * a.positions + a.pixels;
-        let rows: f64 = self.axes[..rank - 1].iter().map(extent).product();
-        let columns = extent(&self.axes[rank - 1]);
+        let rows: f64 = self.axes[..rank - 1].iter().map(AxisCounts::panel).product();
+        let columns = self.axes[rank - 1].panel();
         let turned = self.p.layout == Layout::ChannelsLast;
         rows * match (natural, turned) {
             (true, _) => columns * (LOAD + STORE),
