@@ -48,10 +48,13 @@ const CALL: f64 = 4.0;
 /// Bytes per cycle that keep coming from the second-level cache while a tile computes.
 const SECOND_LEVEL: f64 = 24.0;
 /// Bytes per cycle that keep coming from the third level, and from memory, while a tile computes.
-const STREAM: [f64; 2] = [24.0, 5.5];
+const STREAM: [f64; 2] = [24.0, 6.0];
+/// Bytes of weights a step below which less comes from memory: so many steps are in flight at once, and each asks for its own. And the power of it.
+const WIDE: f64 = 128.0;
+const NARROW: f64 = 0.35;
 /// The share of the time for weights from the third-level cache, and from memory, that prefetching does not hide.
 const EXPOSED: [f64; 2] = [0.015, 0.2];
-/// The same for windows and products that are read again.
+/// The same for windows, products and weights that are read again.
 const REREAD: f64 = 0.16;
 /// The share of the second level that they may take and stay there: weights and outputs go through it as well.
 const STAYS: f64 = 0.5;
@@ -230,12 +233,13 @@ impl<'a> Windows<'a> {
         let of_windows = if plan.vector == "oc" { mqw * bytes + LINE - bytes } else { (mqw * bytes / LINE).ceil() * LINE };
         // The windows of a tile serve all channels that are held, if they stay in the first level meanwhile.
         let again = if of_windows * self.ic > m.l1 as f64 * 0.6 { 1.0 } else { moc / self.held };
-        let fetched = of_windows * again + moc * phases * bytes;
+        let needed = moc * phases * bytes;
+        let fetched = of_windows * again + needed;
         let step = step(m, scalars * vectors, vectors, scalars, fetched / SECOND_LEVEL);
         // The tiles along the windows that share weights compute while those of the next ones come from where they are.
         let far = self.factor_bytes();
-        let rate = if far > m.l3 as f64 * 0.6 { STREAM[1] } else { STREAM[0] };
-        let coming = if far > m.l2 as f64 * 0.7 { moc * phases * bytes / rate } else { 0.0 };
+        let rate = if far > m.l3 as f64 * 0.6 { STREAM[1] * (needed / WIDE).min(1.0).powf(NARROW) } else { STREAM[0] };
+        let coming = if far > m.l2 as f64 * 0.7 { needed / rate } else { 0.0 };
         let along = self.windows() / mqw;
         let tiles = self.product_of(|a| a.products) / phases * channel_tiles;
         // Channels may lie along the lanes from the input to the output. Otherwise lanes that are channels are turned, since products are held by channel.
@@ -296,7 +300,10 @@ impl<'a> Windows<'a> {
         } else {
             0.0
         };
-        let traffic = streamed + blocks * reread / m.l3_bytes * REREAD;
+        // Weights of the channels that are held come again for every tile of windows.
+        let weights =
+            if self.held.min(self.oc) * self.ic * bytes > l2 * STAYS { factors / self.p.groups as f64 * (along - 1.0) } else { 0.0 };
+        let traffic = streamed + blocks * (reread + weights) / m.l3_bytes * REREAD;
         Cost { compute, store: outward, panel: inward, traffic }
     }
 
