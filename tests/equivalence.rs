@@ -214,6 +214,48 @@ fn shifted_phases_share_their_pixels() {
     }
 }
 
+/// Phases that share a window may be in the tile of its products: all of them, along some axes or all.
+#[test]
+fn phases_share_a_tile() {
+    let tiles = [
+        ("1d n2 7x50 -> 2 k9 s3 p4 op2", "gather aligned panel winograd 2 held 2 fx=3 oc=2 qw=LANES along qw xLANES block 0"),
+        ("2d n1 5x9x33 -> 3 k4 s2 p1", "gather aligned panel winograd 3x3 held 3 fy=2 fx=2 oc=3 qw=LANES along qw xLANES block 6x0"),
+        ("2d n1 5x?x33 -> 5 k4 s2 p1 g5", "gather aligned panel winograd 3x3 held 1 fx=2 qw=LANES along qw xLANES block 6x0"),
+        ("2d n1 8x9x33 -> 3 k4 s2 p1 relu nhwc", "gather aligned panel winograd 3x3 held 3 fy=2 oc=3 qw=LANES along qw xLANES block 0x0"),
+        ("3d n1 6x5x7x20 -> 1 k4 s2 p1", "gather aligned panel winograd 3x3x3 held 1 fz=2 fy=2 fx=2 qw=LANES along qw xLANES block 3x0x0"),
+    ];
+    for (text, plan) in tiles {
+        let p: Deconv = text.parse().expect("legal");
+        let spatial: Vec<usize> = p.input.iter().map(|e| if let polyphase::Extent::Fixed(n) = e { *n } else { 10 }).collect();
+        let batch = if let polyphase::Extent::Fixed(n) = p.batch { n } else { 1 };
+        let case = Case::<f32>::sized(&p, batch, &spatial, Fill::Ints, 11);
+        for isa in levels() {
+            let lanes = match isa.name() {
+                "avx512" => "16",
+                "avx2" => "8",
+                _ => "4",
+            };
+            let fma = if isa.fma() { "" } else { " no-fma" };
+            let plan = format!("{}{fma}", plan.replace("LANES", lanes)).parse().unwrap_or_else(|e| panic!("{plan}: {e}"));
+            let kernel = case.kernel(&Options { plan: Some(plan), ..at(isa) });
+            let got: Vec<f64> = case.run(&kernel).iter().map(|v| *v as f64).collect();
+            assert_eq!(got, case.reference(), "{text} at {isa}");
+        }
+    }
+    // Transformed weights are not cut between phases, and phases of different numbers of taps share nothing.
+    for (text, legal) in
+        [("1d n1 4x40 -> 1 k16 s8 p4", "legal: 8, which share a window"), ("1d n1 4x40 -> 1 k3 s2 p1", "they share no window")]
+    {
+        let p: Deconv = text.parse().expect("legal");
+        let isa = levels()[0];
+        let fma = if isa.fma() { "" } else { " no-fma" };
+        let plan = format!("gather aligned panel winograd 3 held 1 fx=4 qw=4 along qw x4 block 0{fma}").parse().expect("a plan");
+        let weight = vec![1.0f32; p.weight_shape().iter().product()];
+        let error = p.compile(&weight, None, &Options { plan: Some(plan), ..at(isa) }).map(drop).expect_err(text).to_string();
+        assert!(error.contains(legal), "{text}: {error}");
+    }
+}
+
 /// Versions of an open kernel whose phases begin elsewhere pack by the same statements and other tables: they once shared one packing.
 #[test]
 fn versions_with_other_tables_pack_for_themselves() {

@@ -12,6 +12,8 @@
 //! prepare: u = G w along x, then along y
 //! ```
 //!
+//! Loops over `f` may be a tile's: with few output channels, all phases together use the registers, and an entry of a window is loaded once for them.
+//!
 //! Every axis is handled by the same construction, one after the other, the innermost first on the way in and last on the way out; matrices come from
 //! [`super::toom_cook`]. `v` counts the entries of a transformed window, `f` the phases that share it; where phases differ in their taps, `u` counts both
 //! and the table `v.y` says which entry a product is of. `h` counts the `s*m` outputs of a window along one axis.
@@ -149,12 +151,11 @@ impl<'a> Lowering<'a> {
             return Err(illegal(format!("{} lies along the lanes; with windows {WINDOW} or oc does", self.plan.vector)));
         }
         for axis in &self.axes {
-            let (name, phases) = (axis.var("f"), axis.shared().map_or(1, |c| c.phases.len()));
+            let (name, shared) = (axis.var("f"), axis.shared().map(|c| c.phases.len()));
             let extent = self.plan.extent(name.as_str());
-            if extent != 1 && extent != phases {
-                return Err(illegal(format!(
-                    "the tile has {extent} phases along {name}; legal: all that share a window, {phases}, or none"
-                )));
+            if extent != 1 && shared != Some(extent) {
+                let legal = shared.map_or("none, since they share no window".into(), |n| format!("{n}, which share a window, or none"));
+                return Err(illegal(format!("the tile has {extent} phases along {name}; legal: {legal}")));
             }
         }
         if self.held % tile != 0 {

@@ -5,6 +5,7 @@ use super::cost::{Cost, Costs};
 use super::windows::Windows;
 use super::{Form, Machine, Plan, Rounding, Winograd, versions};
 use crate::codegen::target::Isa;
+use crate::ir::names::axes;
 use crate::problem::{Activation, Deconv, Layout, Merge};
 use crate::runtime::Options;
 use crate::{Error, Kind, Result, passes};
@@ -318,6 +319,12 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
     }
     let accumulators = plan.tile.iter().map(|t| t.extent).product::<usize>().div_ceil(plan.lanes);
     out.push(format!("tile: {accumulators} accumulators of the {} vector registers", m.registers));
+    let phases: usize = axes(p.rank()).iter().map(|a| plan.extent_on("f", a)).product();
+    if phases > 1 {
+        out.push(format!(
+            "tile: {phases} phases that share a window, which is loaded once for them; the channels alone would leave registers idle"
+        ));
+    }
     if plan.winograd.is_some() && plan.block.iter().any(|b| *b > 0) {
         out.push("blocks: so many windows that their transforms stay in cache while the weights stream by".into());
     } else if plan.panel && plan.block.iter().any(|b| *b > 0) {
