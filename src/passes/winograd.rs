@@ -35,6 +35,8 @@ mod outward;
 mod sums;
 mod weights;
 
+pub use inward::rows_whole;
+
 use super::nest::{Nest, peel, wrap};
 use super::panel::{PANEL, odd_lines, up};
 use crate::ir::names::{ACC, OUTPUT, WEIGHT, part};

@@ -10,6 +10,11 @@ use crate::ir::{Affine, BufferKind, Cond, Loop, Name, Stmt, Value};
 use crate::passes::nest::{peel, wrap};
 use crate::passes::panel::{PANEL, odd_lines, up};
 
+/// Whether rows of windows end with whole vectors, given the places that they take, with and without what lies behind them.
+pub fn rows_whole(held: i64, read: i64, bytes: i64) -> bool {
+    odd_lines(read, bytes) * 4 <= odd_lines(held, bytes) * 5
+}
+
 impl Lowering<'_> {
     /// The nest over input channels.
     pub(super) fn inward(&mut self) -> Stmt {
@@ -75,8 +80,13 @@ impl Lowering<'_> {
             if along && a == 0 {
                 self.innermost(rank);
             }
-            // A whole vector of windows is stored at the end of a row, too: what it has written of the next row, that writes again.
-            let step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
+            let mut step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
+            if a == 0 && !along && !self.rows_whole() {
+                // What lies behind the end of a row belongs to the next.
+                let stored = step.split_off(pixels.len());
+                let e = self.x().at("w");
+                step.extend(Stmt::when(vec![Cond::Range { lo: 0.into(), e, hi: self.x().held() }], stored));
+            }
             body.extend(wrap(&loops, step));
             from = into;
         }
@@ -95,7 +105,14 @@ impl Lowering<'_> {
             let channels = odd_lines(up(self.inputs, self.lanes()), self.func.elem.bytes() as i64);
             return [channels, up(self.windows(), self.plan.extent(WINDOW) as i64)];
         }
-        [self.inputs | 1, odd_lines(self.windows_read(), self.func.elem.bytes() as i64)]
+        let places = if self.rows_whole() { self.windows_read() } else { self.windows_held() };
+        [self.inputs | 1, odd_lines(places, self.func.elem.bytes() as i64)]
+    }
+
+    /// Whether a whole vector of windows is stored at the end of a row, too: what it writes of the next row, that writes again. Behind the last row it takes
+    /// room, which must be little beside that of the windows.
+    fn rows_whole(&self) -> bool {
+        rows_whole(self.windows_held(), self.windows_read(), self.func.elem.bytes() as i64)
     }
 
     /// Input channels that the panel holds: one, or as many as lie side by side in what a vector loads.
