@@ -5,7 +5,7 @@
 use super::candidates::Space;
 use super::cost::{Cost, OPEN, TURNED, lane_apart, step};
 use super::rounding::{PhaseClasses, axis_rounding, phase_classes};
-use super::{Form, Machine, Plan, TileAxis, Winograd};
+use super::{Algorithm, Form, Machine, Plan, TileAxis, Winograd};
 use crate::ir::Name;
 use crate::ir::names::{axes, on};
 use crate::passes::toom_cook::{self, Exact, ToomCook};
@@ -409,9 +409,12 @@ impl Space<'_> {
         }
     }
 
-    /// Scratch memory stays below what the tensors take, unless it is little.
+    /// Scratch memory stays below what the tensors take, unless it is little or windows are asked for.
     fn most_scratch(&self) -> usize {
         let p = self.problem;
+        if self.options.algorithm == Some(Algorithm::Winograd) {
+            return SCRATCH;
+        }
         let spatial: Vec<usize> = p.input.iter().map(|e| e.known().unwrap_or(OPEN)).collect();
         let tensors = p.bytes_io(p.batch.known().unwrap_or(1), &spatial);
         usize::try_from(tensors).unwrap_or(SCRATCH).clamp(LITTLE, SCRATCH)
