@@ -8,6 +8,7 @@ use super::rounding::{PhaseClasses, axis_rounding, phase_classes};
 use super::{Algorithm, Form, Machine, Plan, TileAxis, Winograd};
 use crate::ir::Name;
 use crate::ir::names::{axes, on};
+use crate::passes::panel::odd_lines;
 use crate::passes::toom_cook::{self, Exact, ToomCook};
 use crate::passes::winograd::{PIECE, in_pieces, rows_whole};
 use crate::problem::{Deconv, Layout};
@@ -217,8 +218,8 @@ impl<'a> Windows<'a> {
         let rank = self.axes.len();
         let natural = self.natural();
         let (lanes, x) = (self.plan.lanes as f64, &self.axes[rank - 1]);
-        let line = LINE / self.bytes();
-        let odd_lines = |n: f64| ((n / line).ceil() / 2.0).floor().mul_add(2.0, 1.0) * line;
+        let bytes = self.p.elem.bytes() as i64;
+        let places = |windows: f64| odd_lines(windows as i64, bytes) as f64;
         let row = if natural { x.windows } else { (x.windows / lanes).ceil() * lanes };
         let panel = |a: usize| if a + 1 == rank { (row - 1.0) * x.positions + x.pixels } else { self.axes[a].panel() };
         let along = |a: usize| {
@@ -244,9 +245,9 @@ impl<'a> Windows<'a> {
                 all += left * behind.iter().map(|b| b.products).product::<f64>() * held;
             }
         }
-        let held = odd_lines(self.windows());
-        let whole = rows_whole(held as i64, read as i64, self.p.elem.bytes() as i64);
-        all += self.product_of(|a| a.entries) * (self.ic + 1.0) * if whole { odd_lines(read) } else { held };
+        let held = places(self.windows());
+        let whole = rows_whole(held as i64, read as i64, bytes);
+        all += self.product_of(|a| a.entries) * (self.ic + 1.0) * if whole { places(read) } else { held };
         all += self.product_of(|a| a.products) * (self.held + 1.0) * held;
         all * self.bytes()
     }
@@ -547,7 +548,9 @@ impl Space<'_> {
         let tile = tile.filter(|t| t.1 > 1).map(|(var, extent)| TileAxis { var, extent }).collect();
         let mut plan = Plan { tile, vector: vector.into(), winograd: Some(Winograd { held: channels, ..windows.clone() }), ..plan.clone() };
         let Some((one, rest)) = Windows::new(self.problem, &plan).map(|w| (w.product_bytes(), w.scratch())) else { return };
-        let left = (self.most_scratch() as f64 - rest).max(0.0) / 1.1;
+        // What one tile of channels leaves for more of them, whose products take somewhat more room than they have bytes.
+        let most_scratch = self.most_scratch() as f64;
+        let left = (most_scratch - rest).max(0.0) / 1.1;
         let mut last = 0;
         for budget in [self.machine.l2 / 8, self.machine.l2 / 3] {
             let most = ((budget as f64).min(left) / one / channels as f64).floor().max(1.0) as usize * channels;
@@ -557,7 +560,7 @@ impl Space<'_> {
             }
             last = held;
             plan.winograd = Some(Winograd { held, ..windows.clone() });
-            if Windows::new(self.problem, &plan).is_some_and(|w| w.scratch() <= self.most_scratch() as f64) {
+            if Windows::new(self.problem, &plan).is_some_and(|w| w.scratch() <= most_scratch) {
                 out.push(plan.clone());
             }
         }
