@@ -73,6 +73,24 @@ fn a_workspace_of_the_caller_serves_several_kernels() {
 }
 
 #[test]
+fn windows_take_little_memory() {
+    for text in [
+        "2d n1 256x32x24 -> 256 k4 s2 p1",
+        "1d n1 384x1344 -> 192 k8 s4 p2",
+        "2d n1 128x24x24 -> 64 k3 s2 p1 op1",
+        "2d n1 21x16x16 -> 21 k4 s2",
+    ] {
+        let case = Case::<f32>::new(&text.parse().unwrap(), Fill::Reals, 6);
+        for isa in levels() {
+            let kernel = case.kernel(&at(isa));
+            let tensors = usize::try_from(case.problem.bytes_io(1, &case.spatial)).unwrap();
+            let most = tensors.clamp(1 << 19, 2 << 20);
+            assert!(kernel.scratch_bytes() <= most, "{}: {} bytes, {most} are legal", label(&kernel), kernel.scratch_bytes());
+        }
+    }
+}
+
+#[test]
 fn arrays_give_open_extents() {
     let p: Deconv = "2d n? 3x?x? -> 2 k4 s2 p1".parse().unwrap();
     let w = filled::<f32>(3 * 2 * 16, Fill::Ints, 1);

@@ -69,16 +69,25 @@ impl Func {
         self.find_buffer(name).unwrap_or_else(|| panic!("no buffer {name} in {}", self.name))
     }
     /// The buffer of that name, if there is one.
-    pub fn find_buffer(&self, name: &str) -> Option<&Buffer> {
-        self.buffers.iter().find(|b| b.name == name)
+    pub fn find_buffer<N: ?Sized>(&self, name: &N) -> Option<&Buffer>
+    where
+        Name: PartialEq<N>,
+    {
+        self.buffers.iter().find(|b| b.name == *name)
     }
     /// The table of that name, if there is one.
-    pub fn find_table(&self, name: &str) -> Option<&Table> {
-        self.tables.iter().find(|t| t.name == name)
+    pub fn find_table<N: ?Sized>(&self, name: &N) -> Option<&Table>
+    where
+        Name: PartialEq<N>,
+    {
+        self.tables.iter().find(|t| t.name == *name)
     }
     /// The register of that name, if there is one.
-    pub fn find_reg(&self, name: &str) -> Option<&Reg> {
-        self.regs.iter().find(|r| r.name == name)
+    pub fn find_reg<N: ?Sized>(&self, name: &N) -> Option<&Reg>
+    where
+        Name: PartialEq<N>,
+    {
+        self.regs.iter().find(|r| r.name == *name)
     }
 }
 

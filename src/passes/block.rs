@@ -111,9 +111,7 @@ pub fn extreme(bound: &Affine, func: &Func, range: impl Fn(&str) -> Option<(i64,
     bound.terms.iter().fold(Affine::from(bound.offset), |sum, (atom, &c)| {
         let up = largest == (c > 0);
         let end = match atom {
-            Atom::Table(t, _) => {
-                func.find_table(t.as_str()).and_then(|t| if up { t.values.iter().max() } else { t.values.iter().min() }).copied()
-            }
+            Atom::Table(t, _) => func.find_table(t).and_then(|t| if up { t.values.iter().max() } else { t.values.iter().min() }).copied(),
             Atom::Var(v) => range(v.as_str()).map(|(lo, hi)| if up { hi - 1 } else { lo }),
             _ => None,
         };

@@ -117,6 +117,12 @@ pub fn odd_lines(elements: i64, bytes: i64) -> i64 {
     (((elements * bytes + 63) / 64) | 1) * 64 / bytes
 }
 
+/// An extent whose cache lines are no multiple of four: of rows that are read whole, or two lines at a time, the same lines then lie in different sets.
+pub fn spread_lines(elements: i64, bytes: i64) -> i64 {
+    let lines = (elements * bytes + 63) / 64;
+    (lines + i64::from(lines % 4 == 0)) * 64 / bytes
+}
+
 /// On axes of which the tile holds one position, the taps that fall outside the input are left out: their loops are bounded by it instead of testing it.
 fn bounded(mut taps: Vec<Loop>, mut conds: Vec<Cond>, plan: &Plan, func: &Func) -> (Vec<Loop>, Vec<Cond>) {
     for axis in super::nest::axes(func).iter().filter(|axis| plan.extent_on("q", axis) == 1 && plan.extent_on("r", axis) == 1) {

@@ -17,7 +17,7 @@ use crate::ir::{Access, Affine, Atom, Cond, Func, Loop, Stmt, Table, Value};
 pub fn run(mut func: Func) -> Func {
     let affine_tables = |a: &Affine, func: &Func| {
         a.map_atoms(&mut |atom| match atom {
-            Atom::Table(t, v) => arithmetic(&func.find_table(t.as_str())?.values).map(|(base, step)| Affine::var(v) * step + base),
+            Atom::Table(t, v) => arithmetic(&func.find_table(t)?.values).map(|(base, step)| Affine::var(v) * step + base),
             _ => None,
         })
     };

@@ -38,7 +38,7 @@ mod weights;
 pub use inward::rows_whole;
 
 use super::nest::{Nest, peel, wrap};
-use super::panel::{PANEL, odd_lines, up};
+use super::panel::{PANEL, spread_lines, up};
 use crate::ir::names::{ACC, OUTPUT, WEIGHT, part};
 use crate::ir::{Access, Affine, Buffer, BufferKind, Count, CountOf, Elem, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Table, Value};
 use crate::plan::Plan;
@@ -186,10 +186,10 @@ impl<'a> Lowering<'a> {
     fn row(&self) -> i64 {
         up(self.x().windows, self.lanes())
     }
-    /// Places for the windows of a block: whole tiles, an odd number of cache lines. With an odd number of rows, entries of one window, which are
+    /// Places for the windows of a block: whole tiles, in cache lines whose number is no multiple of four. With an odd number of rows, entries of one window, which are
     /// written together, then lie in different sets of a cache.
     fn windows_held(&self) -> i64 {
-        odd_lines(up(self.windows(), self.plan.extent(WINDOW) as i64), self.func.elem.bytes() as i64)
+        spread_lines(up(self.windows(), self.plan.extent(WINDOW) as i64), self.func.elem.bytes() as i64)
     }
     /// The same where rows are read by whole vectors, past the end of the last.
     fn windows_read(&self) -> i64 {

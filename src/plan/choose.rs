@@ -2,7 +2,7 @@
 
 use super::candidates::{self, Space};
 use super::cost::{Cost, Costs};
-use super::windows::Windows;
+use super::windows::{SCRATCH, Windows};
 use super::{Form, Machine, Plan, Rounding, Winograd, versions};
 use crate::codegen::target::Isa;
 use crate::ir::names::axes;
@@ -269,6 +269,9 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
             windows.expansion(),
             w.held
         ));
+        if windows.scratch() > SCRATCH as f64 {
+            out.push("scratch: more than 2 MiB, as is chosen only where less takes a fifth longer".into());
+        }
     }
     let last = p.layout == Layout::ChannelsLast;
     out.push(match plan.panel {

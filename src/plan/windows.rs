@@ -8,7 +8,7 @@ use super::rounding::{PhaseClasses, axis_rounding, phase_classes};
 use super::{Algorithm, Form, Machine, Plan, TileAxis, Winograd};
 use crate::ir::Name;
 use crate::ir::names::{axes, on};
-use crate::passes::panel::odd_lines;
+use crate::passes::panel::spread_lines;
 use crate::passes::toom_cook::{self, Exact, ToomCook};
 use crate::passes::winograd::{PIECE, in_pieces, rows_whole};
 use crate::problem::{Deconv, Layout};
@@ -16,8 +16,10 @@ use smallvec::SmallVec;
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
-/// Most bytes of scratch memory. Less makes weights stream by more often: at 2 MiB 18 of 66 layers lose 9 %, `gan3d_256-128` two fifths of its speed.
-const SCRATCH: usize = 5 << 20;
+/// Most bytes of scratch memory; and most where less would take so much longer, since weights then stream by more often.
+pub(super) const SCRATCH: usize = 2 << 20;
+const MOST_SCRATCH: usize = 5 << 20;
+const LONGER: f64 = 1.2;
 /// So much is little, however small the tensors are.
 const LITTLE: usize = 1 << 19;
 /// Fewer multiplications than this share of the direct ones are worth a transform.
@@ -219,7 +221,7 @@ impl<'a> Windows<'a> {
         let natural = self.natural();
         let (lanes, x) = (self.plan.lanes as f64, &self.axes[rank - 1]);
         let bytes = self.p.elem.bytes() as i64;
-        let places = |windows: f64| odd_lines(windows as i64, bytes) as f64;
+        let places = |windows: f64| spread_lines(windows as i64, bytes) as f64;
         let row = if natural { x.windows } else { (x.windows / lanes).ceil() * lanes };
         let panel = |a: usize| if a + 1 == rank { (row - 1.0) * x.positions + x.pixels } else { self.axes[a].panel() };
         let along = |a: usize| {
@@ -368,6 +370,13 @@ impl<'a> Windows<'a> {
     }
 }
 
+/// A way to cut the output into blocks of windows, with what it costs and how much scratch memory it may take.
+struct Block {
+    cost: f64,
+    limit: usize,
+    plan: Plan,
+}
+
 impl Space<'_> {
     /// Candidates with windows.
     pub fn windows(&self, out: &mut Vec<Plan>) {
@@ -384,41 +393,56 @@ impl Space<'_> {
             return;
         }
         let classes: Vec<PhaseClasses> = (0..rank).map(|a| phase_classes(p, a)).collect();
-        // Transformed windows beyond this leave no room for products.
-        let room = self.most_scratch() / p.elem.bytes() / (p.c_in / p.groups);
+        let [limit, most] = self.scratch_limits();
+        let mut blocks: Vec<Block> = Vec::new();
         for outputs in self.window_sizes(&classes) {
-            let windows = Winograd { outputs, held: 1 };
-            let plan = Plan { aligned: true, winograd: Some(windows.clone()), ..self.plan(Form::Gather, true, &[], "qw") };
-            let per_window = |a: usize| classes[a].iter().map(|c| windows.outputs[a] + c.0 - 1).sum::<usize>();
-            let entries: usize = (0..rank).map(per_window).product();
-            // Blocks by their best cost with a few tiles; all tiles for the best of them.
-            let mut blocks: Vec<(f64, Plan)> = Vec::new();
-            for block in self.window_blocks(&windows.outputs) {
-                let along = |a: usize| if block[a] > 0 { block[a] } else { positions(p, a) }.div_ceil(windows.outputs[a]);
-                if (0..rank).map(along).product::<usize>() * entries > room {
-                    continue;
-                }
-                let (plan, mut some) = (Plan { block, ..plan.clone() }, Vec::new());
-                self.window_tiles(&plan, &windows, 2..=3, 1, &mut some);
-                let cost = |plan: &Plan| Windows::new(p, plan).map(|w| w.cost(&self.machine).cycles());
-                blocks.extend(some.iter().filter_map(cost).reduce(f64::min).map(|cost| (cost, plan)));
+            let per_window = |a: usize| classes[a].iter().map(|c| outputs[a] + c.0 - 1).sum::<usize>();
+            let channel = (0..rank).map(per_window).product::<usize>() * p.c_in / p.groups * p.elem.bytes();
+            for block in self.window_blocks(&outputs) {
+                let along = |a: usize| if block[a] > 0 { block[a] } else { positions(p, a) }.div_ceil(outputs[a]);
+                let windows = (0..rank).map(along).product::<usize>() * channel;
+                let winograd = Some(Winograd { outputs: outputs.clone(), held: 1 });
+                let plan = Plan { aligned: true, block, winograd, ..self.plan(Form::Gather, true, &[], "qw") };
+                // What it costs with a few tiles; small ones where others need too much memory.
+                let of = |limit: usize, vectors: RangeInclusive<usize>| {
+                    let mut some = Vec::new();
+                    if windows <= limit {
+                        self.window_tiles(&plan, limit, vectors, 1, &mut some);
+                    }
+                    let cost = |plan: &Plan| Windows::new(p, plan).map(|w| w.cost(&self.machine).cycles());
+                    some.iter().filter_map(cost).reduce(f64::min).map(|cost| (cost, limit))
+                };
+                let found = of(limit, 2..=3).or_else(|| of(limit, 1..=1)).or_else(|| of(most, 2..=3));
+                blocks.extend(found.map(|(cost, limit)| Block { cost, limit, plan }));
             }
-            blocks.sort_by(|a, b| a.0.total_cmp(&b.0));
-            for (_, plan) in blocks.iter().take(BLOCKS) {
-                self.window_tiles(plan, &windows, 1..=4, 3, out);
+        }
+        let forced = self.options.algorithm == Some(Algorithm::Winograd);
+        let within = blocks.iter().filter(|b| b.limit == limit).map(|b| b.cost).reduce(f64::min);
+        let least = within.unwrap_or(if forced { f64::INFINITY } else { 0.0 });
+        blocks.retain(|b| b.limit == limit || b.cost * LONGER < least);
+        // All tiles for the best blocks of each size.
+        blocks.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+        let mut taken: Vec<(&Option<Winograd>, usize)> = Vec::new();
+        for b in &blocks {
+            let at = taken.iter().position(|t| *t.0 == b.plan.winograd).unwrap_or(taken.len());
+            if at == taken.len() {
+                taken.push((&b.plan.winograd, 0));
+            }
+            taken[at].1 += 1;
+            if taken[at].1 <= BLOCKS {
+                self.window_tiles(&b.plan, b.limit, 1..=4, 3, out);
             }
         }
     }
 
-    /// Scratch memory stays below what the tensors take, unless it is little or windows are asked for.
-    fn most_scratch(&self) -> usize {
+    /// Most bytes of scratch memory, and most where less takes much longer. They stay below what the tensors take, unless that is little or windows are asked
+    /// for.
+    fn scratch_limits(&self) -> [usize; 2] {
         let p = self.problem;
-        if self.options.algorithm == Some(Algorithm::Winograd) {
-            return SCRATCH;
-        }
         let spatial: Vec<usize> = p.input.iter().map(|e| e.known().unwrap_or(OPEN)).collect();
-        let tensors = p.bytes_io(p.batch.known().unwrap_or(1), &spatial);
-        usize::try_from(tensors).unwrap_or(SCRATCH).clamp(LITTLE, SCRATCH)
+        let tensors = usize::try_from(p.bytes_io(p.batch.known().unwrap_or(1), &spatial)).unwrap_or(usize::MAX);
+        let forced = self.options.algorithm == Some(Algorithm::Winograd);
+        [SCRATCH, MOST_SCRATCH].map(|limit| if forced { limit } else { tensors.clamp(LITTLE, limit) })
     }
 
     /// Window sizes that save multiplications and may be used, those first that need the fewest products for the whole output.
@@ -496,19 +520,19 @@ impl Space<'_> {
 
     /// Register tiles for windows, of so many vectors, with at most so many numbers of channels: windows along the lanes, or channels where that fits the
     /// number of windows better; and how many channels' products are held.
-    fn window_tiles(&self, plan: &Plan, windows: &Winograd, vectors: RangeInclusive<usize>, most: usize, out: &mut Vec<Plan>) {
+    fn window_tiles(&self, plan: &Plan, limit: usize, vectors: RangeInclusive<usize>, most: usize, out: &mut Vec<Plan>) {
         let lanes = self.machine.lanes;
         let per_group = self.problem.c_out / self.problem.groups;
         // Besides accumulators: the vectors and a broadcast, or what turning stores takes.
         let room = |vectors: usize| self.machine.registers.saturating_sub((vectors + 1).max(3)) / vectors;
         for vectors in vectors.clone().filter(|v| *v <= 3) {
             for channels in self.channel_tiles(room(vectors).min(per_group)).into_iter().take(most) {
-                self.window_tile(plan, windows, &[], (channels, vectors * lanes), "qw", out);
+                self.window_tile(plan, limit, &[], (channels, vectors * lanes), "qw", out);
             }
             // Few channels leave room for the phases that share a window: it is loaded once for all of them.
             for phases in self.phases_together().filter(|phases| phases.iter().map(|f| f.1).product::<usize>() * per_group <= room(vectors))
             {
-                self.window_tile(plan, windows, &phases, (per_group, vectors * lanes), "qw", out);
+                self.window_tile(plan, limit, &phases, (per_group, vectors * lanes), "qw", out);
             }
         }
         if !self.machine.isa.wide() {
@@ -520,7 +544,7 @@ impl Space<'_> {
             // The number that leaves the fewest places empty, the largest of those.
             let tile = (most.div_ceil(2)..=most).rev().min_by_key(|t| count.next_multiple_of(*t));
             if let Some(tile) = tile.filter(|_| vectors * lanes <= per_group.next_multiple_of(lanes)) {
-                self.window_tile(plan, windows, &[], (vectors * lanes, tile), "oc", out);
+                self.window_tile(plan, limit, &[], (vectors * lanes, tile), "oc", out);
             }
         }
     }
@@ -537,7 +561,7 @@ impl Space<'_> {
     fn window_tile(
         &self,
         plan: &Plan,
-        windows: &Winograd,
+        limit: usize,
         phases: &[(Name, usize)],
         (channels, count): (usize, usize),
         vector: &str,
@@ -546,11 +570,12 @@ impl Space<'_> {
         let per_group = self.problem.c_out / self.problem.groups;
         let tile = phases.iter().copied().chain([("oc".into(), channels), ("qw".into(), count)]);
         let tile = tile.filter(|t| t.1 > 1).map(|(var, extent)| TileAxis { var, extent }).collect();
-        let mut plan = Plan { tile, vector: vector.into(), winograd: Some(Winograd { held: channels, ..windows.clone() }), ..plan.clone() };
+        let outputs = plan.winograd.as_ref().map(|w| w.outputs.clone()).unwrap_or_default();
+        let holding = |held: usize| Some(Winograd { outputs: outputs.clone(), held });
+        let mut plan = Plan { tile, vector: vector.into(), winograd: holding(channels), ..plan.clone() };
         let Some((one, rest)) = Windows::new(self.problem, &plan).map(|w| (w.product_bytes(), w.scratch())) else { return };
         // What one tile of channels leaves for more of them, whose products take somewhat more room than they have bytes.
-        let most_scratch = self.most_scratch() as f64;
-        let left = (most_scratch - rest).max(0.0) / 1.1;
+        let left = (limit as f64 - rest).max(0.0) / 1.1;
         let mut last = 0;
         for budget in [self.machine.l2 / 8, self.machine.l2 / 3] {
             let most = ((budget as f64).min(left) / one / channels as f64).floor().max(1.0) as usize * channels;
@@ -559,8 +584,8 @@ impl Space<'_> {
                 continue;
             }
             last = held;
-            plan.winograd = Some(Winograd { held, ..windows.clone() });
-            if Windows::new(self.problem, &plan).is_some_and(|w| w.scratch() <= most_scratch) {
+            plan.winograd = holding(held);
+            if Windows::new(self.problem, &plan).is_some_and(|w| w.scratch() <= limit as f64) {
                 out.push(plan.clone());
             }
         }

@@ -98,7 +98,7 @@ fn same_packing(a: &Func, b: &Func) -> bool {
         let mut read = Vec::new();
         let mut note = |e: &Affine| {
             read.extend(e.terms.keys().filter_map(|t| match t {
-                Atom::Table(name, _) => f.find_table(name.as_str()).cloned(),
+                Atom::Table(name, _) => f.find_table(name).cloned(),
                 _ => None,
             }));
         };

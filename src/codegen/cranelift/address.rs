@@ -101,7 +101,7 @@ impl Emit<'_, '_, '_> {
         match atom {
             Atom::Var(v) => known(v).map(Affine::from),
             Atom::Table(t, v) => {
-                let table = self.unit.func.find_table(t.as_str())?;
+                let table = self.unit.func.find_table(t)?;
                 table.values.get(usize::try_from(known(v)?).ok()?).map(|v| Affine::from(*v))
             }
             Atom::Scaled(s, v) => known(v).map(|v| Affine::sym(s) * v),

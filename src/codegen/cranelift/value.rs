@@ -45,11 +45,11 @@ impl Emit<'_, '_, '_> {
         }
     }
     pub(super) fn reg_lanes(&self, reg: &Name) -> usize {
-        self.unit.func.find_reg(reg.as_str()).expect("verified: registers are declared").lanes
+        self.unit.func.find_reg(reg).expect("verified: registers are declared").lanes
     }
     /// The flat position of an entry of a register array.
     pub(super) fn reg_entry(&self, reg: &Name, index: &[Affine]) -> usize {
-        let dims = &self.unit.func.find_reg(reg.as_str()).expect("verified: registers are declared").dims;
+        let dims = &self.unit.func.find_reg(reg).expect("verified: registers are declared").dims;
         let constant = |a| self.constant(a).expect("verified: register arrays are indexed by unroll variables") as usize;
         index.iter().zip(dims).fold(0, |at, (i, d)| at * d + constant(i))
     }

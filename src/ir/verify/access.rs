@@ -32,7 +32,7 @@ pub(super) fn value(at: &At<'_>, v: &Value, report: &mut Report) -> Option<usize
 /// Checks a register with its index; its lanes, if it is declared.
 pub(super) fn entry(at: &At<'_>, name: &Name, idx: &[Affine], report: &mut Report) -> Option<usize> {
     idx.iter().for_each(|e| index(at, e, report));
-    let Some(reg) = at.func.find_reg(name.as_str()) else {
+    let Some(reg) = at.func.find_reg(name) else {
         report.add(format!("{name} is not a declared register"));
         return None;
     };
@@ -106,7 +106,7 @@ pub(super) fn store(at: &At<'_>, to: &Access, parts: &[Value], report: &mut Repo
 /// What a tile asks for may lie outside the buffer, but not depend on anything that the tile binds.
 pub(super) fn ask(at: &At<'_>, a: &Ask, report: &mut Report) {
     a.ranges.iter().flat_map(|(lo, hi)| [lo, hi]).for_each(|e| index(at, e, report));
-    match at.func.find_buffer(a.buffer.as_str()) {
+    match at.func.find_buffer(&a.buffer) {
         None => report.add(format!("{} is not a declared buffer", a.buffer)),
         Some(b) if b.dims.len() != a.ranges.len() => {
             report.add(format!("asks {} with {} ranges; it has {} dimensions", a.buffer, a.ranges.len(), b.dims.len()));
@@ -117,7 +117,7 @@ pub(super) fn ask(at: &At<'_>, a: &Ask, report: &mut Report) {
 
 fn access<'a>(at: &At<'a>, a: &Access, parts: usize, report: &mut Report) -> Option<&'a Buffer> {
     a.index.iter().for_each(|e| index(at, e, report));
-    let Some(buffer) = at.func.find_buffer(a.buffer.as_str()) else {
+    let Some(buffer) = at.func.find_buffer(&a.buffer) else {
         report.add(format!("{} is not a declared buffer", a.buffer));
         return None;
     };

@@ -99,9 +99,9 @@ fn head(at: &At<'_>, l: &Loop, report: &mut Report) {
     let func = at.func;
     let taken = at.scope(l.var.as_str()).is_some()
         || func.is_symbol(l.var.as_str())
-        || func.find_buffer(l.var.as_str()).is_some()
-        || func.find_table(l.var.as_str()).is_some()
-        || func.find_reg(l.var.as_str()).is_some();
+        || func.find_buffer(&l.var).is_some()
+        || func.find_table(&l.var).is_some()
+        || func.find_reg(&l.var).is_some();
     if taken {
         report.add(format!("{} hides another {}; a loop variable needs a name of its own", l.var, l.var));
     }
@@ -214,7 +214,7 @@ fn in_scope(at: &At<'_>, v: &Name, report: &mut Report) {
 }
 
 fn table(at: &At<'_>, t: &Name, v: &Name, report: &mut Report) {
-    let Some(table) = at.func.find_table(t.as_str()) else {
+    let Some(table) = at.func.find_table(t) else {
         return report.add(format!("{t} is not a declared table"));
     };
     if let Some(values) = at.scope(v.as_str()).and_then(|s| s.values) {

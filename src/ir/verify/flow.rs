@@ -65,8 +65,13 @@ pub(super) fn check(func: &Func, report: &mut Report) {
         report.within(
             || section.into(),
             |report| {
-                let steps = Resolver { func, unrolled: Vec::new() }.list(body);
-                let set = vec![false; func.regs.iter().map(registers).sum()];
+                let (mut arrays, mut count) = (Vec::new(), 0);
+                for array in &func.regs {
+                    arrays.push((array, count));
+                    count += registers(array);
+                }
+                let steps = Resolver { func, arrays, unrolled: Vec::new() }.list(body);
+                let set = vec![false; count];
                 let mut flow = Flow { unrolled: Vec::new(), set, steps: 0 };
                 flow.all(&steps, report);
             },
@@ -81,6 +86,8 @@ fn registers(array: &Reg) -> usize {
 
 struct Resolver<'a> {
     func: &'a Func,
+    /// The arrays of registers, each with the number of its first register among all registers.
+    arrays: Vec<(&'a Reg, usize)>,
     /// Variables of the unroll loops around; a variable's place is its slot.
     unrolled: Vec<&'a Name>,
 }
@@ -130,9 +137,8 @@ impl<'a> Resolver<'a> {
     }
 
     fn entry(&self, name: &'a Name, index: &'a [Affine]) -> Option<Entry<'a>> {
-        let reg = self.func.regs.iter().position(|r| r.name == *name)?;
-        let first = self.func.regs[..reg].iter().map(registers).sum();
-        let places = index.iter().zip(&self.func.regs[reg].dims).map(|(e, &dim)| (self.sum(e), dim)).collect();
+        let &(array, first) = self.arrays.iter().find(|(array, _)| array.name == *name)?;
+        let places = index.iter().zip(&array.dims).map(|(e, &dim)| (self.sum(e), dim)).collect();
         Some(Entry { first, name, index, places })
     }
 
@@ -140,7 +146,7 @@ impl<'a> Resolver<'a> {
         let slot = |v: &Name| self.unrolled.iter().position(|u| *u == v);
         let factor = |atom: &Atom| match atom {
             Atom::Var(v) => Some(Factor::Var(slot(v)?)),
-            Atom::Table(t, v) => Some(Factor::Table(&self.func.find_table(t.as_str())?.values, slot(v)?)),
+            Atom::Table(t, v) => Some(Factor::Table(&self.func.find_table(t)?.values, slot(v)?)),
             Atom::Sym(_) | Atom::Scaled(..) | Atom::Div(..) => None,
         };
         let terms = e.terms.iter().map(|(atom, &coef)| Some((factor(atom)?, coef))).collect::<Option<_>>()?;

@@ -72,7 +72,7 @@ fn part<'a>(func: &Func, terms: impl Iterator<Item = (&'a Atom, &'a i64)> + Clon
     let at = |v: i64| {
         terms.clone().try_fold(0_i128, |sum, (atom, coef)| {
             let term = match atom {
-                Atom::Table(t, _) => *func.find_table(t.as_str())?.values.get(usize::try_from(v).ok()?)?,
+                Atom::Table(t, _) => *func.find_table(t)?.values.get(usize::try_from(v).ok()?)?,
                 _ => v,
             };
             sum.checked_add(i128::from(term) * i128::from(*coef))

@@ -8,11 +8,11 @@ use super::{Lowering, WINDOW, WINDOWS};
 use crate::ir::names::{INPUT, part};
 use crate::ir::{Affine, BufferKind, Cond, Loop, Name, Stmt, Value};
 use crate::passes::nest::{peel, wrap};
-use crate::passes::panel::{PANEL, odd_lines, up};
+use crate::passes::panel::{PANEL, spread_lines, up};
 
 /// Whether rows of windows end with whole vectors, given the places that they take, with and without what lies behind them.
 pub fn rows_whole(held: i64, read: i64, bytes: i64) -> bool {
-    odd_lines(read, bytes) * 4 <= odd_lines(held, bytes) * 5
+    spread_lines(read, bytes) * 4 <= spread_lines(held, bytes) * 5
 }
 
 impl Lowering<'_> {
@@ -99,14 +99,14 @@ impl Lowering<'_> {
         Loop { step: together, ..Loop::new(counter, self.inputs, [fill, body].concat()) }.into()
     }
 
-    /// Places for the input channels and windows of a block. Where channels lie innermost, a window's are whole vectors and an odd number of lines.
+    /// Places for the input channels and windows of a block. Where channels lie innermost, a window's are whole vectors in lines whose number is no multiple of four.
     fn windows_dims(&self) -> [i64; 2] {
         if self.channels_along() {
-            let channels = odd_lines(up(self.inputs, self.lanes()), self.func.elem.bytes() as i64);
+            let channels = spread_lines(up(self.inputs, self.lanes()), self.func.elem.bytes() as i64);
             return [channels, up(self.windows(), self.plan.extent(WINDOW) as i64)];
         }
         let places = if self.rows_whole() { self.windows_read() } else { self.windows_held() };
-        [self.inputs | 1, odd_lines(places, self.func.elem.bytes() as i64)]
+        [self.inputs | 1, spread_lines(places, self.func.elem.bytes() as i64)]
     }
 
     /// Whether a whole vector of windows is stored at the end of a row, too: what it writes of the next row, that writes again. Behind the last row it takes
