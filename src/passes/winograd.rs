@@ -186,8 +186,8 @@ impl<'a> Lowering<'a> {
     fn row(&self) -> i64 {
         up(self.x().windows, self.lanes())
     }
-    /// Places for the windows of a block: whole tiles, in cache lines whose number is no multiple of four. With an odd number of rows, entries of one window, which are
-    /// written together, then lie in different sets of a cache.
+    /// Places for the windows of a block: whole tiles, in cache lines whose number is no multiple of four. With an odd number of rows, entries of one window,
+    /// which are written together, then lie in different sets of a cache.
     fn windows_held(&self) -> i64 {
         spread_lines(up(self.windows(), self.plan.extent(WINDOW) as i64), self.func.elem.bytes() as i64)
     }

@@ -397,10 +397,11 @@ impl Space<'_> {
         let mut blocks: Vec<Block> = Vec::new();
         for outputs in self.window_sizes(&classes) {
             let per_window = |a: usize| classes[a].iter().map(|c| outputs[a] + c.0 - 1).sum::<usize>();
-            let channel = (0..rank).map(per_window).product::<usize>() * p.c_in / p.groups * p.elem.bytes();
+            let channels = (p.c_in / p.groups).saturating_mul(p.elem.bytes());
+            let window = (0..rank).map(per_window).fold(channels, usize::saturating_mul);
             for block in self.window_blocks(&outputs) {
                 let along = |a: usize| if block[a] > 0 { block[a] } else { positions(p, a) }.div_ceil(outputs[a]);
-                let windows = (0..rank).map(along).product::<usize>() * channel;
+                let windows = (0..rank).map(along).fold(window, usize::saturating_mul);
                 let winograd = Some(Winograd { outputs: outputs.clone(), held: 1 });
                 let plan = Plan { aligned: true, block, winograd, ..self.plan(Form::Gather, true, &[], "qw") };
                 // What it costs with a few tiles; small ones where others need too much memory.
@@ -494,7 +495,7 @@ impl Space<'_> {
         !self.machine.isa.wide() || waiting + outputs[x] + taps < self.machine.registers
     }
 
-    /// Block sizes: along x the whole row, or whole vectors of windows; along the other axes a few windows, or all.
+    /// Block sizes: along x the whole row, a half of it (a third of a sequence), or whole vectors of windows; along the other axes a few windows, or all.
     fn window_blocks(&self, outputs: &[usize]) -> Vec<Vec<usize>> {
         let p = self.problem;
         let rank = p.rank();
@@ -504,10 +505,12 @@ impl Space<'_> {
             let windows = positions(p, a).div_ceil(m);
             let mut sizes: Vec<usize> = if a + 1 == rank {
                 let counts: &[usize] = if rank == 1 { &[2, 3, 4, 6, 8, 12] } else { &[1, 2, 4] };
-                counts.iter().map(|k| k * lanes).filter(|w| *w < windows).map(|w| w * m).collect()
+                let parts = (2..=if rank == 1 { 3 } else { 2 }).map(|parts| windows.div_ceil(parts)).filter(|w| *w > lanes);
+                counts.iter().map(|k| k * lanes).filter(|w| *w < windows).chain(parts).map(|w| w * m).collect()
             } else {
                 [1, 2, 3, 4, 6, 8, 12].into_iter().filter(|w| *w < windows).map(|w| even(windows, w) * m).collect()
             };
+            sizes.sort();
             sizes.dedup();
             sizes.push(0);
             all = all.into_iter().flat_map(|b| sizes.iter().map(move |s| [b.clone(), vec![*s]].concat())).collect();

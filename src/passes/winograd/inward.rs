@@ -99,7 +99,8 @@ impl Lowering<'_> {
         Loop { step: together, ..Loop::new(counter, self.inputs, [fill, body].concat()) }.into()
     }
 
-    /// Places for the input channels and windows of a block. Where channels lie innermost, a window's are whole vectors in lines whose number is no multiple of four.
+    /// Places for the input channels and windows of a block. Where channels lie innermost, a window's are whole vectors, in lines whose number is no multiple of
+    /// four.
     fn windows_dims(&self) -> [i64; 2] {
         if self.channels_along() {
             let channels = spread_lines(up(self.inputs, self.lanes()), self.func.elem.bytes() as i64);
