@@ -395,11 +395,12 @@ impl Space<'_> {
         let classes: Vec<PhaseClasses> = (0..rank).map(|a| phase_classes(p, a)).collect();
         let [limit, most] = self.scratch_limits();
         let mut blocks: Vec<Block> = Vec::new();
-        for outputs in self.window_sizes(&classes) {
+        let sizes = self.window_sizes(&classes);
+        for outputs in &sizes {
             let per_window = |a: usize| classes[a].iter().map(|c| outputs[a] + c.0 - 1).sum::<usize>();
             let channels = (p.c_in / p.groups).saturating_mul(p.elem.bytes());
             let window = (0..rank).map(per_window).fold(channels, usize::saturating_mul);
-            for block in self.window_blocks(&outputs) {
+            for block in self.window_blocks(outputs) {
                 let along = |a: usize| if block[a] > 0 { block[a] } else { positions(p, a) }.div_ceil(outputs[a]);
                 let windows = (0..rank).map(along).fold(window, usize::saturating_mul);
                 let winograd = Some(Winograd { outputs: outputs.clone(), held: 1 });
@@ -417,22 +418,16 @@ impl Space<'_> {
                 blocks.extend(found.map(|(cost, limit)| Block { cost, limit, plan }));
             }
         }
+        // Where no block is within the limit, direct sums are, unless windows are asked for.
         let forced = self.options.algorithm == Some(Algorithm::Winograd);
         let within = blocks.iter().filter(|b| b.limit == limit).map(|b| b.cost).reduce(f64::min);
         let least = within.unwrap_or(if forced { f64::INFINITY } else { 0.0 });
         blocks.retain(|b| b.limit == limit || b.cost * LONGER < least);
         // All tiles for the best blocks of each size.
         blocks.sort_by(|a, b| a.cost.total_cmp(&b.cost));
-        let mut taken: Vec<(&Option<Winograd>, usize)> = Vec::new();
-        for b in &blocks {
-            let at = taken.iter().position(|t| *t.0 == b.plan.winograd).unwrap_or(taken.len());
-            if at == taken.len() {
-                taken.push((&b.plan.winograd, 0));
-            }
-            taken[at].1 += 1;
-            if taken[at].1 <= BLOCKS {
-                self.window_tiles(&b.plan, b.limit, 1..=4, 3, out);
-            }
+        for outputs in &sizes {
+            let of_size = blocks.iter().filter(|b| b.plan.winograd.as_ref().is_some_and(|w| w.outputs == *outputs));
+            of_size.take(BLOCKS).for_each(|b| self.window_tiles(&b.plan, b.limit, 1..=4, 3, out));
         }
     }
 
