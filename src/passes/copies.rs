@@ -52,7 +52,7 @@ fn walk(s: Stmt, func: &Func, lanes: usize, copied: &mut Vec<(Name, usize)>) -> 
     match s {
         Stmt::Tile { .. } | Stmt::Set { .. } | Stmt::Store { .. } => s,
         Stmt::For(mut l) => {
-            let rewritten = Copy { func, l: &l, lanes, assigned: Vec::new(), computes: !plain(&l.body) }.rewrite();
+            let rewritten = Copy { func, l: &l, lanes, assigned: Vec::new(), apart: !plain(&l.body) || several(&l.body) }.rewrite();
             if let Some((new, regs)) = rewritten {
                 copied.extend(regs);
                 return new;
@@ -133,8 +133,8 @@ struct Copy<'a> {
     l: &'a Loop,
     lanes: usize,
     assigned: Vec<Name>,
-    /// Whether values are computed, not only moved: then lanes may lie apart in memory, since the rest is worth it.
-    computes: bool,
+    /// Whether lanes may lie apart in memory: values are computed, not only moved, or several are loaded together.
+    apart: bool,
 }
 
 impl Copy<'_> {
@@ -170,7 +170,8 @@ impl Copy<'_> {
     fn at_a_time(&self) -> i64 {
         let lanes = self.lanes as i64;
         let wide = self.lanes * self.func.elem.bytes() > 16;
-        let Some((lo, hi)) = self.l.const_range().filter(|(lo, hi)| wide && hi > lo && plain(&self.l.body)) else { return 1 };
+        let plain = plain(&self.l.body) && !several(&self.l.body);
+        let Some((lo, hi)) = self.l.const_range().filter(|(lo, hi)| wide && hi > lo && plain) else { return 1 };
         let vectors = (hi - lo + lanes - 1) / lanes;
         let most = (AT_A_TIME / registers(&self.l.body)).max(1);
         let rounds = (vectors + most - 1) / most;
@@ -253,7 +254,7 @@ impl Copy<'_> {
         let step = a.index[dim].coef_of_var(self.l.var.as_str());
         let contiguous = self.func.buffer(a.buffer.as_str()).order.last() == Some(&dim);
         // What a table says of the variable is not the same distance from lane to lane.
-        if a.lanes.is_some() || step < 1 || !even(&a.index[dim], &self.l.var) || !contiguous && !self.computes {
+        if a.lanes.is_some() || step < 1 || !even(&a.index[dim], &self.l.var) || !contiguous && !self.apart {
             return None;
         }
         let clip: Option<Clip> = clip(&a.index[dim], &[tail, conds].concat(), &self.l.var, Affine::clone).ok()?;
@@ -275,6 +276,15 @@ fn plain(body: &[Stmt]) -> bool {
         Stmt::Store { parts, .. } => parts.iter().all(moved),
         Stmt::For(_) | Stmt::Tile { .. } => false,
     })
+}
+
+/// Whether a body loads more than one value: neighbours in memory share their way to the registers.
+fn several(body: &[Stmt]) -> bool {
+    let mut loads = 0;
+    for s in body {
+        s.visit(&mut |s| loads += usize::from(matches!(s, Stmt::Set { value: Value::Load(_), .. })));
+    }
+    loads > 1
 }
 
 /// How many registers a body sets.

@@ -13,10 +13,12 @@
 //!
 //! Weights that `prepare` transforms (pass `winograd`) are not packed a second time: it stores them where the tile reads them.
 
+mod memory;
+
 use super::block::extreme;
 use super::nest::wrap;
-use super::winograd::FACTORS;
-use crate::ir::names::WEIGHT;
+use super::winograd::{CHANNELS, FACTORS};
+use crate::ir::names::{WEIGHT, part};
 use crate::ir::{Access, Affine, Buffer, BufferKind, Cond, Func, Loop, Name, Reg, Stmt, Value};
 use crate::{Error, Kind, Result};
 
@@ -27,10 +29,15 @@ const TILES: &str = "oc.b";
 const CHUNKS: &str = "oc.k";
 /// The register through which they are copied.
 const COPY: &str = "pack";
+/// Bytes of a cache line: what a store past the caches has to fill.
+const LINE: usize = 64;
+/// Packed weights of so many bytes leave past the caches: a run would not find them there, and memory is not read before it is written.
+const STREAMED: i64 = 32 << 20;
 
 /// Collects how the weights are read, and writes `prepare`.
-#[derive(Default)]
 pub struct Packer {
+    /// Bytes of a vector.
+    vector: usize,
     packed: Option<(Access, Vec<Dim>)>,
 }
 
@@ -53,6 +60,11 @@ impl Dim {
 }
 
 impl Packer {
+    /// For vectors of so many bytes.
+    pub fn new(bytes: usize) -> Packer {
+        Packer { vector: bytes, packed: None }
+    }
+
     /// Replaces a load of the weights by one of the packed weights. `loops` surround the statement, `tile` are the axes within the tile,
     /// of which `vector` will lie along the lanes.
     pub fn redirect(&mut self, func: &Func, value: Value, loops: &[Loop], tile: &[(Name, usize)], vector: &Name) -> Result<Value> {
@@ -74,42 +86,109 @@ impl Packer {
             dims = in_order(dims, loops);
         }
         let (last, first): (Vec<_>, Vec<_>) = tile.iter().filter(|(t, _)| used(t)).partition(|(t, _)| t == vector);
+        let along = !last.is_empty();
         dims.extend(first.into_iter().chain(last).map(|(t, e)| Dim::new(&t, Affine::from(e as i64))));
+        let load = Value::Load(access.clone());
+        let whole = extents(func).filter(|_| access.buffer == WEIGHT && !along);
+        let (from, dims) = whole.and_then(|n| memory::together(&access, &dims, &n, self.wide())).unwrap_or((access, dims));
         let index = dims.iter().map(|d| d.index.clone()).collect();
-        self.packed = Some((access.clone(), dims));
-        let load = Value::Load(access);
+        self.packed = Some((from, dims));
         let packed = Value::load(PACKED, index);
         Ok(value.map(&mut |v| if v == load { packed.clone() } else { v }))
     }
 
     /// Declares the packed buffer and writes the nest that fills it.
     pub fn finish(self, func: &mut Func) {
+        let wide = self.wide();
         let Some((from, dims)) = self.packed else { return };
-        let extents: Vec<Affine> = dims.iter().map(|d| d.extent.clone()).collect();
         if from.buffer == FACTORS {
-            return stored_in_place(func, &from, &dims);
+            stored_in_place(func, &from, &dims);
+        } else {
+            copied(func, &from, dims, wide);
         }
-        let weight = func.buffer(WEIGHT);
-        let inside = |(e, hi): (&Affine, &Affine)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() };
-        let conds = from.index.iter().zip(&weight.dims).map(inside).collect();
-        let index = dims.iter().map(|d| d.index.clone()).collect();
-        let body = vec![
-            Stmt::set(COPY, Value::Const(0.0)),
-            Stmt::When { conds, body: vec![Stmt::set(COPY, Value::Load(from.clone()))] },
-            Stmt::store(PACKED, index, Value::reg(COPY)),
-        ];
-        // Channels around kernel positions: a cache line of weights, which holds one channel's positions, is read once.
-        let counted = |d: &Dim| Loop::new(d.var, d.extent.clone(), Vec::new());
-        let (tile, around): (Vec<_>, Vec<_>) = dims.iter().partition(|d| d.var.as_str().ends_with(".t"));
-        let (channels, positions): (Vec<_>, Vec<_>) =
-            around.into_iter().partition(|d| matches!(d.var.as_str().as_bytes()[0], b'g' | b'o' | b'i'));
-        let loops: Vec<Loop> = [channels, positions, tile].concat().into_iter().map(counted).collect();
-        let elem = weight.elem;
-        func.prepare = wrap(&loops, body);
-        func.regs.push(Reg { name: COPY.into(), lanes: 1, dims: Vec::new() });
-        let order = (0..extents.len()).collect();
-        func.buffers.push(Buffer { name: PACKED.into(), kind: BufferKind::Packed, elem, dims: extents, order });
+        let packed = func.buffer(PACKED);
+        let bytes = packed.dims.iter().filter_map(Affine::as_const).fold(packed.elem.bytes() as i64, i64::saturating_mul);
+        if self.vector == LINE && bytes >= STREAMED {
+            func.prepare.iter_mut().for_each(past_caches);
+        }
     }
+
+    /// Whether vectors are wide ones: these take neighbours whose lanes are apart through shuffles, and mask lanes.
+    fn wide(&self) -> bool {
+        self.vector > 16
+    }
+}
+
+/// Lets packed weights leave past the caches.
+fn past_caches(s: &mut Stmt) {
+    if let Stmt::Store { to, stream, .. } = s {
+        *stream |= to.buffer == PACKED;
+    }
+    s.body_mut().into_iter().flatten().for_each(past_caches);
+}
+
+/// Declares the packed buffer and writes the nest that copies the weights.
+fn copied(func: &mut Func, from: &Access, dims: Vec<Dim>, wide: bool) {
+    let lengths: Vec<Affine> = dims.iter().map(|d| d.extent.clone()).collect();
+    let extents = extents(func);
+    let rows = extents.as_ref().filter(|_| wide).and_then(|n| memory::rows(from, &dims, n, &func.tables));
+    let (around, body, first, regs) = match rows {
+        Some(r) => (r.around, r.body, r.first, r.regs),
+        None => {
+            let first = from.index.len() - 1;
+            let (body, reg) = copy(func, from, &dims, first);
+            (dims, body, first, vec![reg])
+        }
+    };
+    if let Some(n) = extents {
+        let weight = func.buffers.iter_mut().find(|b| b.name == WEIGHT).expect("every function has weights");
+        weight.dims = memory::flattened(&n, first).into_iter().map(Affine::from).collect();
+        weight.order = (0..weight.dims.len()).collect();
+    }
+    // Channels around kernel positions: a cache line of weights, which holds one channel's positions, is read once.
+    let counted = |d: &Dim| Loop::new(d.var, d.extent.clone(), Vec::new());
+    let (tile, around): (Vec<_>, Vec<_>) = around.iter().partition(|d| d.var.as_str().ends_with(".t"));
+    let (channels, positions): (Vec<_>, Vec<_>) =
+        around.into_iter().partition(|d| matches!(d.var.as_str().as_bytes()[0], b'g' | b'o' | b'i'));
+    let mut loops: Vec<Loop> = [channels, positions, tile].concat().into_iter().map(counted).collect();
+    // A few input channels at a time around those of the output: what they read is a few streams, and what they write lies side by side.
+    if let Some(at) = loops.iter().position(|l| l.var == "ic")
+        && let Some((0, n)) = loops[at].const_range()
+        && n > CHANNELS
+    {
+        let block = part(&"ic".into(), "o");
+        let start = Affine::var(block) * CHANNELS;
+        loops[at].lo = vec![start.clone()];
+        loops[at].hi = vec![start + CHANNELS, n.into()];
+        let outer = loops.iter().position(|l| l.var != "g").unwrap_or(0);
+        loops.insert(outer, Loop::new(block, (n + CHANNELS - 1) / CHANNELS, Vec::new()));
+    }
+    func.prepare = wrap(&loops, body);
+    func.regs.extend(regs);
+    let (elem, order) = (func.buffer(WEIGHT).elem, (0..lengths.len()).collect());
+    func.buffers.push(Buffer { name: PACKED.into(), kind: BufferKind::Packed, elem, dims: lengths, order });
+}
+
+/// The extents of the weights, which are known, in the order of memory.
+fn extents(func: &Func) -> Option<Vec<i64>> {
+    let weight = func.buffer(WEIGHT);
+    weight.order.is_sorted().then(|| weight.dims.iter().map(Affine::as_const).collect()).flatten()
+}
+
+/// The copy of one entry, and the register that it goes through; dimensions of the weights are one from `first` on.
+fn copy(func: &Func, from: &Access, dims: &[Dim], first: usize) -> (Vec<Stmt>, Reg) {
+    let extents: Vec<Affine> = func.buffer(WEIGHT).dims.clone();
+    let one = extents[first..].iter().filter_map(Affine::as_const).product::<i64>();
+    let extents = [&extents[..first], &[one.into()]].concat();
+    let inside = |(e, hi): (&Affine, &Affine)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() };
+    let conds = from.index.iter().zip(&extents).map(inside).collect();
+    let index = dims.iter().map(|d| Affine::var(d.var)).collect();
+    let body = vec![
+        Stmt::set(COPY, Value::Const(0.0)),
+        Stmt::When { conds, body: vec![Stmt::set(COPY, Value::Load(from.clone()))] },
+        Stmt::store(PACKED, index, Value::reg(COPY)),
+    ];
+    (body, Reg { name: COPY.into(), lanes: 1, dims: Vec::new() })
 }
 
 /// Transformed weights in the order in which they are read: the channels that are held at a time around all products of them, then the tiles of these.

@@ -65,7 +65,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
         plan,
         loops: Vec::new(),
         tile: Vec::new(),
-        packer: Packer::default(),
+        packer: Packer::new(plan.lanes * func.elem.bytes()),
         regs,
         counts,
         tested: Vec::new(),

@@ -58,7 +58,7 @@ const OUT: &str = "out";
 /// Outputs that are computed and stored together where they leave in pieces: what 16 bytes hold of `f32`.
 pub const PIECE: usize = 4;
 /// Input channels whose weights are transformed at a time: with a tile of output channels, what one store covers is several cache lines.
-const CHANNELS: i64 = 8;
+pub const CHANNELS: i64 = 8;
 /// The variable that counts the windows of a block, over all axes.
 const WINDOW: &str = "qw";
 

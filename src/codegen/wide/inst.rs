@@ -245,11 +245,11 @@ pub(super) enum Inst {
         from: Scattered,
         tmp: Option<V>,
     },
-    /// Two times 16 bytes.
-    LoadHalves {
+    /// So many times 16 bytes.
+    LoadPieces {
         dst: V,
-        low: Mem,
-        high: Mem,
+        w: Width,
+        pieces: Vec<Mem>,
     },
     /// Lower or upper elements of two vectors by turns, single or double ones, in every 16 bytes.
     Unpack {
@@ -406,9 +406,8 @@ impl Inst {
                 tmp.iter().for_each(|t| v(*t, Early));
                 v(*dst, Early);
             }
-            Inst::LoadHalves { dst, low, high } => {
-                g(low.base, Use);
-                g(high.base, Use);
+            Inst::LoadPieces { dst, pieces, .. } => {
+                pieces.iter().for_each(|m| g(m.base, Use));
                 v(*dst, Def);
             }
             Inst::Unpack { dst, a, b, .. } => {

@@ -12,13 +12,13 @@
 //!
 //! A load `s` elements behind another has its lanes but the first, and one more.
 //!
-//! AVX2 has no permutation of two vectors: there the elements that several loads take of one lane come as a piece of 16 bytes, and the shuffles of
-//! turned stores make vectors of them.
+//! Where lanes lie further apart, and with AVX2, which has no permutation of two vectors, the elements that several loads take of one lane come as a piece
+//! of 16 bytes, and the shuffles of turned stores make vectors of them.
 
 use super::WideIsa;
 use super::inst::*;
 use super::select::{MOST_STRIDE, Selector, chunks};
-use super::tree::{Node, Place, Stride, Val};
+use super::tree::{Node, Place, Spread, Stride, Val};
 use super::turned::PIECE;
 use crate::Result;
 
@@ -42,10 +42,10 @@ impl Selector<'_> {
         let all = chunks(s.count, size, self.isa, self.widest);
         let full = all.len() == 1 && all[0].active * size == all[0].w.bytes();
         // How many loads give all that lies between the lanes, or a piece of each lane.
-        let (least, most) = match (self.isa, s.stride) {
-            (WideIsa::Avx512, Stride::Const(bytes)) if bytes == size as i64 && (2..=MOST_STRIDE).contains(&s.step) => (s.step, 2 * s.step),
-            (WideIsa::Avx2, Stride::Const(_)) => ((PIECE / size) as i64, i64::MAX),
-            _ => return 0,
+        let (least, most) = match s.stride {
+            Stride::Const(_) if self.permutes(s) => (s.step, 2 * s.step),
+            Stride::Const(_) => ((PIECE / size) as i64, i64::MAX),
+            Stride::Arg(_) => return 0,
         };
         let apart = s.step > 1 || s.stride != Stride::Const(size as i64);
         if !self.turns || !apart || !full || s.clip.is_some() || self.tree.entries[entry] != s.count {
@@ -61,6 +61,11 @@ impl Selector<'_> {
         if n >= least { n.min(most) as usize } else { 0 }
     }
 
+    /// Whether permutations take lanes that are so near from whole vectors.
+    fn permutes(&self, s: &Spread) -> bool {
+        self.isa == WideIsa::Avx512 && s.stride == Stride::Const(self.size() as i64) && (2..=MOST_STRIDE).contains(&s.step)
+    }
+
     /// Statements that go together.
     pub(super) fn load_strided_together(&mut self, nodes: &[Node]) -> Result<()> {
         let mut into: Vec<V> = Vec::new();
@@ -71,10 +76,10 @@ impl Selector<'_> {
             place = place.or(Some(p));
         }
         let p = place.expect("several statements go together");
-        if self.isa == WideIsa::Avx2 {
+        let s = p.spread.as_ref().expect("their lanes are apart");
+        if !self.permutes(s) {
             return self.load_turned(p, &into);
         }
-        let s = p.spread.as_ref().expect("their lanes are apart");
         let (size, step) = (self.size(), s.step as usize);
         let c = chunks(s.count, size, self.isa, self.widest)[0];
         let (w, per) = (c.w, c.active);
@@ -159,15 +164,11 @@ impl Selector<'_> {
             let mut rows = Vec::new();
             for lane in 0..each as i64 {
                 let at = (first * size) as i64 + lane * pitch;
-                let low = self.mem(p, at)?;
+                let far = |i: usize| at + (i * each) as i64 * pitch;
+                let pieces = (0..w.bytes() / PIECE).map(|i| self.mem(p, far(i))).collect::<Result<_>>()?;
                 let dst = self.vec();
                 rows.push(dst);
-                if w == Width::X {
-                    self.push(Inst::Load { dst, w, mem: low });
-                } else {
-                    let high = self.mem(p, at + each as i64 * pitch)?;
-                    self.push(Inst::LoadHalves { dst, low, high });
-                }
+                self.push(Inst::LoadPieces { dst, w, pieces });
             }
             // Elements two by two: the lower or upper ones of two rows, or of two pairs of rows.
             for half in 0..each / 2 {

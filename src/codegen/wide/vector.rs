@@ -77,10 +77,18 @@ impl Encoder<'_> {
                 let tmp = tmp.map(|r| self.places.v[r]);
                 self.load_scattered(self.places.v[*dst], *w, from, tmp)
             }
-            Inst::LoadHalves { dst, low, high } => {
-                let (low, high, d) = (self.mem(*low)?, self.mem(*high)?, self.places.v[*dst]);
-                self.asm.vmovups(XMM[d], sized(Width::X, low))?;
-                self.asm.vinsertf128(YMM[d], YMM[d], xmmword_ptr(high), 1)
+            Inst::LoadPieces { dst, w, pieces } => {
+                let d = self.places.v[*dst];
+                for (i, piece) in pieces.iter().enumerate() {
+                    let m = sized(Width::X, self.mem(*piece)?);
+                    match (i, w, self.isa) {
+                        (0, ..) => self.asm.vmovups(XMM[d], m)?,
+                        (_, Width::Z, _) => self.asm.vinsertf32x4(ZMM[d], ZMM[d], m, i as i32)?,
+                        (_, _, WideIsa::Avx512) => self.asm.vinsertf32x4(YMM[d], YMM[d], m, i as i32)?,
+                        (_, _, WideIsa::Avx2) => self.asm.vinsertf128(YMM[d], YMM[d], m, i as i32)?,
+                    }
+                }
+                Ok(())
             }
             Inst::Unpack { dst, w, a, b, high, double } => {
                 let [into, a, b] = [*dst, *a, *b].map(|r| self.places.v[r]);
