@@ -174,7 +174,8 @@ proptest! {
 #[test]
 fn problems_that_once_failed() {
     // Rows in place whose tail is clamped; one position whose pixel depends on the phase.
-    for text in ["1d n3 1x12 -> 1 k5 s3 bias clamp(-2,6) f64", "1d n1 1x1 -> 5 k2 s2 p1 pe-1 f64"] {
+    // Weights whose channels are neighbours, and one dimension with the phases.
+    for text in ["1d n3 1x12 -> 1 k5 s3 bias clamp(-2,6) f64", "1d n1 1x1 -> 5 k2 s2 p1 pe-1 f64", "1d n1 1x5 -> 2 k1 s2 f64"] {
         let p: Deconv = text.parse().expect("legal");
         let (batch, spatial) = p.fixed_shape().expect("nothing is open");
         (0..60).for_each(|pick| all_agree_for(&p, batch, &spatial, pick));
@@ -182,6 +183,39 @@ fn problems_that_once_failed() {
         for isa in levels() {
             let options = Options { isa: Some(isa), ..Options::default() };
             p.compile(&w, p.bias.then_some(&[0.0][..]), &options).unwrap_or_else(|e| panic!("{text} at {isa:?}: {e}"));
+        }
+    }
+}
+
+/// Kernel positions are packed together where channels lie along the lanes, in as many dimensions as are written out; elsewhere what lies side by side.
+#[test]
+fn weights_are_packed_as_they_lie() {
+    let tiles = [
+        ("1d n1 9x20 -> 32 k5 s2 p1", "gather panel qx=3 oc=LANES along oc xLANES block 0"),
+        ("1d n1 9x20 -> 33 k12 s5 p1", "gather panel qx=3 oc=LANES along oc xLANES block 0"),
+        ("1d n1 17x20 -> 32 k1 s1", "gather panel qx=3 oc=LANES along oc xLANES block 0"),
+        ("1d n1 17x20 -> 32 k40 s3 p2", "gather panel rx=3 qx=2 oc=LANES along oc xLANES block 0"),
+        ("2d n1 10x5x6 -> 32 k3 s4 p1 d2 g2", "gather panel qx=3 oc=LANES along oc xLANES block 0x0"),
+        ("2d n1 10x5x6 -> 16 k6x5 s3x2 p1", "gather panel ry=3 qx=3 oc=LANES along oc xLANES block 0x0"),
+        ("3d n1 9x3x4x5 -> 16 k3x4x5 s2 p1", "gather panel qx=3 oc=LANES along oc xLANES block 0x0x0"),
+        ("2d n1 9x5x40 -> 7 k2 s2", "gather panel oc=3 ry=2 rx=2 qx=LANES along qx xLANES block 0x0"),
+        ("3d n1 18x3x4x20 -> 6 k2 s2 g2", "gather panel oc=2 rz=2 ry=2 rx=2 qx=LANES along qx xLANES block 0x0x0"),
+    ];
+    for (text, plan) in tiles {
+        let p: Deconv = text.parse().expect("legal");
+        let (batch, spatial) = p.fixed_shape().expect("nothing is open");
+        let case = Case::<f32>::sized(&p, batch, &spatial, Fill::Ints, 11);
+        for isa in levels() {
+            let lanes = match isa.name() {
+                "avx512" => "16",
+                "avx2" => "8",
+                _ => "4",
+            };
+            let fma = if isa.name() == "sse2" { " no-fma" } else { "" };
+            let plan = format!("{plan}{fma}").replace("LANES", lanes).parse().unwrap_or_else(|e| panic!("{plan}: {e}"));
+            let kernel = case.kernel(&Options { plan: Some(plan), ..at(isa) });
+            let got: Vec<f64> = case.run(&kernel).iter().map(|v| *v as f64).collect();
+            assert_eq!(got, case.reference(), "{text} at {isa}");
         }
     }
 }

@@ -131,7 +131,8 @@ fn past_caches(s: &mut Stmt) {
 fn copied(func: &mut Func, from: &Access, dims: Vec<Dim>, wide: bool) {
     let lengths: Vec<Affine> = dims.iter().map(|d| d.extent.clone()).collect();
     let extents = extents(func);
-    let rows = extents.as_ref().filter(|_| wide).and_then(|n| memory::rows(from, &dims, n, &func.tables));
+    let apart = |n: &&Vec<i64>| wide && n.len() == from.index.len();
+    let rows = extents.as_ref().filter(apart).and_then(|n| memory::rows(from, &dims, n, &func.tables));
     let (around, body, first, regs) = match rows {
         Some(r) => (r.around, r.body, r.first, r.regs),
         None => {
