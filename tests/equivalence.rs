@@ -199,7 +199,7 @@ fn weights_are_packed_as_they_lie() {
         ("2d n1 10x5x6 -> 16 k6x5 s3x2 p1", "gather panel ry=3 qx=3 oc=LANES along oc xLANES block 0x0"),
         ("3d n1 9x3x4x5 -> 16 k3x4x5 s2 p1", "gather panel qx=3 oc=LANES along oc xLANES block 0x0x0"),
         ("2d n1 9x5x40 -> 7 k2 s2", "gather panel oc=3 ry=2 rx=2 qx=LANES along qx xLANES block 0x0"),
-        ("3d n1 18x3x4x20 -> 6 k2 s2 g2", "gather panel oc=2 rz=2 ry=2 rx=2 qx=LANES along qx xLANES block 0x0x0"),
+        ("3d n1 18x3x4x20 -> 6 k2 s2 g2", "gather panel oc=3 ry=2 rx=2 qx=LANES along qx xLANES block 0x0x0"),
     ];
     for (text, plan) in tiles {
         let p: Deconv = text.parse().expect("legal");
