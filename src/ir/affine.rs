@@ -41,7 +41,7 @@ pub struct Affine {
 
 /// Atoms with their coefficients, sorted by atom, each once: a map that is cheap to copy, since most have one or two entries.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Terms(SmallVec<[(Atom, i64); 2]>);
+pub struct Terms(SmallVec<[(Atom, i64); 3]>);
 
 impl Terms {
     /// Every atom with its coefficient.
@@ -82,7 +82,7 @@ impl Terms {
 }
 impl IntoIterator for Terms {
     type Item = (Atom, i64);
-    type IntoIter = smallvec::IntoIter<[(Atom, i64); 2]>;
+    type IntoIter = smallvec::IntoIter<[(Atom, i64); 3]>;
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }

@@ -44,17 +44,17 @@ use std::hash::{Hash, Hasher};
 /// The name of a variable, symbol, buffer, table or register. Each text is kept once, for as long as the process runs: a name is a reference to it,
 /// and equal names are the same reference.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Name(Intern<str>);
+pub struct Name(Intern<String>);
 
 impl Name {
     /// The text of the name.
     pub fn as_str(&self) -> &'static str {
-        self.0.as_ref()
+        Intern::<String>::as_ref(self.0)
     }
 }
 impl From<&str> for Name {
     fn from(s: &str) -> Self {
-        Name(s.into())
+        Name(Intern::from_ref(s))
     }
 }
 impl From<String> for Name {

@@ -131,7 +131,7 @@ impl Report {
         }
     }
     /// Adds a violation if a construct appears outside of its stages.
-    fn stage(&mut self, legal: bool, what: &str, when: &str, func: &Func) {
+    fn stage(&mut self, legal: bool, what: impl fmt::Display, when: &str, func: &Func) {
         if !legal {
             self.add(format!("{what} at stage {}; legal {when}", func.stage));
         }

@@ -165,7 +165,7 @@ fn single(l: &Loop, kind: &str, report: &mut Report) {
 fn cond(at: &At<'_>, c: &Cond, report: &mut Report) {
     c.affines().into_iter().for_each(|e| index(at, e, report));
     if let Cond::Multiple { m, .. } = c {
-        report.stage(at.func.stage <= Stage::Form, &format!("the condition {c}"), "up to form", at.func);
+        report.stage(at.func.stage <= Stage::Form, format_args!("the condition {c}"), "up to form", at.func);
         if *m < 1 {
             report.add(format!("modulus {m} in {c}; it must be at least 1"));
         }
@@ -186,7 +186,7 @@ pub(super) fn index(at: &At<'_>, e: &Affine, report: &mut Report) {
                 if at.prepare || !at.func.is_symbol(s.as_str()) {
                     report.add(format!("{s} in {atom} is no symbol declared for run"));
                 }
-                report.stage(at.func.stage >= Stage::Panel, &format!("the product {atom}"), "from panel on", at.func);
+                report.stage(at.func.stage >= Stage::Panel, format_args!("the product {atom}"), "from panel on", at.func);
                 in_scope(at, v, report);
             }
             Atom::Var(v) => in_scope(at, v, report),
@@ -195,7 +195,7 @@ pub(super) fn index(at: &At<'_>, e: &Affine, report: &mut Report) {
                 table(at, t, v, report);
             }
             Atom::Div(inner, by) => {
-                report.stage(at.func.stage <= Stage::Form, &format!("the division {atom}"), "up to form", at.func);
+                report.stage(at.func.stage <= Stage::Form, format_args!("the division {atom}"), "up to form", at.func);
                 if *by < 1 {
                     report.add(format!("divisor {by} in {atom}; it must be at least 1"));
                 } else if inner.terms.values().all(|c| c % by == 0) {
