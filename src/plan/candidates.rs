@@ -36,12 +36,16 @@ pub struct Space<'a> {
     pub finite: bool,
     /// The share of taps that land on a pixel, per axis.
     landing: Vec<f64>,
+    /// Bytes of all tensors together: scratch memory takes no more.
+    pub(super) tensors: usize,
 }
 
 impl<'a> Space<'a> {
     /// The space of a problem on a machine.
     pub fn new(problem: &'a Deconv, machine: Machine, options: &'a Options, finite: bool) -> Self {
-        Space { problem, machine, options, finite, landing: landing(problem) }
+        let spatial: Vec<usize> = problem.input.iter().map(|e| e.known().unwrap_or(OPEN)).collect();
+        let tensors = usize::try_from(problem.bytes_io(problem.batch.known().unwrap_or(1), &spatial)).unwrap_or(usize::MAX);
+        Space { problem, machine, options, finite, landing: landing(problem), tensors }
     }
 
     /// Every tile, in blocks that fit the caches.
@@ -330,7 +334,7 @@ impl<'a> Space<'a> {
         let p = self.problem;
         let rank = p.rank();
         let names = axes(rank);
-        let limit = bytes.min(SCRATCH) / p.elem.bytes();
+        let limit = bytes.min(SCRATCH).min(self.tensors) / p.elem.bytes();
         let channels = if plan.extent("g") > 1 { p.c_in } else { p.c_in / p.groups };
         let reach = |a: usize| (p.kernel[a] - 1) * p.dilation[a] / p.stride[a] + 1;
         let tiles: Vec<usize> = names.iter().map(|n| plan.extent_on("q", n)).collect();

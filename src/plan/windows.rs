@@ -20,8 +20,6 @@ use std::sync::OnceLock;
 pub(super) const SCRATCH: usize = 2 << 20;
 const MOST_SCRATCH: usize = 5 << 20;
 const LONGER: f64 = 1.2;
-/// So much is little, however small the tensors are.
-const LITTLE: usize = 1 << 19;
 /// Fewer multiplications than this share of the direct ones are worth a transform.
 const WORTH: f64 = 0.8;
 /// Products of a window along one axis.
@@ -431,14 +429,10 @@ impl Space<'_> {
         }
     }
 
-    /// Most bytes of scratch memory, and most where less takes much longer. They stay below what the tensors take, unless that is little or windows are asked
-    /// for.
+    /// Most bytes of scratch memory, and most where less takes much longer: no more than the tensors take, unless windows are asked for.
     fn scratch_limits(&self) -> [usize; 2] {
-        let p = self.problem;
-        let spatial: Vec<usize> = p.input.iter().map(|e| e.known().unwrap_or(OPEN)).collect();
-        let tensors = usize::try_from(p.bytes_io(p.batch.known().unwrap_or(1), &spatial)).unwrap_or(usize::MAX);
         let forced = self.options.algorithm == Some(Algorithm::Winograd);
-        [SCRATCH, MOST_SCRATCH].map(|limit| if forced { limit } else { tensors.clamp(LITTLE, limit) })
+        [SCRATCH, MOST_SCRATCH].map(|limit| if forced { limit } else { self.tensors.min(limit) })
     }
 
     /// Window sizes that save multiplications and may be used, those first that need the fewest products for the whole output.
