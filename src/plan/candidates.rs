@@ -340,13 +340,20 @@ impl<'a> Space<'a> {
         let tiles: Vec<usize> = names.iter().map(|n| plan.extent_on("q", n)).collect();
         let tile = |a: usize| tiles[a];
         let round = |n: usize, m: usize| n.div_ceil(m) * m;
-        // Whole axes first; then shrink the outermost axis that is larger than one tile.
+        // Whole axes first; then shorter ones, rows last, so that as little as possible of the panel is a halo that the next block copies again.
         let mut size: Vec<usize> = (0..rank).map(|a| round(p.input[a].known().unwrap_or(OPEN) + reach(a), tile(a))).collect();
         let panel = |size: &[usize]| channels * (0..rank).map(|a| size[a] + reach(a)).product::<usize>();
-        for a in 0..rank {
-            while panel(&size) > limit && size[a] > tile(a) {
-                size[a] = round(size[a].div_ceil(2), tile(a)).min(size[a] - tile(a)).max(tile(a));
-            }
+        let shorter = |size: &[usize], a: usize| {
+            let mut size = size.to_vec();
+            size[a] = round(size[a].div_ceil(2), tile(a)).min(size[a] - tile(a)).max(tile(a));
+            size
+        };
+        let halo = |size: &Vec<usize>| (0..rank).map(|a| 1.0 + (reach(a) - 1) as f64 / size[a] as f64).product::<f64>();
+        while panel(&size) > limit {
+            let longer = |a: &usize| size[*a] > tile(*a);
+            let outer = (0..rank - 1).filter(longer).map(|a| shorter(&size, a)).min_by(|a, b| halo(a).total_cmp(&halo(b)));
+            let Some(next) = outer.or_else(|| longer(&(rank - 1)).then(|| shorter(&size, rank - 1))) else { break };
+            size = next;
         }
         let fits = |a: usize, s: usize| p.input[a].known().is_some_and(|i| round(i + reach(a), tile(a)) <= s);
         plan.block = (0..rank).map(|a| if fits(a, size[a]) { 0 } else { size[a] }).collect();
