@@ -23,16 +23,6 @@ const NEIGHBOURS: usize = 4;
 /// What counts the neighbours that are one dimension.
 const TOGETHER: &str = "w.t";
 
-/// Dimensions from `first` on as one.
-pub fn flat<T: Clone + From<i64> + std::ops::Mul<i64, Output = T> + std::ops::Add<Output = T>>(
-    at: &[T],
-    extents: &[i64],
-    first: usize,
-) -> Vec<T> {
-    let one = at[first..].iter().zip(&extents[first..]).fold(T::from(0), |sum, (e, n)| sum * *n + e.clone());
-    [&at[..first], &[one]].concat()
-}
-
 /// The extents when the dimensions from `first` on are one.
 pub fn flattened(extents: &[i64], first: usize) -> Vec<i64> {
     [&extents[..first], &[extents[first..].iter().product()]].concat()
@@ -55,25 +45,26 @@ fn inside(index: &Affine, extent: i64, dims: &[Dim]) -> bool {
 /// tile may have channels that do not exist.
 pub fn together(from: &Access, dims: &[Dim], extents: &[i64], masks: bool) -> Option<(Access, Vec<Dim>)> {
     (1..extents.len() - 1).find_map(|first| {
-        let index = flat(&from.index, extents, first);
-        let (outside, here) = index.split_at(first);
+        let (outside, inner) = from.index.split_at(first);
+        let here = inner.iter().zip(&extents[first..]).fold(Affine::from(0), |at, (e, n)| at * *n + e.clone());
         let (mut size, mut n) = (1, 0);
         for d in dims.iter().rev() {
             let (var, extent) = (d.var.as_str(), d.extent.as_const());
-            let Some(extent) = extent.filter(|_| here[0].coef_of_var(var) == size && !outside.iter().any(|e| e.uses_var(var))) else {
+            let Some(extent) = extent.filter(|_| here.coef_of_var(var) == size && !outside.iter().any(|e| e.uses_var(var))) else {
                 break;
             };
             (size, n) = (size * extent, n + 1);
         }
         // No position may be outside of the kernel: it would be another one of the next channel.
         let whole = (first + usize::from(masks)..extents.len()).all(|d| inside(&from.index[d], extents[d], dims));
-        if n < 2 || !whole {
+        let plain = here.terms.keys().all(|a| matches!(a, Atom::Var(_)));
+        if n < 2 || !whole || !plain {
             return None;
         }
         let (rest, merged) = dims.split_at(dims.len() - n);
         let zero = |e: &Affine| merged.iter().fold(e.clone(), |e, d| e.subst(d.var.as_str(), &0.into()));
-        let flattened = Access { index: [outside, &[zero(&here[0]) + Affine::var(TOGETHER)]].concat(), ..from.clone() };
-        let at = merged.iter().fold(Affine::from(0), |at, d| at + d.index.clone() * here[0].coef_of_var(d.var.as_str()));
+        let flattened = Access { index: [outside, &[zero(&here) + Affine::var(TOGETHER)]].concat(), ..from.clone() };
+        let at = merged.iter().fold(Affine::from(0), |at, d| at + d.index.clone() * here.coef_of_var(d.var.as_str()));
         let one = Dim { index: at, ..Dim::new(&TOGETHER.into(), size.into()) };
         Some((flattened, [rest, &[one]].concat()))
     })
@@ -118,7 +109,7 @@ pub fn rows(from: &Access, dims: &[Dim], extents: &[i64], tables: &[Table]) -> O
     for entry in &entries {
         let at: Vec<i64> = from.index[first..].iter().map(|e| fixed(e, entry).as_const()).collect::<Option<_>>()?;
         let exists = at.iter().zip(&extents[first..]).all(|(i, n)| (0..*n).contains(i));
-        let place = exists.then(|| flat(&at, &extents[first..], 0)[0]);
+        let place = exists.then(|| at.iter().zip(&extents[first..]).fold(0, |at, (i, n)| at * n + i));
         placed.push((place, dims.iter().map(|d| fixed(&Affine::var(d.var), entry)).collect()));
     }
     placed.sort_by_key(|p| p.0);
