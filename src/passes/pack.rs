@@ -133,19 +133,19 @@ fn copied(func: &mut Func, from: &Access, dims: Vec<Dim>, wide: bool) {
     let extents = extents(func);
     let apart = |n: &&Vec<i64>| wide && n.len() == from.index.len();
     let rows = extents.as_ref().filter(apart).and_then(|n| memory::rows(from, &dims, n, &func.tables));
-    let (around, body, first, regs) = match rows {
-        Some(r) => (r.around, r.body, r.first, r.regs),
-        None => {
-            let first = from.index.len() - 1;
-            let (body, reg) = copy(func, from, &dims, first);
-            (dims, body, first, vec![reg])
-        }
-    };
     if let Some(n) = extents {
+        let first = rows.as_ref().map_or(from.index.len() - 1, |r| r.first);
         let weight = func.buffers.iter_mut().find(|b| b.name == WEIGHT).expect("every function has weights");
         weight.dims = memory::flattened(&n, first).into_iter().map(Affine::from).collect();
         weight.order = (0..weight.dims.len()).collect();
     }
+    let (around, body, regs) = match rows {
+        Some(r) => (r.around, r.body, r.regs),
+        None => {
+            let (body, reg) = copy(func, from, &dims);
+            (dims, body, vec![reg])
+        }
+    };
     // Channels around kernel positions: a cache line of weights, which holds one channel's positions, is read once.
     let counted = |d: &Dim| Loop::new(d.var, d.extent.clone(), Vec::new());
     let (tile, around): (Vec<_>, Vec<_>) = around.iter().partition(|d| d.var.as_str().ends_with(".t"));
@@ -176,13 +176,10 @@ fn extents(func: &Func) -> Option<Vec<i64>> {
     weight.order.is_sorted().then(|| weight.dims.iter().map(Affine::as_const).collect()).flatten()
 }
 
-/// The copy of one entry, and the register that it goes through; dimensions of the weights are one from `first` on.
-fn copy(func: &Func, from: &Access, dims: &[Dim], first: usize) -> (Vec<Stmt>, Reg) {
-    let extents: Vec<Affine> = func.buffer(WEIGHT).dims.clone();
-    let one = extents[first..].iter().filter_map(Affine::as_const).product::<i64>();
-    let extents = [&extents[..first], &[one.into()]].concat();
+/// The copy of one entry, and the register that it goes through.
+fn copy(func: &Func, from: &Access, dims: &[Dim]) -> (Vec<Stmt>, Reg) {
     let inside = |(e, hi): (&Affine, &Affine)| Cond::Range { lo: 0.into(), e: e.clone(), hi: hi.clone() };
-    let conds = from.index.iter().zip(&extents).map(inside).collect();
+    let conds = from.index.iter().zip(&func.buffer(WEIGHT).dims).map(inside).collect();
     let index = dims.iter().map(|d| Affine::var(d.var)).collect();
     let body = vec![
         Stmt::set(COPY, Value::Const(0.0)),
