@@ -42,10 +42,6 @@ impl Cost {
 pub(super) const OPEN: usize = 64;
 /// Starting and ending a tile: clearing accumulators, pointers, loops around it.
 const CALL: f64 = 8.0;
-/// How sharply the slowest resource of a step prevails over the others: the power of the mean.
-const SHARP: i32 = 8;
-/// Loop control of one reduction step.
-const STEP: f64 = 0.4;
 /// Lines that a step asks for ahead: of the weights it reads next, and of those that come after. Each takes a load's slot.
 const ASKS: f64 = 2.0;
 /// Reading from another page: of a cache, and of memory.
@@ -54,20 +50,12 @@ const PAGE: [f64; 2] = [8.0, 20.0];
 const START: f64 = 75.0;
 /// Bytes of a cache line.
 const LINE: f64 = 64.0;
-/// Bytes per cycle that come from the second-level cache while a tile computes: rows of a panel, its columns, packed weights.
+/// Bytes per cycle that come from the second-level cache while a tile computes: rows of a panel, and its columns.
 const ROWS: f64 = 29.0;
 const COLUMNS: f64 = 10.0;
-const WEIGHTS: f64 = 40.0;
-/// The same of weights that the second level does not hold.
-const FAR: f64 = 28.0;
-/// Bytes per cycle at which weights come while a tile computes, if all tensors together leave the last level.
-const FIRST: f64 = 8.0;
-/// Cycles to copy a vector into a panel.
-const FILL: f64 = 2.0;
 /// Cycles to interleave and store a vector.
 const INTERLEAVE: f64 = 0.5;
-/// Lines of the output that may be under way at once, and cycles that each further one of a tile waits where they come from beyond the second level.
-const UNDER_WAY: f64 = 16.0;
+/// Cycles that each line of the output waits that can't be under way with the others of its tile, where they come from beyond the second level.
 const LATE: f64 = 16.0;
 /// Cycles that each run of neighbouring outputs of a tile takes there besides: another row is another page.
 const RUN: f64 = 4.0;
@@ -145,13 +133,15 @@ impl<'a> Costs<'a> {
 /// What one reduction step costs: every accumulator gets one multiply-add, and `fetch` cycles go by while operands come from the second level.
 pub(super) fn step(m: &Machine, vectors: f64, operands: f64, scalars: f64, fetch: f64) -> f64 {
     let fmas = vectors / m.fma_per_cycle;
-    let loads = operands / m.loads_per_cycle + (scalars + ASKS) / m.broadcasts_per_cycle;
+    let loads = operands / m.loads_per_cycle + (scalars + ASKS) / m.rates.broadcasts;
     // Fewer accumulators than the units can keep in flight: each waits for itself.
     let chain = if vectors < m.latency * m.fma_per_cycle { m.latency } else { 0.0 };
     let spill = if !m.isa.wide() && vectors + operands > m.registers as f64 * 0.7 { SPILL } else { 1.0 };
-    // The slowest of them; what is nearly as slow gets in its way: the mean of power SHARP, whose root is three square roots.
-    let busy = [fmas.max(chain), loads, fetch].map(|cycles| cycles.powi(SHARP)).iter().sum::<f64>().sqrt().sqrt().sqrt();
-    busy * spill + STEP * m.passes
+    // The slowest of them; what is nearly as slow gets in its way: a mean of a high power, by squares and square roots.
+    let doublings = || 0..m.rates.sharp;
+    let busy: f64 = [fmas.max(chain), loads, fetch].map(|cycles| doublings().fold(cycles, |c, _| c * c)).iter().sum();
+    let busy = doublings().fold(busy, |sum, _| sum.sqrt());
+    busy * spill + m.rates.step * m.passes
 }
 
 /// Cycles to store one element of a tile with columns along the lanes, channels last: a tile's channels lie side by side, in pieces, if every tile has
@@ -233,7 +223,7 @@ impl<'a> Model<'a> {
         let rate = if plan.vector == "qx" { ROWS } else { COLUMNS };
         let fetched = if held.max(panel + weights * part * all) > first { pixels / rate } else { 0.0 };
         // Weights that leave the second level between one tile and the next of the same channels come from further away.
-        let rate = if weights * part * all + panel > m.l2 as f64 && self.sweeps() > 1.0 { FAR } else { WEIGHTS };
+        let rate = if weights * part * all + panel > m.l2 as f64 && self.sweeps() > 1.0 { m.rates.weights[1] } else { m.rates.weights[0] };
         fetched + if held > first { weights / rate } else { 0.0 }
     }
 
@@ -321,7 +311,7 @@ impl<'a> Model<'a> {
         let bytes = self.p.elem.bytes() as f64;
         let far = self.batch * self.p.c_out as f64 * self.plane(self.output) > self.m.l2 as f64;
         let lines = vectors * self.plan.lanes as f64 * bytes / LINE;
-        if far { (lines - UNDER_WAY).max(0.0) * LATE + runs * RUN } else { 0.0 }
+        if far { (lines - self.m.rates.under_way).max(0.0) * LATE + runs * RUN } else { 0.0 }
     }
 
     /// Storing what tiles with columns along the lanes have beyond the ends of rows, without masks: only the lanes inside, one by one.
@@ -419,7 +409,8 @@ impl<'a> Model<'a> {
         // A channel's piece of a block starts on a page of its own, ahead of which nothing is fetched.
         let input = self.plane(self.input) * self.ic * self.p.groups as f64;
         let starts = if input > self.m.l2 as f64 { self.ic * self.blocks() * self.p.groups as f64 * START } else { 0.0 };
-        elements * if turned { TURNED } else { FILL / self.plan.lanes as f64 } + starts
+        let cold = self.panel() * self.p.elem.bytes() as f64 * self.m.rates.cold / self.m.rate(input);
+        elements * if turned { TURNED } else { self.m.rates.fill / self.plan.lanes as f64 } + starts + cold
     }
 
     fn scatter(&self) -> Cost {
@@ -440,7 +431,8 @@ impl<'a> Model<'a> {
         // The weights of a tile's channels are read again for every pixel.
         let slice = self.ic * kernel * moc * mk * self.p.elem.bytes() as f64;
         let again = patches * slice * 0.5 / self.m.rate(slice);
-        Cost { compute: compute.max(again), store, panel: outputs / lanes * 4.0, traffic: self.traffic(1.0, 0.0, 0.0) }
+        let demand = moc * mk * self.p.elem.bytes() as f64 / step;
+        Cost { compute: compute.max(again), store, panel: outputs / lanes * 4.0, traffic: self.traffic(1.0, demand, 0.0) }
     }
 
     /// Weights are read again for every block of positions, the panel for every tile of channels and phase.
@@ -452,11 +444,10 @@ impl<'a> Model<'a> {
         // How much of the time reading weights runs ahead of the tile.
         let far = weights > self.m.l3 as f64 * 0.6;
         let exposed = if far { 0.4 } else { 0.1 };
-        let late = if weights > self.m.l2 as f64 && weights + outputs + inputs > self.m.l3 as f64 * 0.5 && blocks > 1.0 {
-            (1.0 / FIRST - 1.0 / demand).max(0.0)
-        } else {
-            0.0
-        };
+        // How much longer they take than the tile that needs them; if all tensors together leave the last level, every block has them from memory.
+        let gone = weights + outputs + inputs > self.m.l3 as f64 * 0.5 && blocks > 1.0;
+        let late =
+            if weights > self.m.l2 as f64 { (1.0 / self.m.rates.weights[1 + usize::from(gone)] - 1.0 / demand).max(0.0) } else { 0.0 };
         let streamed = blocks * weights * late.max(exposed / self.m.rate(weights));
         let panel = self.panel() * bytes;
         let phases: f64 = (0..self.rank).map(|a| self.p.stride[a] as f64 / self.extent("r", a)).product();
@@ -468,8 +459,8 @@ impl<'a> Model<'a> {
             _ => 0.1,
         };
         let reread = match self.plan.vector.as_str() {
-            _ if channel_tiles > 0.0 && panel > self.m.l2 as f64 * 0.6 => passes * panel * exposed / self.m.l3_bytes,
-            "qx" => passes * panel * SWEEP / self.m.l2_bytes,
+            _ if channel_tiles > 0.0 && panel > self.m.l2 as f64 * 0.6 => passes * panel * exposed / self.m.rates.l3,
+            "qx" => passes * panel * SWEEP / self.m.rates.l2,
             _ => 0.0,
         };
         streamed + reread

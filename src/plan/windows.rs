@@ -48,19 +48,11 @@ const SPARSE: f64 = 1.8;
 const LINE: f64 = 64.0;
 /// Starting and ending a tile.
 const CALL: f64 = 4.0;
-/// Bytes per cycle that keep coming from the second-level cache while a tile computes.
-const SECOND_LEVEL: f64 = 24.0;
-/// Bytes per cycle that keep coming from the third level, and from memory, while a tile computes.
-const STREAM: [f64; 2] = [24.0, 6.0];
 /// Bytes of weights a step below which less comes from memory: so many steps are in flight at once, and each asks for its own. And the power of it.
 const WIDE: f64 = 128.0;
 const NARROW: f64 = 0.35;
 /// The share of the time for weights from the third-level cache, and from memory, that prefetching does not hide.
 const EXPOSED: [f64; 2] = [0.015, 0.2];
-/// The same for windows, products and weights that are read again.
-const REREAD: f64 = 0.16;
-/// The share of the second level that they may take and stay there: weights and outputs go through it as well.
-const STAYS: f64 = 0.5;
 
 /// One axis of a plan with windows.
 struct AxisCounts {
@@ -282,10 +274,10 @@ impl<'a> Windows<'a> {
         let again = if of_windows * self.ic > m.l1 as f64 * 0.6 { 1.0 } else { moc / self.held };
         let needed = moc * phases * bytes;
         let fetched = of_windows * again + needed;
-        let step = step(m, scalars * vectors, vectors, scalars, fetched / SECOND_LEVEL);
+        let step = step(m, scalars * vectors, vectors, scalars, fetched / m.rates.factors[0]);
         // The tiles along the windows that share weights compute while those of the next ones come from where they are.
         let far = self.factor_bytes();
-        let rate = if far > m.l3 as f64 * 0.6 { STREAM[1] * (needed / WIDE).min(1.0).powf(NARROW) } else { STREAM[0] };
+        let rate = if far > m.l3 as f64 * 0.6 { m.rates.factors[2] * (needed / WIDE).min(1.0).powf(NARROW) } else { m.rates.factors[1] };
         let coming = if far > m.l2 as f64 * 0.7 { needed / rate } else { 0.0 };
         let along = self.windows() / mqw;
         let tiles = self.product_of(|a| a.products) / phases * channel_tiles;
@@ -338,19 +330,22 @@ impl<'a> Windows<'a> {
         let (l2, l3) = (m.l2 as f64, m.l3 as f64 * 0.6);
         let factors = self.factor_bytes();
         let streamed = match factors {
-            f if f > l3 => f / m.memory_bytes * EXPOSED[1],
-            f => f / m.l3_bytes * EXPOSED[0],
+            f if f > l3 => f / m.rates.memory * EXPOSED[1],
+            f => f / m.rates.l3 * EXPOSED[0],
         } * (blocks / self.p.groups as f64);
         let windows = self.window_bytes();
-        let reread = if windows + self.product_bytes() * self.held.min(self.oc) > l2 * STAYS {
+        let reread = if windows + self.product_bytes() * self.held.min(self.oc) > l2 * m.rates.stays {
             windows * (chunks + 1.0) + 2.0 * self.product_bytes() * self.oc
         } else {
             0.0
         };
         // Weights of the channels that are held come again for every tile of windows.
-        let weights =
-            if self.held.min(self.oc) * self.ic * bytes > l2 * STAYS { factors / self.p.groups as f64 * (along - 1.0) } else { 0.0 };
-        let traffic = streamed + blocks * (reread + weights) / m.l3_bytes * REREAD;
+        let weights = if self.held.min(self.oc) * self.ic * bytes > l2 * m.rates.stays {
+            factors / self.p.groups as f64 * (along - 1.0)
+        } else {
+            0.0
+        };
+        let traffic = streamed + blocks * (reread + weights) / m.rates.l3 * m.rates.reread;
         Cost { compute, store: outward, panel: inward, traffic }
     }
 
