@@ -276,7 +276,8 @@ impl<'a> Model<'a> {
         // In place, every channel of every tile is another page.
         let far = self.plane(self.input) * self.ic * self.p.groups as f64 * self.batch > self.m.l3 as f64 * 0.6;
         let apart = !plan.panel && plan.vector == "qx" && self.plane(self.input) >= 4096.0 && self.ic > 1.0;
-        let pages = if apart { self.ic * PAGE[usize::from(far)] } else { 0.0 };
+        let lines = (mq * self.p.elem.bytes() as f64 / LINE).ceil() * mrow;
+        let pages = if apart { self.ic * (PAGE[usize::from(far)] + lines * self.m.rates.line) } else { 0.0 };
         // Between two parts of the reduction the accumulators wait in memory.
         let waits = (self.ic / self.part() - 1.0) * (2.0 * vectors + CALL);
         let compute = tiles * (steps * step + tests + pages + waits + CALL);

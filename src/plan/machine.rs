@@ -57,6 +57,8 @@ pub struct Rates {
     pub sharp: u32,
     /// Cycles of a reduction step beside multiply-adds and loads.
     pub step: f64,
+    /// Cycles that each line of a tile's piece of a channel takes to arrive where it is read in place, from a page of its own.
+    pub line: f64,
     /// Cycles to copy a vector into a panel.
     pub fill: f64,
     /// How many times as long as its bytes alone the first panel takes to arrive, since no block before it has asked for it.
@@ -79,6 +81,7 @@ impl Rates {
         broadcasts: 2.0,
         sharp: 3,
         step: 0.4,
+        line: 0.0,
         fill: 2.0,
         cold: 0.0,
         under_way: 16.0,
@@ -94,6 +97,7 @@ impl Rates {
         broadcasts: 2.4,
         sharp: 2,
         step: 1.5,
+        line: 5.0,
         fill: 6.0,
         cold: 4.0,
         under_way: 24.0,
