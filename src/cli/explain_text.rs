@@ -161,6 +161,7 @@ fn schedule(out: &mut String, s: &Schedule) {
     };
     let rows = std::iter::once(row(&s.cost, "chosen")).chain(s.rejected.iter().map(|c| row(c, "rejected"))).collect();
     let _ = writeln!(out, "\n  Predicted thousands of cycles; {} candidates, the best of each kind:", s.candidates);
+    let _ = writeln!(out, "  ({})", s.machine);
     out.push_str(&table("llrrrrrr", &["", "plan", "ratio", "cycles", "compute", "store", "panel", "traffic"], rows));
 
     if !s.versions.is_empty() {

@@ -30,6 +30,8 @@ pub struct Schedule {
     pub reasons: Vec<String>,
     /// How many plans were considered.
     pub candidates: usize,
+    /// The machine that costs are predicted for.
+    pub machine: String,
     /// The predicted cost of the plan.
     pub cost: CostOf,
     /// The best plan of every other kind, cheapest first.
@@ -179,6 +181,7 @@ pub(super) fn schedule(p: &Deconv, sizes: &Sizes, options: &Options) -> Result<S
         versions,
         form: choice.plan.form.name(),
         candidates: choice.candidates,
+        machine: choice.machine.to_string(),
         cost: CostOf::new(&choice.plan, &choice.cost, &choice.cost),
         rejected: choice.rejected.iter().map(|r| CostOf::new(&r.plan, &r.cost, &choice.cost)).collect(),
         tile: tile(func, &choice.plan, isa),

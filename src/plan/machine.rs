@@ -2,6 +2,7 @@
 
 use crate::codegen::target::Isa;
 use crate::ir::Elem;
+use std::fmt;
 use std::sync::OnceLock;
 
 /// Bytes of a cache line.
@@ -37,10 +38,12 @@ pub struct Machine {
 /// What data costs on its way to a core and beside its sums, as timed plans show it: the part of a processor that no manual states.
 ///
 /// One set is fitted to plans of the benchmark's layers that were timed on AMD's Zen 4, the other to those on a server of Intel's (48 KiB and 2 MiB
-/// a core, a last level behind a mesh), at AVX-512 and AVX2 together. There multiply-adds take half as long and whatever lies beyond the second level
-/// is twice to four times as far away, so that other plans win.
+/// a core, a last level behind a mesh) at AVX-512. There multiply-adds take half as long and whatever lies beyond the second level is twice to four
+/// times as far away, so that other plans win.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
+    /// The kind of machine that they were timed on.
+    pub of: &'static str,
     /// Bytes per cycle from the second level.
     pub l2: f64,
     /// Bytes per cycle from the last level.
@@ -73,6 +76,7 @@ pub struct Rates {
 
 impl Rates {
     const ZEN: Rates = Rates {
+        of: "Zen 4",
         l2: 32.0,
         l3: 12.0,
         memory: 7.0,
@@ -89,6 +93,7 @@ impl Rates {
         reread: 0.16,
     };
     const MESH: Rates = Rates {
+        of: "a server of Intel's",
         l2: 32.0,
         l3: 4.0,
         memory: 4.0,
@@ -108,6 +113,13 @@ impl Rates {
 
 /// What one core can count on of a last level that many share: beyond it, data came as slowly as from memory (timed on a server with 480 MiB).
 const SHARED: usize = 96 << 20;
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let [l1, l2, l3] = [self.l1, self.l2, self.l3].map(|bytes| bytes >> 10);
+        write!(f, "caches of {l1}, {l2} and {l3} KiB a core can count on, rates as timed on {}", self.rates.of)
+    }
+}
 
 impl Machine {
     /// Bytes per cycle from the cache that holds so many bytes.
