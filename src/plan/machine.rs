@@ -1,4 +1,4 @@
-//! The machine that the cost model sees: widths, slots, registers, caches.
+//! The machine that the cost model sees: widths, slots, registers, caches, and what data costs on its way.
 
 use crate::codegen::target::Isa;
 use crate::ir::Elem;
@@ -52,7 +52,7 @@ pub struct Rates {
     pub memory: f64,
     /// Bytes of weights per cycle that the second level, the last one and memory send while a direct tile computes.
     pub weights: [f64; 3],
-    /// The same of transformed windows, with their weights where it is the second level that sends them.
+    /// The same for products of transformed windows; from the second level come windows and weights together.
     pub factors: [f64; 3],
     /// Loads of an element into every lane, per cycle.
     pub broadcasts: f64,
