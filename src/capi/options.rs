@@ -9,17 +9,17 @@
 //! assert_eq!(options, Options { threads: 2, form: Some(Form::Gather), stream: Some(true), ..Options::default() });
 //!
 //! let e = Options::from_json(r#"{"thread": 2}"#).unwrap_err();
-//! assert_eq!(e.message, "options: unknown key `thread`; legal keys are threads, isa, form, algorithm, rounding, typical, plan, stream");
+//! assert_eq!(e.message, "options: unknown key `thread`; legal keys are threads, isa, processor, form, algorithm, rounding, typical, plan, stream");
 //! # Ok::<(), polyphase::Error>(())
 //! ```
 
 use crate::codegen::target::Isa;
-use crate::plan::{Algorithm, Form, Plan};
+use crate::plan::{Algorithm, Form, Plan, Processor};
 use crate::{Error, Kind, Options, Result};
 use serde_json::{Map, Value};
 
 /// Every key that options may have.
-pub const KEYS: [&str; 8] = ["threads", "isa", "form", "algorithm", "rounding", "typical", "plan", "stream"];
+pub const KEYS: [&str; 9] = ["threads", "isa", "processor", "form", "algorithm", "rounding", "typical", "plan", "stream"];
 
 // A cap: scratch memory grows with the threads.
 const MAX_THREADS: u64 = 1024;
@@ -56,6 +56,9 @@ fn read(text: &str) -> Result<Options> {
     }
     if let Some(v) = given(&map, "isa") {
         options.isa = Some(Isa::forced(string("isa", v)?)?);
+    }
+    if let Some(v) = given(&map, "processor") {
+        options.processor = Some(Processor::named(string("processor", v)?)?);
     }
     if let Some(v) = given(&map, "form") {
         options.form = Some(match v.as_str() {

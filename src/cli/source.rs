@@ -12,7 +12,7 @@
 
 use polyphase::codegen::target::Isa;
 use polyphase::ir::{self, Func};
-use polyphase::plan::{Algorithm, Form};
+use polyphase::plan::{Algorithm, Form, Processor};
 use polyphase::problem::text::{self, Layer};
 use polyphase::{Deconv, Error, Kind, Options, Result};
 use std::io::Read;
@@ -42,6 +42,9 @@ pub struct Source {
     /// Instruction-set level instead of the best of this machine: sse2, fma, avx2, avx512, neon
     #[arg(long, value_name = "LEVEL")]
     pub isa: Option<String>,
+    /// The processor for which plans are chosen, instead of this one: this, zen4, intel-server
+    #[arg(long, value_name = "NAME")]
+    pub processor: Option<String>,
     /// Loop nest per output or per input pixel, instead of the cheaper one
     #[arg(long, value_name = "FORM", value_parser = ["gather", "scatter"])]
     pub form: Option<String>,
@@ -113,17 +116,18 @@ impl Source {
     /// What is forced, as options of `compile`.
     ///
     /// # Errors
-    /// [`Kind::Options`] for a level that this machine lacks, or a number of threads out of range.
+    /// [`Kind::Options`] for a level that this machine lacks, a processor that nobody knows, or a number of threads out of range.
     pub fn options(&self) -> Result<Options> {
         if !(1..=MAX_THREADS).contains(&self.threads) {
             return Err(Error::new(Kind::Options, format!("--threads is {}; 1 to {MAX_THREADS} are legal", self.threads)));
         }
         let isa = self.isa.as_deref().map(Isa::forced).transpose()?;
+        let processor = self.processor.as_deref().map(Processor::named).transpose()?;
         let form = self.form.as_deref().map(|f| if f == "scatter" { Form::Scatter } else { Form::Gather });
         let algorithm = self.algorithm.as_deref().map(Algorithm::named).transpose()?;
         let plan = self.plan.as_deref().map(str::parse).transpose()?;
         let typical = self.typical.iter().map(|size| typical(size)).collect::<Result<_>>()?;
-        Ok(Options { isa, form, algorithm, plan, typical, threads: self.threads, ..Options::default() })
+        Ok(Options { isa, processor, form, algorithm, plan, typical, threads: self.threads, ..Options::default() })
     }
 
     /// The layers of a text that is not IR.
@@ -166,7 +170,12 @@ impl Source {
     }
 
     fn refuse_layer_flags(&self) -> Result<()> {
-        let given = [("--layer", self.layer.is_some()), ("--input-shape", self.input_shape.is_some()), ("--form", self.form.is_some())];
+        let given = [
+            ("--layer", self.layer.is_some()),
+            ("--input-shape", self.input_shape.is_some()),
+            ("--form", self.form.is_some()),
+            ("--processor", self.processor.is_some()),
+        ];
         match given.iter().find(|g| g.1) {
             Some((flag, _)) => Err(Error::new(Kind::Options, format!("{flag} means nothing for a function in the IR; leave it out"))),
             None => Ok(()),

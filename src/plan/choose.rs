@@ -3,7 +3,7 @@
 use super::candidates::{self, Space};
 use super::cost::{Cost, Costs};
 use super::windows::{SCRATCH, Windows};
-use super::{Form, Machine, Plan, Rounding, Winograd, versions};
+use super::{Form, Machine, Plan, Processor, Rounding, Winograd, versions};
 use crate::codegen::target::Isa;
 use crate::ir::names::axes;
 use crate::problem::{Activation, Deconv, Layout, Merge};
@@ -55,7 +55,7 @@ pub(super) fn choose_at(
     finite: bool,
     others: &[Plan],
 ) -> Result<(Choice, Plan)> {
-    let machine = Machine::of(isa, problem.elem);
+    let machine = Machine::of(isa, problem.elem, &options.processor.unwrap_or_else(Processor::this));
     // Sizes that cannot be are left open: costs then assume one.
     let at = problem.fixed_at(typical).unwrap_or_else(|_| problem.clone());
     if let Some(plan) = &options.plan {
@@ -125,7 +125,7 @@ const VARIED: usize = 64;
 
 /// Every candidate with its predicted cost, cheapest first.
 pub fn ranked(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Vec<Rejected> {
-    let machine = Machine::of(isa, problem.elem);
+    let machine = Machine::of(isa, problem.elem, &options.processor.unwrap_or_else(Processor::this));
     let size = versions::main_size(problem, options).unwrap_or_default();
     let at = problem.fixed_at(&size).unwrap_or_else(|_| problem.clone());
     let around = versions::around(problem, &size);

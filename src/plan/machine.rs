@@ -1,12 +1,9 @@
-//! The machine that the cost model sees: widths, slots, registers, caches, and what data costs on its way.
+//! The machine that the cost model sees, a processor at one instruction-set level: widths, slots, registers, caches, and what data costs on its way.
 
+use super::processor::{Processor, Rates};
 use crate::codegen::target::Isa;
 use crate::ir::Elem;
 use std::fmt;
-use std::sync::OnceLock;
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// What a core can do per cycle, and how much its caches hold.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,85 +32,6 @@ pub struct Machine {
     pub rates: Rates,
 }
 
-/// What data costs on its way to a core and beside its sums, as timed plans show it: the part of a processor that no manual states.
-///
-/// One set is fitted to plans of the benchmark's layers that were timed on AMD's Zen 4, the other to those on a server of Intel's (48 KiB and 2 MiB
-/// a core, a last level behind a mesh) at AVX-512. There multiply-adds take half as long and whatever lies beyond the second level is twice to four
-/// times as far away, so that other plans win.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rates {
-    /// The kind of machine that they were timed on.
-    pub of: &'static str,
-    /// Bytes per cycle from the second level.
-    pub l2: f64,
-    /// Bytes per cycle from the last level.
-    pub l3: f64,
-    /// Bytes per cycle from and to memory.
-    pub memory: f64,
-    /// Bytes of weights per cycle that the second level, the last one and memory send while a direct tile computes.
-    pub weights: [f64; 3],
-    /// The same for products of transformed windows; from the second level come windows and weights together.
-    pub factors: [f64; 3],
-    /// Loads of an element into every lane, per cycle.
-    pub broadcasts: f64,
-    /// How sharply the slowest resource of a reduction step prevails over the others: the power of the mean is two to the power of this.
-    pub sharp: u32,
-    /// Cycles of a reduction step beside multiply-adds and loads.
-    pub step: f64,
-    /// Cycles that each line of a tile's piece of a channel takes to arrive where it is read in place, from a page of its own.
-    pub line: f64,
-    /// Cycles to copy a vector into a panel.
-    pub fill: f64,
-    /// How many times as long as its bytes alone the first panel takes to arrive, since no block before it has asked for it.
-    pub cold: f64,
-    /// Lines of the output that may be under way at once.
-    pub under_way: f64,
-    /// The share of the second level that windows and products may take and stay there: weights and outputs go through it as well.
-    pub stays: f64,
-    /// The share of the time for windows, products and weights from the last level again that does not overlap with computing.
-    pub reread: f64,
-}
-
-impl Rates {
-    const ZEN: Rates = Rates {
-        of: "Zen 4",
-        l2: 32.0,
-        l3: 12.0,
-        memory: 7.0,
-        weights: [40.0, 28.0, 8.0],
-        factors: [24.0, 24.0, 6.0],
-        broadcasts: 2.0,
-        sharp: 3,
-        step: 0.4,
-        line: 0.0,
-        fill: 2.0,
-        cold: 0.0,
-        under_way: 16.0,
-        stays: 0.5,
-        reread: 0.16,
-    };
-    const MESH: Rates = Rates {
-        of: "a server of Intel's",
-        l2: 32.0,
-        l3: 4.0,
-        memory: 4.0,
-        weights: [28.0, 8.0, 4.0],
-        factors: [16.0, 8.0, 4.5],
-        broadcasts: 2.4,
-        sharp: 2,
-        step: 1.5,
-        line: 5.0,
-        fill: 6.0,
-        cold: 4.0,
-        under_way: 24.0,
-        stays: 0.35,
-        reread: 0.3,
-    };
-}
-
-/// What one core can count on of a last level that many share: beyond it, data came as slowly as from memory (timed on a server with 480 MiB).
-const SHARED: usize = 96 << 20;
-
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let [l1, l2, l3] = [self.l1, self.l2, self.l3].map(|bytes| bytes >> 10);
@@ -132,12 +50,12 @@ impl Machine {
         }
     }
 
-    /// The machine at a level, with the caches of this computer where it tells them.
-    pub fn of(isa: Isa, elem: Elem) -> Machine {
-        let [l1, l2, l3] = caches();
+    /// A processor at a level.
+    pub fn of(isa: Isa, elem: Elem, processor: &Processor) -> Machine {
+        let [l1, l2, l3] = processor.caches;
         // A multiply and an add take two slots where they are not fused.
         let fma_per_cycle = if isa.fma() { 2.0 } else { 1.0 };
-        let passes = (isa.vector_bytes() as f64 / unit_bytes() as f64).max(1.0);
+        let passes = (isa.vector_bytes() as f64 / processor.unit as f64).max(1.0);
         Machine {
             isa,
             lanes: isa.lanes(elem),
@@ -148,76 +66,8 @@ impl Machine {
             registers: isa.registers(),
             l1,
             l2,
-            l3: l3.min(SHARED),
-            rates: if mesh() { Rates::MESH } else { Rates::ZEN },
+            l3,
+            rates: processor.rates,
         }
     }
-}
-
-/// Bytes of a vector that a unit takes at once. AMD's processors say it (leaf 8000_001A: bit 2 for 256 bits, bit 3 for 512); of others the widest is assumed.
-#[cfg(target_arch = "x86_64")]
-fn unit_bytes() -> usize {
-    use std::arch::x86_64::__cpuid;
-    const LEAF: u32 = 0x8000_001a;
-    // In a virtual machine every question is one for the host.
-    static FOUND: OnceLock<usize> = OnceLock::new();
-    *FOUND.get_or_init(|| {
-        if !made_by(b"AuthenticAMD") || __cpuid(0x8000_0000).eax < LEAF {
-            return LINE;
-        }
-        match __cpuid(LEAF).eax {
-            w if w & 8 != 0 => LINE,
-            w if w & 4 != 0 => 32,
-            _ => 16,
-        }
-    })
-}
-
-/// Whether cores share a last level behind a mesh: servers of Intel's, which those with AVX-512 are but for a few.
-#[cfg(target_arch = "x86_64")]
-fn mesh() -> bool {
-    static FOUND: OnceLock<bool> = OnceLock::new();
-    *FOUND.get_or_init(|| made_by(b"GenuineIntel") && std::is_x86_feature_detected!("avx512f"))
-}
-
-#[cfg(target_arch = "x86_64")]
-fn made_by(vendor: &[u8; 12]) -> bool {
-    let leaf = std::arch::x86_64::__cpuid(0);
-    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == vendor
-}
-
-/// Elsewhere vectors are no wider than the units.
-#[cfg(not(target_arch = "x86_64"))]
-fn unit_bytes() -> usize {
-    LINE
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn mesh() -> bool {
-    false
-}
-
-/// Sizes of the data caches in bytes: first, second and third level.
-fn caches() -> [usize; 3] {
-    static FOUND: OnceLock<[usize; 3]> = OnceLock::new();
-    *FOUND.get_or_init(|| {
-        let mut sizes = [32 << 10, 1 << 20, 16 << 20];
-        for index in 0..8 {
-            let read = |what: &str| std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{what}"));
-            let (Ok(level), Ok(kind), Ok(size)) = (read("level"), read("type"), read("size")) else { break };
-            let size = size.trim();
-            let (digits, unit) = size.split_at(size.find(|c: char| !c.is_ascii_digit()).unwrap_or(size.len()));
-            let scale = match unit {
-                "K" => 1 << 10,
-                "M" => 1 << 20,
-                _ => 1,
-            };
-            if let (Ok(level @ 1..=3), Ok(n)) = (level.trim().parse::<usize>(), digits.parse::<usize>())
-                && kind.trim() != "Instruction"
-            {
-                sizes[level - 1] = n * scale;
-            }
-        }
-        sizes
-    })
 }

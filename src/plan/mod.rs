@@ -2,7 +2,8 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `machine.rs` | the machine description that costs are computed from |
+//! | `processor.rs` | processors: caches, units, and what data costs on its way |
+//! | `machine.rs` | a processor at one level: what costs are computed from |
 //! | `candidates.rs` | the schedule space: every plan that is legal for a problem on a machine |
 //! | `cost.rs` | the cost model: cycles of a plan, by cause |
 //! | `rounding.rs` | how far the results of a plan may lie from the exact ones |
@@ -16,6 +17,7 @@ mod candidates;
 mod choose;
 mod cost;
 mod machine;
+mod processor;
 mod rounding;
 mod text;
 pub mod tune;
@@ -25,6 +27,7 @@ mod windows;
 pub use choose::{Choice, Rejected, choose, ranked};
 pub use cost::Cost;
 pub use machine::Machine;
+pub use processor::{Processor, Rates};
 pub use rounding::Rounding;
 pub use versions::{MOST_SIZES, Version, cheapest, main_size, version_for, versions};
 

@@ -1,7 +1,7 @@
 //! What a caller may choose; everything else is the plan's business.
 
 use crate::codegen::target::Isa;
-use crate::plan::{Algorithm, Form, Plan};
+use crate::plan::{Algorithm, Form, Plan, Processor};
 
 /// Options of [`crate::Deconv::compile`]. The default lets the compiler choose, on one thread.
 ///
@@ -14,6 +14,8 @@ use crate::plan::{Algorithm, Form, Plan};
 pub struct Options {
     /// Instruction-set level; `None` is the best that the machine has.
     pub isa: Option<Isa>,
+    /// The processor for which plans are chosen; `None` is the one that runs the program.
+    pub processor: Option<Processor>,
     /// Gather or scatter; `None` lets the plan choose.
     pub form: Option<Form>,
     /// Over how many threads a run is shared out, on the rayon pool in which `run` is called. Results do not depend on it.
@@ -33,6 +35,16 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { isa: None, form: None, threads: 1, stream: None, algorithm: None, rounding: 2.0, typical: Vec::new(), plan: None }
+        Options {
+            isa: None,
+            processor: None,
+            form: None,
+            threads: 1,
+            stream: None,
+            algorithm: None,
+            rounding: 2.0,
+            typical: Vec::new(),
+            plan: None,
+        }
     }
 }

@@ -1,0 +1,68 @@
+//! The plan of every benchmark layer on every known processor, on whatever machine the test runs: `tests/plan_choice/`.
+//!
+//! Rates are fitted to timings on one processor and must not cost another its plans. A change of the cost model shows here which plans it
+//! moves; `POLYPHASE_BLESS=1 cargo test --test plan_choice` accepts them, after the benchmark has said that they are better.
+
+#![cfg(target_arch = "x86_64")]
+
+use polyphase::codegen::target::Isa;
+use polyphase::passes::lower_problem;
+use polyphase::plan::{Processor, choose};
+use polyphase::problem::text;
+use polyphase::{Layout, Options};
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// What is chosen for a processor: a section for each level and layout, a line for each layer.
+fn chosen(processor: Processor) -> String {
+    let layers = text::parse_json(include_str!("../benches/layers.json")).expect("the layers are readable");
+    let options = Options { processor: Some(processor), ..Options::default() };
+    let mut out = String::new();
+    for isa in [Isa::Avx512, Isa::Avx2] {
+        for (layout, order) in [(Layout::ChannelsFirst, "channels first"), (Layout::ChannelsLast, "channels last")] {
+            writeln!(out, "# {}, {order}", isa.name()).unwrap();
+            for layer in &layers {
+                let mut problem = layer.problem.clone();
+                problem.layout = layout;
+                let choice = choose(&problem, isa, &options, true).unwrap_or_else(|e| panic!("{}: {e}", layer.name));
+                let lowered = lower_problem(&problem, &choice.plan);
+                assert!(lowered.is_ok(), "{}: {}: {}", layer.name, choice.plan, lowered.unwrap_err());
+                writeln!(out, "{}: {}", layer.name, choice.plan).unwrap();
+            }
+        }
+    }
+    out
+}
+
+fn unchanged(processor: Processor) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/plan_choice/{}.txt", processor.name));
+    let now = chosen(processor);
+    if std::env::var_os("POLYPHASE_BLESS").is_some() {
+        return std::fs::write(&path, now).expect("the file can be written");
+    }
+    let before = std::fs::read_to_string(&path).expect("the file is there");
+    assert_eq!(before.lines().count(), now.lines().count(), "another number of layers");
+    let moved: Vec<String> = before.lines().zip(now.lines()).filter(|(b, n)| b != n).map(|(b, n)| format!("- {b}\n+ {n}")).collect();
+    assert!(moved.is_empty(), "{}: {} plans moved\n{}", processor.name, moved.len(), moved.join("\n"));
+}
+
+#[test]
+fn plans_for_zen_4() {
+    unchanged(Processor::ZEN_4);
+}
+
+#[test]
+fn plans_for_servers_of_intel() {
+    unchanged(Processor::INTEL_SERVER);
+}
+
+#[test]
+fn processors_differ_and_have_names() {
+    assert_ne!(chosen(Processor::ZEN_4), chosen(Processor::INTEL_SERVER));
+    for p in Processor::KNOWN {
+        assert_eq!(Processor::named(p.name), Ok(p));
+    }
+    assert_eq!(Processor::named("this"), Ok(Processor::this()));
+    let e = Processor::named("zen\n").unwrap_err();
+    assert_eq!(e.message, "no processor is called 'zen\\n'; legal: this, zen4, intel-server");
+}
