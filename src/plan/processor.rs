@@ -12,7 +12,7 @@ const LINE: usize = 64;
 ///
 /// ```
 /// use polyphase::{Deconv, Options, codegen::target::Isa, plan::{Processor, choose}};
-/// let layer = Deconv::builder(256, 128).kernel([4, 4]).stride([2, 2]).padding([1, 1]).input([32, 32]).build()?;
+/// let layer: Deconv = "2d n1 256x32x32 -> 128 k4 s2 p1".parse()?;
 /// for processor in Processor::KNOWN {
 ///     let options = Options { processor: Some(processor), ..Options::default() };
 ///     println!("{}: {}", processor.name, choose(&layer, Isa::Avx512, &options, true)?.plan);
