@@ -71,8 +71,6 @@ const GUARD: f64 = 1.5;
 const HANGING: f64 = 18.0;
 /// Cycles to store one element of a vector whose lanes are apart in memory.
 const STRIDED: f64 = 1.4;
-/// Cycles to copy one element into a panel whose order differs from the input's.
-pub(super) const TURNED: f64 = 0.5;
 /// Cycles to store up to 16 bytes that lie side by side, of one lane, and to shuffle them into place.
 const PIECE: f64 = 1.2;
 /// How much longer a step takes when Cranelift's allocator has to spill accumulators.
@@ -146,11 +144,12 @@ pub(super) fn step(m: &Machine, vectors: f64, operands: f64, scalars: f64, fetch
 
 /// Cycles to store one element of a tile with columns along the lanes, channels last: a tile's channels lie side by side, in pieces, if every tile has
 /// all of them.
-pub(super) fn lane_apart(p: &Deconv, tile: usize) -> f64 {
+pub(super) fn lane_apart(p: &Deconv, m: &Machine, tile: usize) -> f64 {
     let most = 16 / p.elem.bytes();
     let (whole, rest) = (tile / most, tile % most);
     let pieces = whole + [0, 1, 1, 2][rest.min(3)];
-    if tile > 1 && (p.c_out / p.groups).is_multiple_of(tile) { PIECE * pieces as f64 / tile as f64 } else { STRIDED }
+    let each = if tile > 1 && (p.c_out / p.groups).is_multiple_of(tile) { PIECE * pieces as f64 / tile as f64 } else { STRIDED };
+    m.rates.apart * each
 }
 
 struct Model<'a> {
@@ -294,7 +293,7 @@ impl<'a> Model<'a> {
             _ => INTERLEAVE,
         };
         let each = match (plan.vector.as_str(), self.p.layout) {
-            ("qx", Layout::ChannelsLast) => lane_apart(self.p, plan.extent("oc")),
+            ("qx", Layout::ChannelsLast) => lane_apart(self.p, self.m, plan.extent("oc")),
             _ => self.strided(moc),
         };
         let store = tiles * vectors * self.m.passes * if side_by_side { interleave } else { lanes * each };
@@ -411,7 +410,7 @@ impl<'a> Model<'a> {
         let input = self.plane(self.input) * self.ic * self.p.groups as f64;
         let starts = if input > self.m.l2 as f64 { self.ic * self.blocks() * self.p.groups as f64 * START } else { 0.0 };
         let cold = self.panel() * self.p.elem.bytes() as f64 * self.m.rates.cold / self.m.rate(input);
-        elements * if turned { TURNED } else { self.m.rates.fill / self.plan.lanes as f64 } + starts + cold
+        elements * if turned { self.m.rates.turned } else { self.m.rates.fill / self.plan.lanes as f64 } + starts + cold
     }
 
     fn scatter(&self) -> Cost {

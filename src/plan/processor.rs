@@ -93,6 +93,10 @@ pub struct Rates {
     pub line: f64,
     /// Cycles to copy a vector into a panel.
     pub fill: f64,
+    /// Cycles to copy one element into a panel whose order differs from the input's.
+    pub turned: f64,
+    /// How many times as long as on Zen 4 storing lanes takes that are apart, channels last.
+    pub apart: f64,
     /// How many times as long as its bytes alone the first panel takes to arrive, since no block before it has asked for it.
     pub cold: f64,
     /// Lines of the output that may be under way at once.
@@ -116,6 +120,8 @@ impl Rates {
         step: 0.4,
         line: 0.0,
         fill: 2.0,
+        turned: 0.5,
+        apart: 1.0,
         cold: 0.0,
         under_way: 16.0,
         stays: 0.5,
@@ -133,6 +139,8 @@ impl Rates {
         step: 1.5,
         line: 5.0,
         fill: 6.0,
+        turned: 2.0,
+        apart: 1.5,
         cold: 4.0,
         under_way: 24.0,
         stays: 0.35,

@@ -3,7 +3,7 @@
 //! One [`Windows`] holds the counts that both depend on: windows and products of a block, and the memory that they take.
 
 use super::candidates::Space;
-use super::cost::{Cost, OPEN, TURNED, lane_apart, step};
+use super::cost::{Cost, OPEN, lane_apart, step};
 use super::rounding::{PhaseClasses, axis_rounding, phase_classes};
 use super::{Algorithm, Form, Machine, Plan, TileAxis, Winograd};
 use crate::ir::Name;
@@ -317,14 +317,14 @@ impl<'a> Windows<'a> {
             Layout::ChannelsFirst => x.outputs * (permutations(x.outputs) * INTERLEAVE + OUTPUT),
             Layout::ChannelsLast => {
                 let together = (1..=4).rev().find(|n| (self.held as usize).is_multiple_of(*n) && (self.oc as usize).is_multiple_of(*n));
-                x.outputs * (x.products * LOAD * 0.5 + lanes * lane_apart(self.p, together.unwrap_or(1)))
+                x.outputs * (x.products * LOAD * 0.5 + lanes * lane_apart(self.p, m, together.unwrap_or(1)))
             }
         };
         outward += rows * row * (x.products * LOAD + x.outward * ADD + store);
         let sparse = if natural { SPARSE } else { 1.0 };
         let outward = blocks * (self.oc / step).ceil() * outward * sparse * m.passes;
         let inward =
-            blocks * (self.ic / step).ceil() * (inward + self.fill(lanes, natural)) * sparse * m.passes * plan.channel_parts as f64;
+            blocks * (self.ic / step).ceil() * (inward + self.fill(m, lanes, natural)) * sparse * m.passes * plan.channel_parts as f64;
 
         // What comes from further away than the second level.
         let (l2, l3) = (m.l2 as f64, m.l3 as f64 * 0.6);
@@ -350,14 +350,14 @@ impl<'a> Windows<'a> {
     }
 
     /// Copying the panel of one channel, or of a vector of channels that lie side by side.
-    fn fill(&self, lanes: f64, natural: bool) -> f64 {
+    fn fill(&self, m: &Machine, lanes: f64, natural: bool) -> f64 {
         let rank = self.axes.len();
         let rows: f64 = self.axes[..rank - 1].iter().map(AxisCounts::panel).product();
         let columns = self.axes[rank - 1].panel();
         let turned = self.p.layout == Layout::ChannelsLast;
         rows * match (natural, turned) {
             (true, _) => columns * (LOAD + STORE),
-            (false, true) => columns * TURNED,
+            (false, true) => columns * m.rates.turned,
             (false, false) => (columns / lanes).ceil() * 2.0 + 2.0,
         }
     }
