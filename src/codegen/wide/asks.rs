@@ -1,24 +1,34 @@
 //! Second step, prefetches: cache lines are asked for before they are needed, where hardware cannot know.
 //!
-//! Weights that come next, ahead and evenly; rows of the next channel, while one is copied; lines of the output, before the sums that go there; and what
-//! the next block reads, a few lines at a time, while this one is computed.
+//! Weights that come next, ahead and evenly; what else the next iterations of a sum read; rows of the next channel, while one is copied, and the lines that
+//! its transformed windows go to; lines of the output, before the sums that go there; and what the next block reads, a few lines at a time, while this one is
+//! computed.
 
 use super::inst::*;
 use super::select::Selector;
 use super::tree::{Inc, Node, Place, Resolver, Spread, Stride, Val, intern, ir};
 use super::{AddressArg, TileArg};
 use crate::Result;
-use crate::ir::{self, Affine, Atom};
-use std::collections::BTreeSet;
+use crate::ir::{self, Affine, Atom, BufferKind};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of a cache line.
 const LINE: i64 = 64;
 /// How far ahead weights are asked for: what a tile reads while a line comes from the third-level cache.
 const AHEAD: i64 = 4096;
+/// How far ahead the panel and transformed windows are asked for, in statements: what is computed while a line comes from the second-level cache or, now and
+/// then, from the third.
+const SOON: i64 = 160;
+/// Least statements of an iteration per line that it asks for of those, and least iterations of the loop for each that it asks ahead: what the last ones ask
+/// for, nothing reads.
+const DENSE: i64 = 12;
+const LASTING: i64 = 8;
 /// Rows that are closer to each other than a page are fetched ahead by hardware.
 const PAGE: i64 = 4096;
 /// Least statements of an iteration per line that it asks for.
 const REUSE: i64 = 4;
+/// Least vectors of an iteration that go to a page each.
+const SCATTERED: usize = 3;
 /// Least statements of a reduction per line of the output that it asks for.
 const REDUCED: i64 = 16;
 /// Most lines of the next block that are asked for at a time; where there would be more, the tile is bound by memory, and copying does no worse.
@@ -98,7 +108,7 @@ impl Selector<'_> {
             return;
         }
         let mut asked: Vec<G> = Vec::new();
-        let weights: Vec<Place> = body.iter().flat_map(Node::loads).filter(|p| self.packed[p.buffer]).collect();
+        let weights: Vec<Place> = body.iter().flat_map(Node::loads).filter(|p| self.kinds[p.buffer] == BufferKind::Packed).collect();
         for p in weights {
             let Some(base) = self.ptr[p.group] else { continue };
             let Some((_, inc)) = moves.iter().find(|(g, _)| *g == base) else { continue };
@@ -121,12 +131,66 @@ impl Selector<'_> {
         }
     }
 
+    /// In the innermost loop of a sum: asks for what a few iterations ahead read of the panel or of transformed windows. A channel's rows may lie in another
+    /// page, where hardware stops, and the sums of a tile leave it little time.
+    pub(super) fn ask_soon(&mut self, id: usize, body: &[Node]) {
+        if !body.iter().all(|n| matches!(n, Node::Set { .. })) {
+            return;
+        }
+        let statements = body.len() as i64;
+        let ahead = (SOON + statements - 1) / statements.max(1);
+        if self.most_trips(id).is_none_or(|n| n < ahead * LASTING) {
+            return;
+        }
+        let mut lines: BTreeMap<usize, BTreeSet<i64>> = BTreeMap::new();
+        for p in body.iter().flat_map(Node::loads).filter(|p| self.kinds[p.buffer] == BufferKind::Scratch) {
+            let last = elements((&p, 1)).last().unwrap_or(0);
+            let line = |at: i64| (p.disp as i64 + at).div_euclid(LINE);
+            lines.entry(p.group).or_default().extend([line(0), line(last)]);
+        }
+        for (group, lines) in lines {
+            let (Some(base), Some(by)) = (self.ptr[group], self.moved(group, id)) else { continue };
+            if !by.strides.is_empty() || by.bytes < LINE || lines.len() as i64 * DENSE > statements {
+                continue;
+            }
+            for line in lines {
+                if let Ok(disp) = i32::try_from(by.bytes * ahead + line * LINE) {
+                    self.push(Inst::Prefetch { mem: Mem { base, disp }, ask: Ask::Read });
+                }
+            }
+        }
+    }
+
+    /// In a loop that scatters what it computes, each vector to another page: asks for the lines that the next iteration of the outermost loop will store to,
+    /// if they lie behind these. Those of a block are seldom all in the second-level cache, and stores leave a short queue in order.
+    pub(super) fn ask_next_stores(&mut self, body: &[Node]) {
+        let dense = |p: &Place| p.spread.as_ref().is_some_and(|s| s.step == 1 && s.stride == Stride::Const(self.size() as i64));
+        let scratch = |to: &(&Place, usize)| self.kinds[to.0.buffer] == BufferKind::Scratch && to.1 == 1 && dense(to.0);
+        let each = body.iter().flat_map(|n| if let Node::When { body, .. } = n { &body[..] } else { std::slice::from_ref(n) });
+        let places: BTreeSet<(usize, i64)> = each.filter_map(stored).filter(scratch).map(|to| (to.0.group, to.0.disp as i64)).collect();
+        let far = |p: &(usize, i64)| places.range((p.0, p.1 - PAGE + 1)..(p.0, p.1 + PAGE)).count() == 1;
+        if places.len() < SCATTERED || !places.iter().all(far) {
+            return;
+        }
+        for &(group, disp) in &places {
+            let next = self.open.iter().find_map(|l| self.moved(group, *l));
+            let (Some(base), Some(by)) = (self.ptr[group], next) else { continue };
+            if by.strides.is_empty()
+                && (LINE..PAGE).contains(&by.bytes)
+                && let Ok(disp) = i32::try_from(disp + by.bytes)
+            {
+                self.push(Inst::Prefetch { mem: Mem { base, disp }, ask: Ask::Write });
+            }
+        }
+    }
+
     /// Before a loop whose iterations read the same weights: a pointer that asks for those behind them, a part in each innermost iteration, so that
     /// memory brings them at an even pace while they are not needed yet.
     pub(super) fn ask_evenly(&mut self, id: usize, body: &[Node]) {
         let (path, body) = only_loops(id, body);
         let innermost = path[path.len() - 1];
-        let weights: Vec<usize> = body.iter().flat_map(Node::loads).filter(|p| self.packed[p.buffer]).map(|p| p.group).collect();
+        let weights: Vec<usize> =
+            body.iter().flat_map(Node::loads).filter(|p| self.kinds[p.buffer] == BufferKind::Packed).map(|p| p.group).collect();
         for g in weights {
             let moved = |l: usize| self.moved(g, l).filter(|by| by.strides.is_empty()).map(|by| by.bytes);
             let times = |n: Option<i64>, l: &usize| n?.checked_mul(self.most_trips(*l)?);
@@ -152,7 +216,7 @@ impl Selector<'_> {
             return;
         }
         let mut rows: Vec<Place> = Vec::new();
-        input_rows(body, &self.inputs, self.size(), &mut rows);
+        input_rows(body, &self.kinds, self.size(), &mut rows);
         let mut next: Vec<(usize, Option<(G, i64)>)> = Vec::new();
         for p in rows {
             let at = match next.iter().find(|n| n.0 == p.group) {
@@ -192,7 +256,7 @@ impl Selector<'_> {
     /// memory would bring those lines one after the other.
     pub(super) fn ask_outputs(&mut self, id: usize, body: &[Node], behind: &[Node]) -> Result<()> {
         let mut lines: BTreeSet<(usize, i64)> = BTreeSet::new();
-        for to in behind.iter().map_while(stored).filter(|to| self.outputs[to.0.buffer]) {
+        for to in behind.iter().map_while(stored).filter(|to| self.kinds[to.0.buffer] == BufferKind::Output) {
             lines.extend(elements(to).map(|at| (to.0.group, (to.0.disp as i64 + at).div_euclid(LINE))));
         }
         let (path, inner) = only_loops(id, body);
@@ -393,13 +457,13 @@ fn only_loops(id: usize, mut body: &[Node]) -> (Vec<usize>, &[Node]) {
 }
 
 /// The vectors of whole rows that statements load from the input.
-fn input_rows(body: &[Node], inputs: &[bool], size: usize, out: &mut Vec<Place>) {
+fn input_rows(body: &[Node], kinds: &[BufferKind], size: usize, out: &mut Vec<Place>) {
     for n in body {
         match n {
-            Node::When { body, .. } => input_rows(body, inputs, size, out),
+            Node::When { body, .. } => input_rows(body, kinds, size, out),
             n => {
                 let dense = |s: &Spread| s.step == 1 && s.stride == Stride::Const(size as i64);
-                out.extend(n.loads().into_iter().filter(|p| inputs[p.buffer] && p.spread.as_ref().is_some_and(dense)));
+                out.extend(n.loads().into_iter().filter(|p| kinds[p.buffer] == BufferKind::Input && p.spread.as_ref().is_some_and(dense)));
             }
         }
     }

@@ -122,7 +122,9 @@ impl Selector<'_> {
         self.table_pointers(id, &groups);
         self.ask_next_block(id);
         self.ask_ahead(body, &moves, info.step);
+        self.ask_soon(id, body);
         self.ask_next_rows(body);
+        self.ask_next_stores(body);
         self.nodes(body)?;
         self.advance(&moves, info.step);
         if let Some(dst) = self.vars[id].take() {

@@ -68,9 +68,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, t
         bounds: None,
         tested: Vec::new(),
         regions: 0,
-        packed: func.buffers.iter().map(|b| b.kind == BufferKind::Packed).collect(),
-        inputs: func.buffers.iter().map(|b| b.kind == BufferKind::Input).collect(),
-        outputs: func.buffers.iter().map(|b| b.kind == BufferKind::Output).collect(),
+        kinds: func.buffers.iter().map(|b| b.kind).collect(),
         open: Vec::new(),
         evenly: Vec::new(),
         asking: None,
@@ -146,12 +144,8 @@ pub(super) struct Selector<'a> {
     /// What several guards of the open lists of nodes test, but for a constant, and the register that holds it.
     pub(super) tested: Vec<(Lin, G)>,
     pub(super) regions: usize,
-    /// Which buffers hold packed weights.
-    pub(super) packed: Vec<bool>,
-    /// Which buffers are the caller's inputs.
-    pub(super) inputs: Vec<bool>,
-    /// Which buffers are the caller's outputs.
-    pub(super) outputs: Vec<bool>,
+    /// What each buffer is for.
+    pub(super) kinds: Vec<BufferKind>,
     /// The loops around the present statement, outermost first.
     pub(super) open: Vec<usize>,
     /// Weights that are asked for evenly: their group, where the next request goes, and how many bytes it moves.
