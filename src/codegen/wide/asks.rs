@@ -29,6 +29,8 @@ const PAGE: i64 = 4096;
 const REUSE: i64 = 4;
 /// Least vectors of an iteration that go to a page each.
 const SCATTERED: usize = 3;
+/// Most lines that are stored between asking for one and storing to it.
+const MOST_SCATTERED: i64 = 256;
 /// Least statements of a reduction per line of the output that it asks for.
 const REDUCED: i64 = 16;
 /// Most lines of the next block that are asked for at a time; where there would be more, the tile is bound by memory, and copying does no worse.
@@ -161,8 +163,9 @@ impl Selector<'_> {
         }
     }
 
-    /// In a loop that scatters what it computes, each vector to another page: asks for the lines that the next iteration of the outermost loop will store to,
-    /// if they lie behind these. Those of a block are seldom all in the second-level cache, and stores leave a short queue in order.
+    /// In a loop that scatters what it computes, each vector to another page: asks for the lines that the next iteration of a loop around it will store to, the
+    /// outermost whose iterations store no more than the first-level cache keeps. Those of a block are seldom all in the second level, and stores leave a short
+    /// queue in order.
     pub(super) fn ask_next_stores(&mut self, body: &[Node]) {
         let dense = |p: &Place| p.spread.as_ref().is_some_and(|s| s.step == 1 && s.stride == Stride::Const(self.size() as i64));
         let scratch = |to: &(&Place, usize)| self.kinds[to.0.buffer] == BufferKind::Scratch && to.1 == 1 && dense(to.0);
@@ -172,11 +175,17 @@ impl Selector<'_> {
         if places.len() < SCATTERED || !places.iter().all(far) {
             return;
         }
+        let mut between = places.len() as i64;
+        let near = |l: &&usize| {
+            let fits = between <= MOST_SCATTERED;
+            between = between.saturating_mul(self.most_trips(**l).unwrap_or(i64::MAX));
+            fits
+        };
+        let first = self.open.len() - self.open.iter().rev().take_while(near).count();
         for &(group, disp) in &places {
-            let next = self.open.iter().find_map(|l| self.moved(group, *l));
+            let next = self.open[first..].iter().find_map(|l| self.moved(group, *l).filter(|by| (LINE..PAGE).contains(&by.bytes)));
             let (Some(base), Some(by)) = (self.ptr[group], next) else { continue };
             if by.strides.is_empty()
-                && (LINE..PAGE).contains(&by.bytes)
                 && let Ok(disp) = i32::try_from(disp + by.bytes)
             {
                 self.push(Inst::Prefetch { mem: Mem { base, disp }, ask: Ask::Write });
