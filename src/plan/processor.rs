@@ -148,7 +148,7 @@ impl Rates {
     };
 }
 
-/// Bytes of a vector that a unit takes at once. AMD's processors say it (leaf 8000_001A: bit 2 for 256 bits, bit 3 for 512); of others the widest is assumed.
+/// Bytes of a vector that a unit takes at once. AMD's processors say it; of others the widest is assumed.
 #[cfg(target_arch = "x86_64")]
 fn unit_bytes() -> usize {
     use std::arch::x86_64::__cpuid;
@@ -156,15 +156,21 @@ fn unit_bytes() -> usize {
     // In a virtual machine every question is one for the host.
     static FOUND: OnceLock<usize> = OnceLock::new();
     *FOUND.get_or_init(|| {
-        if !made_by(b"AuthenticAMD") || __cpuid(0x8000_0000).eax < LEAF {
-            return LINE;
-        }
-        match __cpuid(LEAF).eax {
-            w if w & 8 != 0 => LINE,
-            w if w & 4 != 0 => 32,
-            _ => 16,
-        }
+        let told = made_by(b"AuthenticAMD") && __cpuid(0x8000_0000).eax >= LEAF;
+        if told { widest_unit(__cpuid(LEAF).eax) } else { LINE }
     })
+}
+
+/// The width that leaf 8000_001A gives in its first word: bit 0 for 128 bits, bit 2 for 256, bit 3 for 512. Where none is set, as on Zen 5 in a virtual machine,
+/// it tells nothing, and the widest is assumed.
+#[cfg(target_arch = "x86_64")]
+fn widest_unit(told: u32) -> usize {
+    match told {
+        w if w & 8 != 0 => LINE,
+        w if w & 4 != 0 => 32,
+        w if w & 1 != 0 => 16,
+        _ => LINE,
+    }
 }
 
 /// Whether cores share a last level behind a mesh: servers of Intel's, which those with AVX-512 are but for a few.
@@ -214,4 +220,16 @@ fn caches() -> [usize; 3] {
         }
         sizes
     })
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_that_does_not_tell_its_units_has_the_widest() {
+        const MOVU: u32 = 2;
+        assert_eq!([1, 4, 8, 12].map(|bits| widest_unit(bits | MOVU)), [16, 32, 64, 64]);
+        assert_eq!([0, MOVU].map(widest_unit), [64, 64]);
+    }
 }
