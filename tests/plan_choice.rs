@@ -52,17 +52,25 @@ fn plans_for_zen_4() {
 }
 
 #[test]
+fn plans_for_zen_5() {
+    unchanged(Processor::ZEN_5);
+}
+
+#[test]
 fn plans_for_servers_of_intel() {
     unchanged(Processor::INTEL_SERVER);
 }
 
 #[test]
 fn processors_differ_and_have_names() {
-    assert_ne!(chosen(Processor::ZEN_4), chosen(Processor::INTEL_SERVER));
+    let plans = Processor::KNOWN.map(chosen);
+    for (at, some) in plans.iter().enumerate() {
+        assert!(!plans[..at].contains(some), "{} has the plans of another", Processor::KNOWN[at].name);
+    }
     for p in Processor::KNOWN {
         assert_eq!(Processor::named(p.name), Ok(p));
     }
     assert_eq!(Processor::named("this"), Ok(Processor::this()));
     let e = Processor::named("zen\n").unwrap_err();
-    assert_eq!(e.message, "no processor is called 'zen\\n'; legal: this, zen4, intel-server");
+    assert_eq!(e.message, "no processor is called 'zen\\n'; legal: this, zen4, zen5, intel-server");
 }

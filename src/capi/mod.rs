@@ -82,7 +82,7 @@ impl PolyphaseKernel {
 /// `bias` (true), `activation`, `merge`, `layout`, `dtype` ("f64"), and `name`, `model`, `out`, which are checked. `"?"` leaves `n` or an
 /// entry of `in` open until run time. An unknown key is an error.
 ///
-/// `options_json` is an object with any of `threads` (more than 1 shares each run out on a pool of the whole process), `isa`, `processor` (for which plans are chosen: "this", "zen4",
+/// `options_json` is an object with any of `threads` (more than 1 shares each run out on a pool of the whole process), `isa`, `processor` (for which plans are chosen: "this", "zen4", "zen5",
 /// "intel-server"), `form` ("gather", "scatter"), `algorithm` ("direct", "winograd"), `rounding` (the most that the expected rounding error may be, relative to that
 /// of direct sums; 2 if not given), `typical` (sizes at which a layer with open extents is to be fast: `[[32, 32], [64, 64]]`), `plan` (a plan as
 /// the library prints it) and `stream` (whether stores bypass the caches); NULL and "" are the defaults. An unknown key is an error.

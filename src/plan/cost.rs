@@ -61,8 +61,6 @@ const LATE: f64 = 16.0;
 const RUN: f64 = 4.0;
 /// The share of the time for a panel that comes from the second level again which shows, though every step fetches it in time.
 const SWEEP: f64 = 0.08;
-/// The share of the time for inputs and outputs that does not overlap with computing.
-const TENSORS: f64 = 0.8;
 /// Loading a vector under a mask that depends on where it is.
 const MASK: f64 = 1.0;
 /// Testing one tap.
@@ -114,7 +112,7 @@ impl<'a> Costs<'a> {
     /// Cycles for reading the input and writing the output, beyond what overlaps with computing.
     fn tensors(&self) -> f64 {
         let (input, output) = (self.bytes(self.p.c_in, &self.input), self.bytes(self.p.c_out, &self.output));
-        (output + input) * TENSORS / self.m.rate(output)
+        (output + input) * self.m.rates.tensors / self.m.rate(output)
     }
 
     /// The cost of a plan.
