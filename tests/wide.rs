@@ -9,7 +9,7 @@ mod random;
 mod shapes;
 
 use exec::{Against, Machine, Num};
-use iced_x86::{Decoder, DecoderOptions, Mnemonic};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use polyphase::Kind;
 use polyphase::codegen::wide::{WideIsa, budget, emit};
 use polyphase::ir::*;
@@ -134,16 +134,21 @@ fn neighbours_in_a_window_are_stored_together() {
     }
 }
 
+/// The instructions of a function's first tile.
+fn instructions(f: &Func, isa: WideIsa) -> Vec<Instruction> {
+    let mut tiles = Vec::new();
+    f.run.iter().for_each(|s| s.visit(&mut |s| tiles.extend(matches!(s, Stmt::Tile { .. }).then(|| s.clone()))));
+    let code = emit(f, &tiles[0], isa).expect("the tile fits").code;
+    Decoder::new(64, &code, DecoderOptions::NONE).into_iter().take_while(|i| i.mnemonic() != Mnemonic::Ret).collect()
+}
+
 /// Sixteen registers hold twelve accumulators, two vectors and one broadcast for both of them: the stores make do with what is left, and none is masked.
 #[test]
 fn tiles_of_avx2_load_each_broadcast_once() {
     let Some(isa) = WideIsa::avx2() else { return };
     for last in [false, true] {
         let f = oc_tile(Elem::F32, [6, 2, 8], 5, 2, 20, last);
-        let mut tiles = Vec::new();
-        f.run.iter().for_each(|s| s.visit(&mut |s| tiles.extend(matches!(s, Stmt::Tile { .. }).then(|| s.clone()))));
-        let code = emit(&f, &tiles[0], isa).expect("the tile fits").code;
-        let all: Vec<_> = Decoder::new(64, &code, DecoderOptions::NONE).into_iter().take_while(|i| i.mnemonic() != Mnemonic::Ret).collect();
+        let all = instructions(&f, isa);
         let count = |m: Mnemonic| all.iter().filter(|i| i.mnemonic() == m).count();
         assert_eq!((count(Mnemonic::Vbroadcastss), count(Mnemonic::Vfmadd231ps)), (6, 12), "channels last: {last}");
         assert_eq!(count(Mnemonic::Vmaskmovps), 0, "channels last: {last}");
@@ -165,17 +170,44 @@ fn tiles_ask_for_what_comes_next() {
         let [f, plain]: [Func; 2] = [asks.as_str(), ""].map(|a| text(a).parse().unwrap_or_else(|e| panic!("{e}\n{}", text(a))));
         for isa in levels() {
             let prefetches = |f: &Func| {
-                let mut tiles = Vec::new();
-                f.run.iter().for_each(|s| s.visit(&mut |s| tiles.extend(matches!(s, Stmt::Tile { .. }).then(|| s.clone()))));
-                let code = emit(f, &tiles[0], isa).expect("the tile fits").code;
-                let all = Decoder::new(64, &code, DecoderOptions::NONE).into_iter().take_while(|i| i.mnemonic() != Mnemonic::Ret);
-                all.filter(|i| matches!(i.mnemonic(), Mnemonic::Prefetcht0 | Mnemonic::Prefetcht1)).count()
+                instructions(f, isa).iter().filter(|i| matches!(i.mnemonic(), Mnemonic::Prefetcht0 | Mnemonic::Prefetcht1)).count()
             };
             assert_eq!(prefetches(&plain), 0);
             assert!((1..=8).contains(&prefetches(&f)), "{asks}");
             for n in [1, 2, 7, 100] {
                 agree::<f32>(&f, &[("N", n)], isa);
             }
+        }
+    }
+}
+
+/// Lines of the output are asked for before they are stored to: those of sums before the sums begin, those of anything else a channel ahead, and none that are
+/// stored past the caches.
+#[test]
+fn tiles_ask_for_the_lines_that_they_store_to() {
+    let summed =
+        "acc = 0.0\n        for n in 0..64 {\n          acc = fma(x[n, 0 : 4], 2.0, acc)\n        }\n        STORE y[c, r, 0 : 4] = acc";
+    let copied = "STORE y[c, r, 0 : 4] = x[r, 0 : 4] * 2.0";
+    for (body, rows) in [(summed, 16), (copied, 16), (copied, 1024)] {
+        for isa in levels() {
+            let asked = |store: &str| {
+                let text = format!(
+                    "func t f32 stage vector {{\n  buffer x: input f32[1024, 64]\n  buffer y: output f32[8, {rows}, 64]\n  reg acc: f32x4\n  run {{\n    \
+                     tile t {{\n      for c in 0..8, r in 0..{rows} {{\n        {}\n      }}\n    }}\n  }}\n}}\n",
+                    body.replace("STORE ", store)
+                );
+                let f: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+                agree::<f32>(&f, &[], isa);
+                instructions(&f, isa)
+                    .iter()
+                    .filter(|i| i.mnemonic() == Mnemonic::Prefetchw)
+                    .map(|i| i.memory_displacement64())
+                    .collect::<Vec<_>>()
+            };
+            // A channel is 16 rows of 256 bytes. What 1024 rows take would leave the first level before it is stored to.
+            let expected = if body == summed { vec![0] } else { vec![4096; usize::from(rows == 16)] };
+            assert_eq!(asked(""), expected, "{body}");
+            assert!(asked("stream ").is_empty(), "{body}");
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{AddressArg, TileArg};
 use crate::Result;
 use crate::ir::{self, Affine, Atom, BufferKind};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// Bytes of a cache line.
 const LINE: i64 = 64;
@@ -169,12 +170,30 @@ impl Selector<'_> {
     pub(super) fn ask_next_stores(&mut self, body: &[Node]) {
         let dense = |p: &Place| p.spread.as_ref().is_some_and(|s| s.step == 1 && s.stride == Stride::Const(self.size() as i64));
         let scratch = |to: &(&Place, usize)| self.kinds[to.0.buffer] == BufferKind::Scratch && to.1 == 1 && dense(to.0);
-        let each = body.iter().flat_map(|n| if let Node::When { body, .. } = n { &body[..] } else { std::slice::from_ref(n) });
-        let places: BTreeSet<(usize, i64)> = each.filter_map(stored).filter(scratch).map(|to| (to.0.group, to.0.disp as i64)).collect();
+        let places: BTreeSet<(usize, i64)> =
+            unguarded(body).filter_map(stored).filter(scratch).map(|to| (to.0.group, to.0.disp as i64)).collect();
         let far = |p: &(usize, i64)| places.range((p.0, p.1 - PAGE + 1)..(p.0, p.1 + PAGE)).count() == 1;
         if places.len() < SCATTERED || !places.iter().all(far) {
             return;
         }
+        self.ask_in_next_iteration(&places, LINE..PAGE);
+    }
+
+    /// In a loop that stores outputs which it does not sum up: asks for the lines that the next iteration of a loop around it will store to, in another page, the
+    /// outermost whose iterations store no more than the first-level cache keeps. That is the next channel, or the next row of a long one.
+    pub(super) fn ask_next_outputs(&mut self, body: &[Node]) {
+        let output = |to: &(&Place, usize)| self.kinds[to.0.buffer] == BufferKind::Output;
+        let other = |n: &Node| matches!(n, Node::Loop { .. } | Node::When { .. }) || past_caches(n);
+        if unguarded(body).any(other) || !unguarded(body).filter_map(stored).all(|to| output(&to)) {
+            return;
+        }
+        let places = unguarded(body).filter_map(stored).flat_map(lines).map(|(group, line)| (group, line.saturating_mul(LINE))).collect();
+        self.ask_in_next_iteration(&places, PAGE..i64::MAX);
+    }
+
+    /// Asks, as their owner, for where the places (a group and bytes from its pointer, a line each) are in the next iteration of a loop around them: the outermost
+    /// that moves them by so many bytes and whose iterations store no more than the first-level cache keeps.
+    fn ask_in_next_iteration(&mut self, places: &BTreeSet<(usize, i64)>, by: Range<i64>) {
         let mut between = places.len() as i64;
         let near = |l: &&usize| {
             let fits = between <= MOST_SCATTERED;
@@ -182,11 +201,11 @@ impl Selector<'_> {
             fits
         };
         let first = self.open.len() - self.open.iter().rev().take_while(near).count();
-        for &(group, disp) in &places {
-            let next = self.open[first..].iter().find_map(|l| self.moved(group, *l).filter(|by| (LINE..PAGE).contains(&by.bytes)));
-            let (Some(base), Some(by)) = (self.ptr[group], next) else { continue };
-            if by.strides.is_empty()
-                && let Ok(disp) = i32::try_from(disp + by.bytes)
+        for &(group, disp) in places {
+            let next = self.open[first..].iter().find_map(|l| self.moved(group, *l).filter(|moved| by.contains(&moved.bytes)));
+            let (Some(base), Some(moved)) = (self.ptr[group], next) else { continue };
+            if moved.strides.is_empty()
+                && let Ok(disp) = i32::try_from(disp.saturating_add(moved.bytes))
             {
                 self.push(Inst::Prefetch { mem: Mem { base, disp }, ask: Ask::Write });
             }
@@ -262,21 +281,19 @@ impl Selector<'_> {
     }
 
     /// Before a reduction whose sums are stored behind it: asks for the lines of the output that they go to. Stores leave a short queue in order, and
-    /// memory would bring those lines one after the other.
+    /// memory would bring those lines one after the other. What is stored past the caches needs none of them.
     pub(super) fn ask_outputs(&mut self, id: usize, body: &[Node], behind: &[Node]) -> Result<()> {
-        let mut lines: BTreeSet<(usize, i64)> = BTreeSet::new();
-        for to in behind.iter().map_while(stored).filter(|to| self.kinds[to.0.buffer] == BufferKind::Output) {
-            lines.extend(elements(to).map(|at| (to.0.group, (to.0.disp as i64 + at).div_euclid(LINE))));
-        }
+        let stores = behind.iter().take_while(|n| stored(n).is_some()).filter(|n| !past_caches(n)).filter_map(stored);
+        let asked: BTreeSet<(usize, i64)> = stores.filter(|to| self.kinds[to.0.buffer] == BufferKind::Output).flat_map(lines).collect();
         let (path, inner) = only_loops(id, body);
         let statements = path.iter().fold(inner.len() as i64, |n, l| n.saturating_mul(self.most_trips(*l).unwrap_or(1)));
-        if statements < lines.len() as i64 * REDUCED {
+        if statements < asked.len() as i64 * REDUCED {
             return Ok(());
         }
         let outer = self.ptr.clone();
         // Lanes may lie further apart than an address reaches.
         let near = |at: &(usize, i64)| i32::try_from(at.1 * LINE).is_ok();
-        for (group, line) in lines.into_iter().filter(near) {
+        for (group, line) in asked.into_iter().filter(near) {
             let mem = self.mem(&Place { group, disp: 0, buffer: 0, spread: None }, line * LINE)?;
             self.push(Inst::Prefetch { mem, ask: Ask::Write });
         }
@@ -443,6 +460,25 @@ fn stored(n: &Node) -> Option<(&Place, usize)> {
         Node::When { body, .. } if body.len() == 1 => stored(&body[0]),
         _ => None,
     }
+}
+
+/// Whether it stores past the caches, to lines that are better not in them.
+fn past_caches(n: &Node) -> bool {
+    match n {
+        Node::Store { stream, .. } => *stream,
+        Node::When { body, .. } => body.iter().any(past_caches),
+        _ => false,
+    }
+}
+
+/// The lines that a store goes to: its group, and how many lines from its pointer.
+fn lines(to: (&Place, usize)) -> impl Iterator<Item = (usize, i64)> {
+    elements(to).map(move |at| (to.0.group, (to.0.disp as i64 + at).div_euclid(LINE)))
+}
+
+/// The statements of a body, those under a guard among them.
+fn unguarded(body: &[Node]) -> impl Iterator<Item = &Node> {
+    body.iter().flat_map(|n| if let Node::When { body, .. } = n { &body[..] } else { std::slice::from_ref(n) })
 }
 
 /// Where the elements of a store lie, in bytes from its first; where distances come at run time, only that.

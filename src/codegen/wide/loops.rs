@@ -125,6 +125,7 @@ impl Selector<'_> {
         self.ask_soon(id, body);
         self.ask_next_rows(body);
         self.ask_next_stores(body);
+        self.ask_next_outputs(body);
         self.nodes(body)?;
         self.advance(&moves, info.step);
         if let Some(dst) = self.vars[id].take() {
