@@ -1,8 +1,8 @@
 //! Second step, prefetches: cache lines are asked for before they are needed, where hardware cannot know.
 //!
 //! Weights that come next, ahead and evenly; what else the next iterations of a sum read; rows of the next channel, while one is copied, and the lines that
-//! its transformed windows go to; lines of the output, before the sums that go there; and what the next block reads, a few lines at a time, while this one is
-//! computed.
+//! its transformed windows go to; lines of the output, before the sums that go there, and those of the next channel, while transforms store one; and what the
+//! next block reads, a few lines at a time, while this one is computed.
 
 use super::inst::*;
 use super::select::Selector;
