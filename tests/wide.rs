@@ -181,14 +181,15 @@ fn tiles_ask_for_what_comes_next() {
     }
 }
 
-/// Lines of the output are asked for before they are stored to: those of sums before the sums begin, those of anything else a channel ahead, and none that are
+/// Lines of the output are asked for before they are stored to: those of sums before the sums begin, runs of anything else a channel ahead, and none that are
 /// stored past the caches.
 #[test]
 fn tiles_ask_for_the_lines_that_they_store_to() {
     let summed =
         "acc = 0.0\n        for n in 0..64 {\n          acc = fma(x[n, 0 : 4], 2.0, acc)\n        }\n        STORE y[c, r, 0 : 4] = acc";
     let copied = "STORE y[c, r, 0 : 4] = x[r, 0 : 4] * 2.0";
-    for (body, rows) in [(summed, 16), (copied, 16), (copied, 1024)] {
+    let apart = "STORE y[c, r, 0 : 4] = x[r, 0 : 4] * 2.0\n        STORE y[c, r, 32 : 4] = x[r, 32 : 4] * 2.0";
+    for (body, rows) in [(summed, 16), (copied, 16), (copied, 1024), (apart, 16)] {
         for isa in levels() {
             let asked = |store: &str| {
                 let text = format!(
@@ -204,8 +205,9 @@ fn tiles_ask_for_the_lines_that_they_store_to() {
                     .map(|i| i.memory_displacement64())
                     .collect::<Vec<_>>()
             };
-            // A channel is 16 rows of 256 bytes. What 1024 rows take would leave the first level before it is stored to.
-            let expected = if body == summed { vec![0] } else { vec![4096; usize::from(rows == 16)] };
+            // A channel is 16 rows of 256 bytes. What 1024 rows take would leave the first level before it is stored to; lines that are no neighbours are not asked
+            // for.
+            let expected = if body == summed { vec![0] } else { vec![4096; usize::from(body == copied && rows == 16)] };
             assert_eq!(asked(""), expected, "{body}");
             assert!(asked("stream ").is_empty(), "{body}");
         }

@@ -179,15 +179,20 @@ impl Selector<'_> {
         self.ask_in_next_iteration(&places, LINE..PAGE);
     }
 
-    /// In a loop that stores outputs which it does not sum up: asks for the lines that the next iteration of a loop around it will store to, in another page, the
-    /// outermost whose iterations store no more than the first-level cache keeps. That is the next channel, or the next row of a long one.
+    /// In a loop that stores a run of outputs which it does not sum up: asks for the lines that the next iteration of a loop around it will store to, in another
+    /// page, the outermost whose iterations store no more than the first-level cache keeps. That is the next channel, or the next row of a long one. Channels last,
+    /// each pixel is a run of its own, and more is lost than gained.
     pub(super) fn ask_next_outputs(&mut self, body: &[Node]) {
         let output = |to: &(&Place, usize)| self.kinds[to.0.buffer] == BufferKind::Output;
         let other = |n: &Node| matches!(n, Node::Loop { .. } | Node::When { .. }) || past_caches(n);
         if unguarded(body).any(other) || !unguarded(body).filter_map(stored).all(|to| output(&to)) {
             return;
         }
-        let places = unguarded(body).filter_map(stored).flat_map(lines).map(|(group, line)| (group, line.saturating_mul(LINE))).collect();
+        let run: BTreeSet<(usize, i64)> = unguarded(body).filter_map(stored).flat_map(lines).collect();
+        if run.iter().zip(run.iter().skip(1)).any(|(a, b)| (a.0, a.1 + 1) != *b) {
+            return;
+        }
+        let places = run.into_iter().map(|(group, line)| (group, line.saturating_mul(LINE))).collect();
         self.ask_in_next_iteration(&places, PAGE..i64::MAX);
     }
 
