@@ -20,7 +20,7 @@ pub struct Options {
     pub form: Option<Form>,
     /// Over how many threads a run is shared out, on the rayon pool in which `run` is called. Results do not depend on it.
     pub threads: usize,
-    /// Whether stores bypass the caches; `None` decides by the size of the output.
+    /// Whether stores bypass the caches, where they are aligned; `None` is no.
     pub stream: Option<bool>,
     /// Direct sums or transformed windows; `None` lets the plan choose. Direct sums keep one order of summation for every position.
     pub algorithm: Option<Algorithm>,
