@@ -160,7 +160,12 @@ fn problem(rng: &mut ChaCha8Rng, large: bool) -> (Deconv, usize, Vec<usize>) {
     let longest = [0, 20, 6, 4][rank];
     let kernel = per_axis(rng, rank, |r, _| few(r, 1, 5, longest));
     let stride = per_axis(rng, rank, |r, _| few(r, 1, 4, 10));
-    let dilation = per_axis(rng, rank, |r, _| if r.random_bool(0.75) { 1 } else { r.random_range(1..=4) });
+    // Often a multiple of the stride: then windows interleave.
+    let dilation = per_axis(rng, rank, |r, a| match r.random_range(0..8) {
+        0 => stride[a] * r.random_range(1..=3),
+        1 => r.random_range(1..=4),
+        _ => 1,
+    });
     let (usual, most) = [(0, 0), (40, 150), (9, 40), (5, 12)][rank];
     let spatial: Vec<usize> = (0..rank).map(|_| few(rng, 1, usual, most)).collect();
     let reach: Vec<usize> = (0..rank).map(|a| dilation[a] * (kernel[a] - 1)).collect();

@@ -33,6 +33,7 @@ impl Func {
                 CountOf::Whole { extent, unit, rest } => {
                     up(eval(extent).saturating_sub(*rest).max(0), (*unit).max(1)).saturating_mul(*unit)
                 }
+                CountOf::Units { extent, unit } => up(eval(extent).max(0), (*unit).max(1)),
                 CountOf::Product(a, b) => value(a).saturating_mul(value(b)),
             };
             if let Some(place) = values.get_mut(self.symbols.len() + i) {
@@ -47,6 +48,10 @@ impl Func {
             CountOf::Whole { extent, unit, rest } => {
                 let covered = self.largest(extent)?.checked_sub(*rest)?.max(0);
                 (covered / unit + i64::from(covered % unit > 0)).checked_mul(*unit)
+            }
+            CountOf::Units { extent, unit } => {
+                let extent = self.largest(extent)?.max(0);
+                Some(extent / unit + i64::from(extent % unit > 0))
             }
             CountOf::Product(a, b) => self.largest(&Affine::sym(a))?.checked_mul(self.largest(&Affine::sym(b))?),
         };

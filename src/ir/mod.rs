@@ -215,6 +215,13 @@ pub enum CountOf {
         /// The most that may be left over, below `unit` and at least 0.
         rest: i64,
     },
+    /// How many units an extent is cut into, the last of which may overhang.
+    Units {
+        /// What is cut; affine in symbols.
+        extent: Affine,
+        /// The size of a unit, at least 1.
+        unit: i64,
+    },
     /// The product of two symbols.
     Product(Name, Name),
 }

@@ -3,7 +3,7 @@
 //! A loop variable's name is its role: `n` batch, `g` group, `oc` and `ic` the output and input channel within
 //! the group; for each spatial axis (`z`, `y`, `x`, outermost first) `o` output, `i` input, `k` tap of the whole kernel,
 //! `r` phase, `q` position within a phase, `t` tap of a phase, `p` panel: `oy`, `kx`, `rz`. Where windows are transformed, `w` counts them, `v` the
-//! entries of one, `f` the phases that share it (`u` both, where phases differ), `h` its outputs; `qw` counts windows over all axes. A suffix marks a
+//! entries of one, `f` the phases that share it (`u` both, where phases differ), `e` the windows that interleave, `h` its outputs; `qw` counts windows over all axes. A suffix marks a
 //! part of a split axis: `.b` block, `.t` within the register tile, `.v` vector, `.l` lane, `.c` part for threads, `.k` what is held or summed at a time, `.y` what
 //! becomes output, `.o` and `.i` blocks and what is in them while weights are made ready: `qx.b`, `oc.t`. `w.t` counts weights that lie side by side.
 

@@ -265,19 +265,23 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `n = even(W + 1, 5, 13)`, `n = whole(a, 13, 6)` or `n = a*b`.
+    /// `n = even(W + 1, 5, 13)`, `n = whole(a, 13, 6)`, `n = units(W, 2)` or `n = a*b`.
     fn counted(&mut self) -> Result<Count> {
         let name = self.name("the name of a count")?;
         self.expect("=")?;
-        let first = self.name("`even`, `whole` or a symbol")?;
-        let of = if ["even", "whole"].contains(&first) && self.eat("(") {
+        let first = self.name("`even`, `whole`, `units` or a symbol")?;
+        let of = if ["even", "whole", "units"].contains(&first) && self.eat("(") {
             let extent = self.affine()?;
             self.expect(",")?;
             let unit = self.integer()?;
-            self.expect(",")?;
-            let last = self.integer()?;
+            let mut last = || self.expect(",").and_then(|()| self.integer());
+            let of = match first {
+                "even" => CountOf::Even { extent, unit, most: last()? },
+                "whole" => CountOf::Whole { extent, unit, rest: last()? },
+                _ => CountOf::Units { extent, unit },
+            };
             self.expect(")")?;
-            if first == "even" { CountOf::Even { extent, unit, most: last } } else { CountOf::Whole { extent, unit, rest: last } }
+            of
         } else {
             self.expect("*")?;
             CountOf::Product(first.into(), self.name("a symbol")?.into())

@@ -300,6 +300,7 @@ impl Display for Count {
         match &self.of {
             CountOf::Even { extent, unit, most } => write!(f, "{} = even({extent}, {unit}, {most})", self.name),
             CountOf::Whole { extent, unit, rest } => write!(f, "{} = whole({extent}, {unit}, {rest})", self.name),
+            CountOf::Units { extent, unit } => write!(f, "{} = units({extent}, {unit})", self.name),
             CountOf::Product(a, b) => write!(f, "{} = {a}*{b}", self.name),
         }
     }

@@ -177,7 +177,10 @@ impl Around<'_> {
         let Around { func, plan, loops, taps, conds } = *self;
         let q = on("q", axis);
         let block = part(&q, "b");
-        let at = [&q, &block].into_iter().find(|v| pixel.uses_var(v.as_str())).map_or(Affine::from(0), Affine::var);
+        let at = [&q, &block].into_iter().find(|v| pixel.uses_var(v.as_str()));
+        // A position is one pixel wide, or as many as windows interleave.
+        let wide = at.map_or(1, |v| pixel.coef_of_var(v.as_str()));
+        let at = at.map_or(Affine::from(0), |v| Affine::var(v) * wide);
         let t = taps.iter().find(|t| t.var == on("t", axis));
         // The panel holds every pixel that a position of the block may read through any phase and tap.
         let last_tap = t.map_or(1, |t| extreme(&t.hi[0], func, phases(loops), true).as_const().unwrap_or(1)).max(1);
@@ -192,12 +195,12 @@ impl Around<'_> {
         let tile = plan.extent(q.as_str()) as i64;
         let window = plan.winograd.as_ref().and_then(|w| w.outputs.get(a)).map_or(1, |m| *m as i64);
         let whole = tile.max(window);
-        let extent = (positions + whole - 1) / whole * whole + last - first;
+        let extent = (up(positions, whole) - 1) * wide + 1 + last - first;
         let on_axis = |e: &Affine| e.uses_var(q.as_str()) || e.uses_var(block.as_str());
         let guard = conds.iter().find(|c| matches!(c, Cond::Range { e, .. } if on_axis(e))).cloned();
         let x = func.buffer(INPUT);
         let guard = guard.unwrap_or(Cond::Range { lo: 0.into(), e: pixel.clone(), hi: x.dims[a + 2].clone() });
-        Ok(Side { axis, origin: base + first, extent, guard })
+        Ok(Side { axis, origin: base * wide + first, extent, guard })
     }
 }
 

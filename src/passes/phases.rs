@@ -18,12 +18,15 @@
 //!      and 0 <= (o + p - d*k)/s < I: …                  …
 //! ```
 //!
+//! With windows (pass `winograd`) and a dilation that the stride divides, `e = d/s` windows interleave: a position then is `e` pixels wide and has `e*s` phases,
+//! so that taps of one phase read neighbouring positions: `o = e*s*q + r - c` and `i = e*(q - t) + i0[r]`.
+//!
 //! Tables that turn out to be constant or arithmetic, as most are without dilation, are written as such by `simplify`.
 
 use super::nest::{Congruence, Nest, congruence, peel, wrap};
 use crate::ir::names::on;
-use crate::ir::{Affine, Atom, Cond, Func, Loop, Stage, Stmt, Table};
-use crate::plan::Plan;
+use crate::ir::{Affine, Atom, Cond, Count, CountOf, Func, Loop, Stage, Stmt, Table};
+use crate::plan::{Plan, interleaved_by};
 use crate::{Error, Kind, Result};
 
 /// Replaces the congruence guards by phases.
@@ -48,7 +51,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     for (axis, o) in axes.iter().zip(outputs) {
         let k = tap_loops.iter().find(|l| l.var == on("k", axis));
         let taps = k.and_then(Loop::const_range).ok_or_else(|| super::unexpected("phases", "a constant number of taps"))?;
-        axis_phases.push(AxisPhases::new(axis, taps.1, &o.hi[0], congruence(guarded, axis)?, plan.aligned)?);
+        axis_phases.push(AxisPhases::new(axis, taps.1, &o.hi[0], congruence(guarded, axis)?, plan)?);
     }
     let rewrite = |stmts: &[Stmt]| -> Vec<Stmt> {
         let mut stmts = stmts.to_vec();
@@ -60,7 +63,9 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let conds = axis_phases.iter().map(AxisPhases::guard).collect();
     let taps: Vec<Loop> = tap_loops.iter().zip(&axis_phases).map(|(_, p)| p.tap_loop()).collect();
     let inner = wrap(&taps, vec![Stmt::When { conds, body: rewrite(body) }]);
-    let body = [rewrite(&nest.body[..at]), inner, rewrite(&nest.body[at + 1..])].concat();
+    let exist: Vec<Cond> = axis_phases.iter().filter_map(AxisPhases::exists).collect();
+    let store = Stmt::when(exist, rewrite(&nest.body[at + 1..]));
+    let body = [rewrite(&nest.body[..at]), inner, store].concat();
     let loops = [
         outer.to_vec(),
         axis_phases.iter().map(AxisPhases::phase_loop).collect(),
@@ -68,6 +73,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     ]
     .concat();
     out.run = wrap(&loops, body);
+    out.counts.extend(axis_phases.iter().filter_map(|p| p.count.clone()));
     out.tables.extend(axis_phases.into_iter().flat_map(|p| p.tables));
     Ok(out)
 }
@@ -82,37 +88,52 @@ struct AxisPhases {
     tap_step: i64,
     /// `d / gcd(s, d)`: distance of the inputs they read.
     pixel_step: i64,
+    /// Pixels from one position to the next: 1, or as many windows as interleave.
+    wide: i64,
+    /// How many positions there are, if that is known at run time only.
+    count: Option<Count>,
+    /// Output extent.
+    output: Affine,
     tables: Vec<Table>,
 }
 
 impl AxisPhases {
-    fn new(axis: &'static str, kernel: i64, output: &Affine, c: Congruence, aligned: bool) -> Result<Self> {
+    fn new(axis: &'static str, kernel: i64, output: &Affine, c: Congruence, plan: &Plan) -> Result<Self> {
         let (s, d) = (c.stride, c.dilation);
         let g = gcd(s, d);
-        let origin = if aligned { c.pad } else { 0 };
+        let origin = if plan.aligned { c.pad } else { 0 };
+        let size = |n: i64| usize::try_from(n).unwrap_or(0);
+        let interleaved = || interleaved_by(size(kernel), size(s), size(d)).unwrap_or(1) as i64;
+        let wide = if plan.winograd.is_some() { interleaved() } else { 1 };
+        let span = s * wide;
         // The output extent is s * I + rest, by the formula of the operator.
         let rest = output.clone() - c.extent.clone() * s;
         let rest = rest.as_const().ok_or_else(|| {
             Error::new(Kind::Ir, format!("the output extent on axis {axis} is not the stride {s} times the input extent plus a constant"))
         })?;
-        let ceil = |a: i64| (a + s - 1).div_euclid(s);
+        let ceil = |a: i64| (a + span - 1).div_euclid(span);
+        // Positions are counted beyond those that every pixel brings: as many, or fewer if they are wide.
+        let pixels = c.extent.as_const().unwrap_or(0);
+        // Of an open extent, how many wide positions there are is a count; the last may have no output of every phase.
+        let of = || CountOf::Units { extent: output.clone() + origin, unit: span };
+        let count = (wide > 1 && c.extent.as_const().is_none()).then(|| Count { name: on("n.q", axis), of: of() });
         // The first tap that hits each phase: `d*k = r - c + p` modulo the stride.
         let mut first = vec![None; usize::try_from(s).unwrap_or(0)];
         for k in (0..kernel.min(s / g)).rev() {
             first[(d * k + origin - c.pad).rem_euclid(s) as usize] = Some(k);
         }
         let mut t = [const { Vec::new() }; 5];
-        for r in 0..s {
+        for r in 0..span {
             let at = r - origin + c.pad;
-            let first = first[r as usize];
+            let first = first[(r % s) as usize];
             let (k0, i0) = first.map_or((0, 0), |k: i64| (k, (at - d * k).div_euclid(s)));
             let taps = first.map_or(0, |k| (kernel - k + s / g - 1) / (s / g));
-            let row = [k0, i0, taps, ceil(origin - r), ceil(rest + origin - r)];
+            let row = [k0, i0, taps, ceil(origin - r), ceil(s * pixels + rest + origin - r) - pixels];
             t.iter_mut().zip(row).for_each(|(t, v)| t.push(v));
         }
         let names = ["k0", "i0", "T", "lo", "hi"];
         let tables = names.iter().zip(t).map(|(n, values)| Table { name: on(&format!("{n}."), axis), values }).collect();
-        Ok(AxisPhases { axis, c, origin, tap_step: s / g, pixel_step: d / g, tables })
+        Ok(AxisPhases { axis, c, origin, tap_step: s / g, pixel_step: d / g, wide, count, output: output.clone(), tables })
     }
 
     fn var(&self, role: &str) -> Affine {
@@ -121,11 +142,17 @@ impl AxisPhases {
     fn table(&self, name: &str) -> Affine {
         Affine::table(on(&format!("{name}."), self.axis), on("r", self.axis))
     }
+    /// Outputs from one position to the next.
+    fn span(&self) -> i64 {
+        self.c.stride * self.wide
+    }
     fn phase_loop(&self) -> Loop {
-        Loop::new(on("r", self.axis), self.c.stride, Vec::new())
+        Loop::new(on("r", self.axis), self.span(), Vec::new())
     }
     fn position_loop(&self) -> Loop {
-        let mut l = Loop::new(on("q", self.axis), self.c.extent.clone() + self.table("hi"), Vec::new());
+        let end = self.c.extent.clone() + self.table("hi");
+        let end = self.count.as_ref().map_or(end, |count| Affine::sym(count.name));
+        let mut l = Loop::new(on("q", self.axis), end, Vec::new());
         l.lo = vec![self.table("lo")];
         l
     }
@@ -134,7 +161,12 @@ impl AxisPhases {
     }
     /// The input pixel.
     fn pixel(&self) -> Affine {
-        self.var("q") + self.table("i0") - self.var("t") * self.pixel_step
+        self.var("q") * self.wide + self.table("i0") - self.var("t") * self.pixel_step
+    }
+    /// Whether the output exists, if not every position has one.
+    fn exists(&self) -> Option<Cond> {
+        let o = self.rewrite(&Affine::var(on("o", self.axis)));
+        self.count.as_ref().map(|_| Cond::Range { lo: 0.into(), e: o, hi: self.output.clone() })
     }
     fn guard(&self) -> Cond {
         Cond::Range { lo: 0.into(), e: self.pixel(), hi: self.c.extent.clone() }
@@ -147,7 +179,7 @@ impl AxisPhases {
         }
         a.map_atoms(&mut |atom| match atom {
             Atom::Div(e, _) if e.uses_var(o.as_str()) => Some(self.pixel()),
-            Atom::Var(v) if *v == o => Some(self.var("q") * self.c.stride + self.var("r") - self.origin),
+            Atom::Var(v) if *v == o => Some(self.var("q") * self.span() + self.var("r") - self.origin),
             Atom::Var(v) if *v == k => Some(self.table("k0") + self.var("t") * self.tap_step),
             _ => None,
         })

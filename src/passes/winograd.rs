@@ -111,9 +111,12 @@ impl<'a> Lowering<'a> {
         let par: Vec<Loop> = nest.loops.iter().take_while(|l| l.kind == LoopKind::Par).cloned().collect();
         let [fill, inner] = &nest.body[..] else { return Err(wanted("a panel and one nest that reads it")) };
         let (loops, body) = peel(std::slice::from_ref(inner));
-        let [Stmt::Set { value: Value::Const(0.0), .. }, taps, Stmt::Store { to, parts, .. }] = body else {
+        let [Stmt::Set { value: Value::Const(0.0), .. }, taps, last] = body else {
             return Err(wanted("an accumulator, its taps and a store"));
         };
+        // Whether an output exists is asked anew, for those of each window.
+        let stored = if let Stmt::When { body, .. } = last { &body[..] } else { std::slice::from_ref(last) };
+        let [Stmt::Store { to, parts, .. }] = stored else { return Err(wanted("a store")) };
         let (taps, reduction) = peel(std::slice::from_ref(taps));
         let [Stmt::Set { value: Value::Fma(factors), .. }] = reduction else {
             return Err(illegal("the algorithm needs taps without a guard, and weights that are all finite; legal: a direct plan"));
@@ -226,7 +229,7 @@ impl<'a> Lowering<'a> {
                 out.counts.push(Count { name: counts_of(within), of: CountOf::Product(*outer, inner) });
             }
         }
-        for a in self.axes.iter().filter(|a| a.shared().is_none()) {
+        for a in self.axes.iter().filter(|a| a.in_table()) {
             out.tables.push(Table { name: a.var("v."), values: a.of.clone() });
         }
         Ok(out)
@@ -308,11 +311,10 @@ impl<'a> Lowering<'a> {
             Loop::new("ic", self.inputs, vec![step]).into(),
             Stmt::store(PRODUCTS, product, Value::reg(ACC)),
         ];
-        let counters = || self.axes.iter().flat_map(Axis::counters);
         let loops: Vec<Loop> = [false, true]
             .into_iter()
-            .flat_map(|inside| counters().filter(move |c| c.2 == inside))
-            .map(|c| Loop::new(c.0, c.1, Vec::new()))
+            .flat_map(|inside| self.axes.iter().flat_map(Axis::counters).filter(move |c| c.inside == inside))
+            .map(|c| Loop::new(c.var, c.count, Vec::new()))
             .collect();
         // Windows around channels: the windows of a tile stay in the first-level cache while weights stream by.
         let windows = match self.held_within(self.axes.len()) {

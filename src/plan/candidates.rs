@@ -14,7 +14,8 @@
 
 use super::cost::OPEN;
 use super::machine::Machine;
-use super::windows::positions;
+use super::rounding::interleaved;
+use super::windows::{positions, window_positions};
 use super::{Algorithm, Form, Plan, TileAxis};
 use crate::ir::names::axes;
 use crate::passes::tile::UNROLLED;
@@ -366,7 +367,8 @@ impl<'a> Space<'a> {
         for (a, axis) in names.iter().enumerate().filter(|(a, _)| problem.input[*a].known().is_none()) {
             let unit = plan.winograd.as_ref().map_or_else(|| plan.extent_on("q", axis), |w| w.outputs[a]);
             if plan.panel && plan.block[a] == 0 {
-                plan.block[a] = positions(self.problem, a).next_multiple_of(unit);
+                let all = if plan.winograd.is_some() { window_positions(self.problem, a) } else { positions(self.problem, a) };
+                plan.block[a] = all.next_multiple_of(unit);
             }
         }
     }
@@ -379,7 +381,8 @@ impl<'a> Space<'a> {
             return plan;
         }
         let rank = p.rank();
-        let positions: Vec<usize> = p.input.iter().map(|e| e.known().unwrap_or(OPEN) + 1).collect();
+        let wide = |a: usize| if plan.winograd.is_some() { interleaved(p, a).unwrap_or(1) } else { 1 };
+        let positions: Vec<usize> = (0..rank).map(|a| p.input[a].known().unwrap_or(OPEN).div_ceil(wide(a)) + 1).collect();
         let batch = p.batch.known().unwrap_or(1);
         // Groups that lie in a tile are not shared out.
         let groups = if plan.extent("g") > 1 { 1 } else { p.groups };

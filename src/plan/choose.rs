@@ -2,6 +2,7 @@
 
 use super::candidates::{self, Space};
 use super::cost::{Cost, Costs};
+use super::rounding::{interleaved, phase_classes};
 use super::windows::{SCRATCH, Windows};
 use super::{Form, Machine, Plan, Processor, Rounding, Winograd, versions};
 use crate::codegen::target::Isa;
@@ -104,11 +105,14 @@ fn unusual(p: &Deconv) -> bool {
     p.activation != Activation::None || idle || p.merge != Merge::Sum || p.c_in / p.groups <= 4
 }
 
-/// Whether windows are wide for a small register file: their pixels, copies into the panel and outputs may all wait in registers.
+/// Whether windows are wide for the register file: their pixels, copies into the panel and outputs may all wait in registers.
 fn wide_windows(p: &Deconv, plan: &Plan, m: &Machine) -> bool {
-    let pixels = |a: usize, outputs: usize| outputs + (p.kernel[a] - 1) / p.stride[a];
-    let wide = |w: &Winograd| w.outputs.iter().enumerate().any(|(a, m)| pixels(a, *m) > 4);
-    m.registers <= 16 && plan.winograd.as_ref().is_some_and(wide)
+    let pixels = |a: usize, outputs: usize| {
+        let taps = phase_classes(p, a).last().map_or(1, |c| c.0);
+        (outputs + taps - 1) * interleaved(p, a).unwrap_or(1)
+    };
+    let wide = |w: &Winograd| w.outputs.iter().enumerate().any(|(a, outputs)| pixels(a, *outputs) > m.registers / 4);
+    plan.winograd.as_ref().is_some_and(wide)
 }
 
 /// Whether every tile of the lowered plan fits the level's registers. Lowering takes about a millisecond, so it is asked only where there is doubt.

@@ -96,6 +96,20 @@ pub fn axis_rounding(problem: &Deconv, axis: usize, m: usize) -> Option<Rounding
     })
 }
 
+/// How many windows interleave along an axis: taps that are dilated read pixels so far apart, and what lies between belongs to other windows. 1 without
+/// dilation, and where it divides the stride; `None` if neither divides the other, since phases then read pixels apart that differ from phase to phase.
+pub fn interleaved(p: &Deconv, axis: usize) -> Option<usize> {
+    interleaved_by(p.kernel[axis], p.stride[axis], p.dilation[axis])
+}
+
+/// The same for kernel, stride and dilation.
+pub fn interleaved_by(kernel: usize, stride: usize, dilation: usize) -> Option<usize> {
+    if kernel == 1 || stride.is_multiple_of(dilation) {
+        return Some(1);
+    }
+    dilation.is_multiple_of(stride).then(|| dilation / stride)
+}
+
 /// Numbers of taps, each once with how many phases have it.
 pub type PhaseClasses = SmallVec<[(usize, usize); 2]>;
 

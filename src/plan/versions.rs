@@ -6,6 +6,7 @@
 //! any where that costs little.
 
 use super::choose::choose_at;
+use super::rounding::interleaved;
 use super::windows::{even, positions_of};
 use super::{Choice, Plan};
 use crate::codegen::target::Isa;
@@ -41,8 +42,9 @@ pub struct Version {
 /// What a kernel's cost grows with along one axis: positions in units of a tile, or of a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Units {
-    /// Output positions for `i` input pixels are `i + more`.
+    /// Output positions for `i` input pixels are `(i + more) / wide`, rounded up.
     more: i64,
+    wide: usize,
     unit: usize,
     /// Units of a block that is computed as a whole.
     most: usize,
@@ -52,7 +54,8 @@ struct Units {
 impl Units {
     /// The units of a block, as far as its tiles reach, and the number of blocks.
     fn of(self, extent: usize) -> (usize, usize) {
-        let positions = (extent as i64).saturating_add(self.more).max(1) as usize;
+        let pixels = (extent as i64).saturating_add(self.more).max(1) as usize;
+        let positions = pixels.div_ceil(self.wide);
         let units = positions.div_ceil(self.unit);
         let held = even(units, self.most);
         (self.tiles.reach(held), units.div_ceil(held))
@@ -85,10 +88,11 @@ impl Version {
         let units = |(a, axis): (usize, &&str)| {
             let more = positions_of(p, a, typical[a]) as i64 - typical[a] as i64;
             let tiles = Tiles::of(plan, on("q", axis).as_str());
+            let wide = interleaved(p, a).filter(|_| plan.winograd.is_some()).unwrap_or(1);
             match &plan.winograd {
-                Some(w) if plan.block[a] > 0 => Units { more, unit: w.outputs[a], most: plan.block[a] / w.outputs[a], tiles },
-                Some(w) => Units { more, unit: w.outputs[a], most: usize::MAX, tiles },
-                None => Units { more, unit: 1, most: usize::MAX, tiles },
+                Some(w) if plan.block[a] > 0 => Units { more, wide, unit: w.outputs[a], most: plan.block[a] / w.outputs[a], tiles },
+                Some(w) => Units { more, wide, unit: w.outputs[a], most: usize::MAX, tiles },
+                None => Units { more, wide, unit: 1, most: usize::MAX, tiles },
             }
         };
         let units = axes(p.rank()).iter().enumerate().map(units).collect();

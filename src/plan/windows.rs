@@ -4,7 +4,7 @@
 
 use super::candidates::Space;
 use super::cost::{Cost, OPEN, lane_apart, step};
-use super::rounding::{PhaseClasses, axis_rounding, phase_classes};
+use super::rounding::{PhaseClasses, axis_rounding, interleaved, phase_classes};
 use super::{Algorithm, Form, Machine, Plan, TileAxis, Winograd};
 use crate::ir::Name;
 use crate::ir::names::{axes, on};
@@ -69,14 +69,21 @@ struct AxisCounts {
     outward: f64,
     /// Pixels of a window.
     pixels: f64,
-    /// Positions of a window: its outputs of one phase.
+    /// Pixels from one window to the next.
     positions: f64,
+    /// Windows that interleave, with the same weights.
+    interleaved: f64,
 }
 
 impl AxisCounts {
     /// Pixels that the windows of a block cover.
     fn panel(&self) -> f64 {
         (self.windows - 1.0) * self.positions + self.pixels
+    }
+
+    /// Products that have weights of their own.
+    fn factors(&self) -> f64 {
+        self.products / self.interleaved
     }
 }
 
@@ -121,8 +128,18 @@ pub(super) fn positions(p: &Deconv, a: usize) -> usize {
 
 /// The same for so many pixels.
 pub(super) fn positions_of(p: &Deconv, a: usize, input: usize) -> usize {
+    positions_every(p, a, input, p.stride[a])
+}
+
+/// Positions in units of which windows hold a number: where windows interleave, those of all of them together.
+pub(super) fn window_positions(p: &Deconv, a: usize) -> usize {
+    positions_every(p, a, p.input[a].known().unwrap_or(OPEN), p.stride[a] * interleaved(p, a).unwrap_or(1))
+}
+
+/// Positions that are so many outputs wide.
+fn positions_every(p: &Deconv, a: usize, input: usize, outputs: usize) -> usize {
     let output = p.output_extent(a).eval(&mut |_| input as i64).max(1);
-    let (s, pad) = (p.stride[a] as i64, p.pad_begin[a]);
+    let (s, pad) = (outputs as i64, p.pad_begin[a]);
     ((output - 1 + pad).div_euclid(s) - pad.div_euclid(s) + 1).max(1) as usize
 }
 
@@ -137,25 +154,29 @@ impl<'a> Windows<'a> {
         let w = plan.winograd.as_ref()?;
         let counts = |a: usize| -> Option<AxisCounts> {
             let m = *w.outputs.get(a)?;
-            let all = positions(p, a);
+            let all = window_positions(p, a);
+            // Interleaved windows are computed together, each with entries and products of its own.
+            let interleaved = interleaved(p, a)?;
+            let each = interleaved as f64;
             let (windows, most) = (all.div_ceil(m), if plan.block[a] > 0 { plan.block[a] / m } else { usize::MAX });
             let held = if evenly { even(windows, most) } else { most.min(windows.max(1)) };
             let classes: SmallVec<[(usize, f64); 2]> =
                 phase_classes(p, a).into_iter().map(|(taps, phases)| (taps, phases as f64)).collect();
             let entries: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64).sum();
             let products: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64 * c.1).sum();
-            let inward = classes.iter().map(|c| additions(m, c.0).0).sum();
-            let outward = classes.iter().map(|c| additions(m, c.0).1 * c.1).sum();
+            let inward: f64 = classes.iter().map(|c| additions(m, c.0).0).sum();
+            let outward: f64 = classes.iter().map(|c| additions(m, c.0).1 * c.1).sum();
             Some(AxisCounts {
                 windows: held as f64,
                 blocks: windows.div_ceil(held) as f64,
-                outputs: (m * p.stride[a]) as f64,
-                entries,
-                products,
-                inward,
-                outward,
-                pixels: (m + classes.last()?.0 - 1) as f64,
-                positions: m as f64,
+                outputs: (m * p.stride[a] * interleaved) as f64,
+                entries: entries * each,
+                products: products * each,
+                inward: inward * each,
+                outward: outward * each,
+                pixels: ((m + classes.last()?.0 - 1) * interleaved) as f64,
+                positions: (m * interleaved) as f64,
+                interleaved: each,
             })
         };
         let axes = (0..p.rank()).map(counts).collect::<Option<SmallVec<_>>>()?;
@@ -177,7 +198,7 @@ impl<'a> Windows<'a> {
 
     /// Bytes of the transformed weights over those of the weights.
     pub fn expansion(&self) -> f64 {
-        self.product_of(|a| a.products) / self.p.kernel.iter().product::<usize>() as f64
+        self.product_of(AxisCounts::factors) / self.p.kernel.iter().product::<usize>() as f64
     }
 
     /// Windows of a block, as they are held.
@@ -250,7 +271,7 @@ impl<'a> Windows<'a> {
     }
 
     fn factor_bytes(&self) -> f64 {
-        self.product_of(|a| a.products) * self.ic * self.oc * self.bytes() * self.p.groups as f64
+        self.product_of(AxisCounts::factors) * self.ic * self.oc * self.bytes() * self.p.groups as f64
     }
 
     /// Predicted cycles.
@@ -375,14 +396,14 @@ impl Space<'_> {
     pub fn windows(&self, out: &mut Vec<Plan>) {
         let p = self.problem;
         let rank = p.rank();
-        // Taps of a phase must read neighbouring pixels.
-        if (0..rank).any(|a| !p.stride[a].is_multiple_of(p.dilation[a])) {
+        // Taps of a phase must read neighbours of a window.
+        if (0..rank).any(|a| interleaved(p, a).is_none()) {
             return;
         }
         // With one or two positions the phases of an axis are not where the windows would look for them.
         let plain = |a: usize| (p.kernel[a], p.stride[a], p.pad_begin[a], p.pad_end[a]) == (1, 1, 0, 0);
         let meets = |a: usize| p.input[a].known().is_none_or(|i| p.useful_pairs(a, i) > 0);
-        if (0..rank).any(|a| positions(p, a) < 3 && !plain(a) || !meets(a)) {
+        if (0..rank).any(|a| window_positions(p, a) < 3 && !plain(a) || !meets(a)) {
             return;
         }
         let classes: Vec<PhaseClasses> = (0..rank).map(|a| phase_classes(p, a)).collect();
@@ -390,11 +411,11 @@ impl Space<'_> {
         let mut blocks: Vec<Block> = Vec::new();
         let sizes = self.window_sizes(&classes);
         for outputs in &sizes {
-            let per_window = |a: usize| classes[a].iter().map(|c| outputs[a] + c.0 - 1).sum::<usize>();
+            let per_window = |a: usize| classes[a].iter().map(|c| outputs[a] + c.0 - 1).sum::<usize>() * interleaved(p, a).unwrap_or(1);
             let channels = (p.c_in / p.groups).saturating_mul(p.elem.bytes());
             let window = (0..rank).map(per_window).fold(channels, usize::saturating_mul);
             for block in self.window_blocks(outputs) {
-                let along = |a: usize| if block[a] > 0 { block[a] } else { positions(p, a) }.div_ceil(outputs[a]);
+                let along = |a: usize| if block[a] > 0 { block[a] } else { window_positions(p, a) }.div_ceil(outputs[a]);
                 let windows = (0..rank).map(along).fold(window, usize::saturating_mul);
                 let winograd = Some(Winograd { outputs: outputs.clone(), held: 1 });
                 let plan = Plan { aligned: true, block, winograd, ..self.plan(Form::Gather, true, &[], "qw") };
@@ -442,13 +463,13 @@ impl Space<'_> {
         }
         let along = |a: usize| -> Vec<Size> {
             let taps = classes[a].last().map_or(0, |c| c.0);
-            let of = |products: usize| if taps < 2 { 1 } else { (products + 1).saturating_sub(taps).clamp(1, positions(p, a)) };
+            let of = |products: usize| if taps < 2 { 1 } else { (products + 1).saturating_sub(taps).clamp(1, window_positions(p, a)) };
             let mut outputs: Vec<usize> = MOST_PRODUCTS.map(of).collect();
             outputs.dedup();
             let size = |m: usize| {
                 let products: usize = classes[a].iter().map(|(taps, phases)| (m + taps - 1) * phases).sum();
                 let direct = p.kernel[a] as f64;
-                let windows = positions(p, a).div_ceil(m) as f64;
+                let windows = window_positions(p, a).div_ceil(m) as f64;
                 let growth = axis_rounding(p, a, m)?.expected;
                 Some(Size { outputs: m, growth, all: windows * products as f64 / direct, share: products as f64 / (m as f64 * direct) })
             };
@@ -470,13 +491,16 @@ impl Space<'_> {
         sizes.into_iter().take(SIZES).map(|s| s.0).collect()
     }
 
-    /// Whether the last step has registers for the outputs of a window and one phase's products.
+    /// Whether the first steps have registers for the pixels of windows that interleave, and the last one for the outputs of a window and one phase's products.
     fn outputs_fit(&self, outputs: &[usize]) -> bool {
         let (p, x) = (self.problem, self.problem.rank() - 1);
-        let taps = phase_classes(p, x).last().map_or(1, |c| c.0);
-        let all = outputs[x] * p.stride[x];
+        let taps = |a: usize| phase_classes(p, a).last().map_or(1, |c| c.0);
+        let together = |a: usize| interleaved(p, a).unwrap_or(1);
+        let all = outputs[x] * p.stride[x] * together(x);
         let waiting = if in_pieces(all, self.machine.lanes, p.elem) { 2 * PIECE } else { all };
-        !self.machine.isa.wide() || waiting + outputs[x] + taps < self.machine.registers
+        let pixels = |a: usize| if together(a) > 1 { (outputs[a] + taps(a) - 1) * together(a) } else { 0 };
+        let most = (0..=x).map(pixels).fold(waiting + outputs[x] + taps(x), usize::max);
+        !self.machine.isa.wide() || most < self.machine.registers
     }
 
     /// Block sizes: along x the whole row, a half of it (a third of a sequence), or whole vectors of windows; along the other axes a few windows, or all.
@@ -486,7 +510,7 @@ impl Space<'_> {
         let lanes = self.machine.lanes;
         let mut all: Vec<Vec<usize>> = vec![Vec::new()];
         for (a, &m) in outputs.iter().enumerate() {
-            let windows = positions(p, a).div_ceil(m);
+            let windows = window_positions(p, a).div_ceil(m);
             let mut sizes: Vec<usize> = if a + 1 == rank {
                 let counts: &[usize] = if rank == 1 { &[2, 3, 4, 6, 8, 12] } else { &[1, 2, 4] };
                 let parts = (2..=if rank == 1 { 3 } else { 2 }).map(|parts| windows.div_ceil(parts)).filter(|w| *w > lanes);
@@ -538,7 +562,8 @@ impl Space<'_> {
 
     /// The phases that share a window: of the innermost axis, of the two innermost ones, of all.
     fn phases_together(&self) -> impl Iterator<Item = Vec<(Name, usize)>> {
-        let shared = |a: usize| if let [(_, phases)] = phase_classes(self.problem, a)[..] { Some(phases).filter(|n| *n > 1) } else { None };
+        let shared = |a: usize| if let [(_, phases)] = phase_classes(self.problem, a)[..] { Some(phases) } else { None };
+        let shared = |a: usize| shared(a).filter(|n| *n > 1 && interleaved(self.problem, a) == Some(1));
         let names = axes(self.problem.rank());
         let all: Vec<_> = (0..names.len()).filter_map(|a| Some((on("f", names[a]), shared(a)?))).collect();
         (0..all.len()).rev().map(move |first| all[first..].to_vec())

@@ -43,7 +43,7 @@ fn count(func: &Func, at: usize, c: &Count, report: &mut Report) {
     };
     match &c.of {
         CountOf::Product(a, b) => [a, b].into_iter().for_each(known),
-        CountOf::Even { extent, unit, .. } | CountOf::Whole { extent, unit, .. } => {
+        CountOf::Even { extent, unit, .. } | CountOf::Whole { extent, unit, .. } | CountOf::Units { extent, unit } => {
             extent.terms.keys().for_each(|a| {
                 if let Atom::Sym(s) = a {
                     known(s)
@@ -59,11 +59,12 @@ fn count(func: &Func, at: usize, c: &Count, report: &mut Report) {
                 CountOf::Whole { rest, .. } if rest < 0 || rest >= *unit => {
                     report.add(format!("units of {unit}, and {rest} left over; that must be at least 0 and less than a unit"));
                 }
+                CountOf::Units { .. } if *unit < 1 => report.add(format!("units of {unit}; they must be at least 1")),
                 _ => {}
             }
         }
     }
-    report.stage(func.stage >= Stage::Panel, "a count", "from panel on", func);
+    report.stage(func.stage >= Stage::Phases, "a count", "from phases on", func);
 }
 
 /// Why a name is not one, if so.

@@ -11,10 +11,10 @@ use crate::passes::panel::PANEL;
 use crate::passes::simplify::fix;
 use crate::passes::toom_cook::ToomCook;
 
-/// Phases of one axis that have equally many taps and read the same window.
+/// Phases of one axis that have equally many taps, and read the same window or windows that interleave.
 pub struct Class {
-    /// Where their window starts, from the first pixel of the panel.
-    pub start: i64,
+    /// Where their window starts, from the first pixel of the panel; where windows interleave, that of each phase.
+    pub starts: Vec<i64>,
     /// The phases.
     pub phases: Vec<i64>,
     /// Its matrices.
@@ -26,10 +26,25 @@ pub struct Class {
 }
 
 impl Class {
+    /// The entry `i` of the window of phase number `f` in `V`.
+    pub fn v(&self, i: usize, f: usize) -> i64 {
+        let windows = self.starts.len();
+        self.v + (i * windows + f % windows) as i64
+    }
     /// The product `i` of phase number `f` of the class.
     pub fn u(&self, i: usize, f: usize) -> i64 {
         self.u + (i * self.phases.len() + f) as i64
     }
+}
+
+/// A variable that counts products along an axis.
+pub struct Counter {
+    pub var: Name,
+    pub count: i64,
+    /// What it counts of one window entry: it goes inside, so that the entry, or its weights, are read again while they are in a cache.
+    pub inside: bool,
+    /// Whether each has weights of its own.
+    pub weighs: bool,
 }
 
 /// One spatial axis.
@@ -38,8 +53,10 @@ pub struct Axis {
     pub name: &'static str,
     /// Outputs of each phase per window, `m`.
     pub outputs: i64,
-    /// Phases, `s`.
+    /// Phases: `s`, or as many times that as windows interleave.
     pub stride: i64,
+    /// Pixels between two neighbours of a window, and two positions: 1, or as many windows as interleave.
+    pub apart: i64,
     pub classes: Vec<Class>,
     /// Which product of the window each entry of `u` is of.
     pub of: Vec<i64>,
@@ -76,47 +93,74 @@ impl Axis {
     /// Whether all phases share every window: then a product is counted by window entry and phase, and phases go inside, so that a window entry
     /// is read again while it is in a cache.
     pub fn shared(&self) -> Option<&Class> {
+        self.alike().filter(|c| c.starts.len() == 1)
+    }
+    /// The class, if there is one of several phases: their products are counted by entry and phase.
+    fn alike(&self) -> Option<&Class> {
         if let [c] = &self.classes[..] { Some(c).filter(|c| c.phases.len() > 1) } else { None }
     }
-    /// What counts products: their variables, extents, and which of them go inside.
-    pub fn counters(&self) -> Vec<(Name, i64, bool)> {
-        match self.shared() {
-            Some(c) => vec![(self.var("v"), c.toom.products() as i64, false), (self.var("f"), c.phases.len() as i64, true)],
-            None => vec![(self.var("u"), self.of.len() as i64, false)],
-        }
+    /// Whether a table says which entry of the window a product is of.
+    pub fn in_table(&self) -> bool {
+        self.alike().is_none()
+    }
+    /// What counts products.
+    pub fn counters(&self) -> Vec<Counter> {
+        let Some(c) = self.alike() else {
+            return vec![Counter { var: self.var("u"), count: self.of.len() as i64, inside: false, weighs: true }];
+        };
+        let shared = c.starts.len() == 1;
+        let phases = Counter { var: self.var(if shared { "f" } else { "e" }), count: c.phases.len() as i64, inside: true, weighs: shared };
+        vec![Counter { var: self.var("v"), count: c.toom.products() as i64, inside: false, weighs: true }, phases]
+    }
+    /// What counts the products that have weights of their own.
+    pub fn factors(&self) -> Vec<Counter> {
+        self.counters().into_iter().filter(|c| c.weighs).collect()
     }
     pub fn counts(&self) -> Vec<i64> {
-        self.counters().iter().map(|c| c.1).collect()
+        self.counters().iter().map(|c| c.count).collect()
     }
     pub fn product(&self) -> Vec<Affine> {
-        self.counters().into_iter().map(|c| Affine::var(c.0)).collect()
-    }
-    /// The loops over products in a transform. Their phases have names of their own: those of the products may be a tile's, which pass `tile` takes apart.
-    pub fn product_loops(&self) -> Vec<Loop> {
-        let own = |(name, count, phase)| Loop::new(if phase { part(&name, "y") } else { name }, count, Vec::new());
-        self.counters().into_iter().map(own).collect()
-    }
-    /// The index of the product that these loops are at.
-    pub fn product_within(&self) -> Vec<Affine> {
-        self.product_loops().into_iter().map(|l| Affine::var(l.var)).collect()
+        self.counters().into_iter().map(|c| Affine::var(c.var)).collect()
     }
     /// The index of product `u`.
     pub fn product_at(&self, u: i64) -> Vec<Affine> {
-        match self.shared() {
+        match self.alike() {
             Some(c) => vec![(u / c.phases.len() as i64).into(), (u % c.phases.len() as i64).into()],
             None => vec![u.into()],
         }
     }
+    /// The index of its weights.
+    pub fn factor_at(&self, u: i64) -> Vec<Affine> {
+        self.product_at(u).into_iter().take(self.factors().len()).collect()
+    }
     /// Which entry of the window a product is of.
     pub fn entry(&self) -> Affine {
-        if self.shared().is_some() { self.at("v") } else { Affine::table(self.var("v."), self.var("u")) }
+        match self.alike() {
+            Some(c) if c.starts.len() > 1 => self.at("v") * c.starts.len() as i64 + self.at("e"),
+            Some(_) => self.at("v"),
+            None => Affine::table(self.var("v."), self.var("u")),
+        }
     }
     /// The pixels that its windows read, from the start of a window.
     pub fn pixels(&self) -> std::ops::Range<i64> {
-        let start = self.classes.iter().map(|c| c.start).min().unwrap_or(0);
-        let end = self.classes.iter().map(|c| c.start + c.toom.products() as i64).max().unwrap_or(0);
-        start..end
+        let of = |c: &Class| c.starts.iter().map(|s| *s..s + (c.toom.products() as i64 - 1) * self.apart + 1).collect::<Vec<_>>();
+        let all = || self.classes.iter().flat_map(of);
+        all().map(|p| p.start).min().unwrap_or(0)..all().map(|p| p.end).max().unwrap_or(0)
     }
+    /// Pixels from one window to the next.
+    pub fn advance(&self) -> i64 {
+        self.outputs * self.apart
+    }
+}
+
+/// The loops over products in a transform. Their phases have names of their own: those of the products may be a tile's, which pass `tile` takes apart.
+pub fn loops_over(counters: Vec<Counter>) -> impl Iterator<Item = Loop> {
+    counters.into_iter().map(|c| Loop::new(if c.inside { part(&c.var, "y") } else { c.var }, c.count, Vec::new()))
+}
+
+/// The index of the product that these loops are at.
+pub fn index_over(counters: Vec<Counter>) -> impl Iterator<Item = Affine> {
+    loops_over(counters).map(|l| Affine::var(l.var))
 }
 
 /// The name of the product of the counts of several axes.
@@ -182,7 +226,8 @@ impl Around<'_> {
             return Err(crate::passes::unexpected("winograd", "outputs a stride apart"));
         }
 
-        // Classes of phases, by where their window starts and how many taps it serves.
+        // Classes of phases, by where their window starts and how many taps it serves. Where windows interleave, each phase has one of its own.
+        let apart = positions.as_ref().map_or(1, |_| pixel.index[a + 1].coef_of_var(q.as_str()));
         let mut classes: Vec<Class> = Vec::new();
         let fixed = |e: &Affine, r0: i64, t0: i64| {
             let e = fix(&fix(e, r.as_str(), r0, &func.tables), t.as_str(), t0, &func.tables);
@@ -197,15 +242,18 @@ impl Around<'_> {
             let known = (0..count).all(|t| fixed(&weight.index[a + 2], phase, t).is_some());
             let reads = reads.filter(|_| known).ok_or_else(|| cannot("what a tap reads is not known"))?;
             let Some(&start) = reads.last() else { continue };
-            if reads.iter().rev().enumerate().any(|(i, &at)| at != start + i as i64) {
+            if reads.iter().rev().enumerate().any(|(i, &at)| at != start + i as i64 * apart) {
                 return Err(cannot("its taps do not read neighbouring pixels"));
             }
-            match classes.iter_mut().find(|c| c.start == start && c.toom.taps as i64 == count) {
-                Some(c) => c.phases.push(phase),
+            match classes.iter_mut().find(|c| (apart > 1 || c.starts == [start]) && c.toom.taps as i64 == count) {
+                Some(c) => {
+                    c.phases.push(phase);
+                    c.starts.extend((apart > 1).then_some(start));
+                }
                 None => {
                     let toom = usize::try_from(outputs).ok().filter(|m| *m > 0).and_then(|m| ToomCook::new(m, count as usize));
                     let toom = toom.ok_or_else(|| cannot(&format!("{outputs} outputs of {count} taps need more points than there are")))?;
-                    classes.push(Class { start, phases: vec![phase], toom, v: 0, u: 0 });
+                    classes.push(Class { starts: vec![start], phases: vec![phase], toom, v: 0, u: 0 });
                 }
             }
         }
@@ -213,10 +261,8 @@ impl Around<'_> {
         let mut v = 0;
         for c in &mut classes {
             (c.v, c.u) = (v, of.len() as i64);
-            for _ in 0..c.toom.products() {
-                of.extend(c.phases.iter().map(|_| v));
-                v += 1;
-            }
+            of.extend((0..c.toom.products()).flat_map(|i| (0..c.phases.len()).map(move |f| (i, f))).map(|(i, f)| c.v(i, f)));
+            v += (c.toom.products() * c.starts.len()) as i64;
         }
         if classes.is_empty() {
             return Err(cannot("no tap hits it"));
@@ -224,6 +270,6 @@ impl Around<'_> {
         let panel = func.buffer(PANEL).dims[a + 1].as_const().unwrap_or(1);
         let windows = (span + outputs - 1) / outputs;
         let count = block.as_ref().and_then(|b| b.times);
-        Ok(Axis { name, outputs, stride, classes, of, windows, count, base, blocked: block.is_some(), panel })
+        Ok(Axis { name, outputs, stride, apart, classes, of, windows, count, base, blocked: block.is_some(), panel })
     }
 }

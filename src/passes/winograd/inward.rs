@@ -9,6 +9,7 @@ use crate::ir::names::{INPUT, part};
 use crate::ir::{Affine, BufferKind, Cond, Loop, Name, Stmt, Value};
 use crate::passes::nest::{peel, wrap};
 use crate::passes::panel::{PANEL, spread_lines, up};
+use crate::passes::toom_cook::Exact;
 
 /// Whether rows of windows end with whole vectors, given the places that they take, with and without what lies behind them.
 pub fn rows_whole(held: i64, read: i64, bytes: i64) -> bool {
@@ -54,7 +55,7 @@ impl Lowering<'_> {
             let w: Vec<Affine> = (a + 1..rank).map(held).collect();
             let flat = self.flat();
             let axis = &self.axes[a];
-            let pixel = |e: i64| [p.clone(), vec![axis.at("w") * axis.outputs + e], v.clone(), w.clone()].concat();
+            let pixel = |e: i64| [p.clone(), vec![axis.at("w") * axis.advance() + e], v.clone(), w.clone()].concat();
             let to = |i: i64| -> Vec<Affine> {
                 if a == 0 {
                     return [vec![i.into()], v.clone(), vec![into_windows.clone(), flat.clone()]].concat();
@@ -64,7 +65,11 @@ impl Lowering<'_> {
             let rows: Vec<(i64, Sum)> = axis
                 .classes
                 .iter()
-                .flat_map(|c| c.toom.input.iter().enumerate().map(move |(i, b)| (c.v + i as i64, sum(b, |e| c.start + e as i64))))
+                .flat_map(|c| c.starts.iter().enumerate().map(move |(f, start)| (c, f, *start)))
+                .flat_map(|(c, f, start)| {
+                    let row = move |(i, b): (usize, &Vec<Exact>)| (c.v(i, f), sum(b, |e| start + e as i64 * axis.apart));
+                    c.toom.input.iter().enumerate().map(row)
+                })
                 .collect();
             let name = if a == 0 { WINDOWS.into() } else { Name::from(format!("X{}", axis.name)) };
             let dims: Vec<i64> = if a == 0 {
@@ -125,14 +130,14 @@ impl Lowering<'_> {
     /// The rows of the panel that windows read; along x as many columns as whole vectors of windows read.
     fn panel_extent(&self, a: usize, axis: &Axis) -> i64 {
         let windows = if a + 1 == self.axes.len() && !self.channels_along() { self.row() } else { axis.windows };
-        ((windows - 1) * axis.outputs + axis.pixels().end).max(axis.panel)
+        ((windows - 1) * axis.advance() + axis.pixels().end).max(axis.panel)
     }
 
     /// How many of the panel's rows along an axis a block reads.
     fn panel_rows(&self, a: usize, panel: i64) -> Affine {
         let axis = &self.axes[a];
         let lanes = a + 1 == self.axes.len() && !self.channels_along();
-        if axis.count.is_none() || lanes { panel.into() } else { axis.held() * axis.outputs + axis.pixels().end - axis.outputs }
+        if axis.count.is_none() || lanes { panel.into() } else { axis.held() * axis.advance() + axis.pixels().end - axis.advance() }
     }
 
     /// The fill of the panel for some channels, from the first on: the loop over channels goes around.
@@ -155,8 +160,12 @@ impl Lowering<'_> {
         redirect(&mut body, &within);
         if self.inputs % together != 0 {
             let exists = vec![Cond::Range { lo: 0.into(), e: at, hi: self.inputs.into() }];
-            let loads = |s: &Stmt| matches!(s, Stmt::When { .. } | Stmt::Set { value: Value::Load(_), .. });
-            let guarded = body.into_iter().map(|s| if loads(&s) { Stmt::when(exists.clone(), vec![s]) } else { vec![s] });
+            let loads = |s: &Stmt| matches!(s, Stmt::Set { value: Value::Load(_), .. });
+            let guarded = body.into_iter().map(|s| match s {
+                Stmt::When { conds, body } => Stmt::when([exists.clone(), conds].concat(), body),
+                s if loads(&s) => Stmt::when(exists.clone(), vec![s]),
+                s => vec![s],
+            });
             body = guarded.flatten().collect();
             if let Some(Stmt::When { body: inner, .. }) = body.first()
                 && let Some(Stmt::Set { reg, .. }) = inner.first()

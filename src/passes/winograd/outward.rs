@@ -2,7 +2,7 @@
 //!
 //! *Needs* the products of the output channels that are held. *Leaves* their outputs, where the direct nest would have stored them.
 
-use super::axis::Axis;
+use super::axis::{Axis, index_over, loops_over};
 use super::sums::{Entry, Sum, axis_reg, sum};
 use super::{Lowering, OUT, PIECE, PRODUCTS, WINDOW};
 use crate::ir::names::{ACC, OUTPUT, part};
@@ -32,7 +32,7 @@ impl Lowering<'_> {
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
             let axis = &self.axes[a];
             let mut loops: Vec<Loop> = before.iter().map(|b| Loop::new(b.var("h"), b.h(), Vec::new())).collect();
-            loops.extend(behind.iter().flat_map(Axis::product_loops));
+            loops.extend(behind.iter().flat_map(|axis| loops_over(axis.counters())));
             // The lanes are innermost: windows, or channels of one window, whose loop is around all steps.
             let mut one = if along { Affine::from(0) } else { Affine::var(window) };
             match self.held_within(rank) {
@@ -50,7 +50,7 @@ impl Lowering<'_> {
             }
             let read = if along && a == 0 { self.flat() } else { one.clone() };
             let h: Vec<Affine> = before.iter().map(|b| b.at("h")).collect();
-            let u: Vec<Affine> = behind.iter().flat_map(Axis::product_within).collect();
+            let u: Vec<Affine> = behind.iter().flat_map(|axis| index_over(axis.counters())).collect();
             let at = |i: Vec<Affine>| [h.clone(), i, u.clone()].concat();
             let dims: Vec<i64> = self.axes[..=a]
                 .iter()

@@ -2,7 +2,7 @@
 //!
 //! *Needs* the axes and the tile's channels. *Leaves* `u`, in blocks of channels that stay in cache from step to step.
 
-use super::axis::Axis;
+use super::axis::{Axis, index_over, loops_over};
 use super::sums::{Entry, Stored, axis_reg, sum};
 use super::{CHANNELS, FACTORS, Lowering};
 use crate::ir::names::{WEIGHT, part};
@@ -14,7 +14,7 @@ impl Lowering<'_> {
     /// Which group a weight belongs to, if there are several, then products, input and output channel.
     pub(super) fn factor_index(&self) -> Vec<Affine> {
         let group = self.groups().map(|_| Affine::var("g"));
-        group.into_iter().chain(self.axes.iter().flat_map(Axis::product)).chain([Affine::var("ic"), Affine::var("oc")]).collect()
+        group.into_iter().chain(self.axes.iter().flat_map(Axis::factors).map(|c| Affine::var(c.var))).chain([Affine::var("ic"), Affine::var("oc")]).collect()
     }
 
     pub(super) fn groups(&self) -> Option<&Loop> {
@@ -52,16 +52,16 @@ impl Lowering<'_> {
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
             let axis = &self.axes[a];
             let mut loops: Vec<Loop> = before.iter().zip(kernel).map(|(b, k)| Loop::new(b.var("k"), *k, Vec::new())).collect();
-            loops.extend(behind.iter().flat_map(Axis::product_loops));
+            loops.extend(behind.iter().flat_map(|b| loops_over(b.factors())));
             loops.extend([ic_within.clone(), oc_within.clone()]);
             let k: Vec<Affine> = before.iter().map(|b| b.at("k")).collect();
-            let u: Vec<Affine> = behind.iter().flat_map(Axis::product_within).collect();
+            let u: Vec<Affine> = behind.iter().flat_map(|b| index_over(b.factors())).collect();
             let tap = |e: i64| {
                 let at = [k.clone(), vec![e.into()], u.clone()].concat();
                 if a + 1 == rank { [channels.clone(), at].concat() } else { [at, within.to_vec()].concat() }
             };
             let to = |i: i64| {
-                let at = [k.clone(), axis.product_at(i), u.clone()].concat();
+                let at = [k.clone(), axis.factor_at(i), u.clone()].concat();
                 if a > 0 {
                     return [at, within.to_vec()].concat();
                 }
@@ -70,14 +70,15 @@ impl Lowering<'_> {
             // Phase by phase, so that few taps wait in registers. The filter runs against the taps: its last coefficient belongs to tap 0.
             let mut phases: Vec<(Vec<Entry>, Vec<Stored>)> = Vec::new();
             for c in &axis.classes {
-                for (f, r) in c.phases.iter().enumerate() {
+                // Phases whose windows interleave have the same taps.
+                for (f, r) in c.phases.iter().enumerate().take(if c.starts.len() > 1 { 1 } else { usize::MAX }) {
                     let taps: Vec<i64> = (0..c.toom.taps as i64).rev().map(|t| self.tap(a, *r, t)).collect();
                     let products = c.toom.weight.iter().enumerate();
                     let stores = products.map(|(i, g)| (to(c.u(i, f)), sum(g, |t| taps[t]))).collect();
                     phases.push((taps.iter().map(|&e| (e, tap(e))).collect(), stores));
                 }
             }
-            let counts = self.axes[a..].iter().flat_map(Axis::counts);
+            let counts = self.axes[a..].iter().flat_map(Axis::factors).map(|c| c.count);
             let extents: Vec<i64> = if a == 0 {
                 groups.iter().copied().chain(counts).chain([self.inputs, dims[1]]).collect()
             } else {
