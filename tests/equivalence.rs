@@ -245,7 +245,7 @@ fn windows_interleave() {
     let tiles = [
         ("2d n1 5x19x40 -> 5 k3 s1 p2 d2", "gather aligned panel winograd 2x2 held 5 oc=5 qw=LANES along qw xLANES block 4x0"),
         ("2d n1 5x19x40 -> 5 k3 s1 p2 d2 nhwc", "gather aligned panel winograd 2x2 held 5 oc=5 qw=LANES along qw xLANES block 4x0"),
-        ("2d n1 4x?x? -> 5 k3 s1 p4 d4 bias relu", "gather aligned panel winograd 2x2 held 5 oc=5 qw=LANES along qw xLANES block 2x16"),
+        ("2d n1 4x?x? -> 5 k3 s1 p3 d3 bias relu", "gather aligned panel winograd 2x2 held 5 oc=5 qw=LANES along qw xLANES block 2x16"),
         ("1d n2 6x? -> 4 k2 s2 p3 d6 op5", "gather aligned panel winograd 3 held 4 oc=4 qw=LANES along qw xLANES block 48"),
         ("2d n1 4x9x30 -> 4 k3 s1x2 p2x1 d2x1 g2", "gather aligned panel winograd 2x3 held 2 oc=2 qw=LANES along qw xLANES block 0x0"),
     ];

@@ -128,6 +128,7 @@ func counted f32 stage panel {
   count n.x = even(L + 1, 5, 13)
   count n = n.x*L
   count n.w = whole(n.x, 6, 2)
+  count n.q = units(L + 1, 2)
   buffer x: input f32[1, 1, L]
   buffer w: weight f32[1, 1, 1]
   buffer y: output f32[1, 1, L]
@@ -163,10 +164,12 @@ fn counts_and_what_they_scale() {
                 "whole(n.x, 6, 6)",
                 "count n.w: units of 6, and 6 left over; that must be at least 0 and less than a unit",
             ),
+            ("units(L + 1, 2)", "units(L + 1, 0)", "count n.q: units of 0; they must be at least 1"),
+            ("units(L + 1, 2)", "units(L + M, 2)", "count n.q: the extent L + M; it must be affine in symbols only"),
             ("for q in q.b..min(L, q.b + 5*n.x)", "for q in q.b..L step n.x", "those of par loops only may be"),
             ("step 5*n.x", "step 5*q", "the step is multiplied by q, which is no symbol declared for run"),
             ("t[n.x*i]", "t[n.x*j]", "j is neither a loop variable in scope nor a declared symbol"),
-            ("stage panel", "stage form", "a count at stage form; legal from panel on"),
+            ("stage panel", "stage form", "a count at stage form; legal from phases on"),
             ("stage panel", "stage form", "the product n.x*i at stage form; legal from panel on"),
         ],
     );

@@ -214,6 +214,43 @@ fn tiles_ask_for_the_lines_that_they_store_to() {
     }
 }
 
+/// Vectors that lie across two lines are shifted out of these where a tile has few products for each; but not the last ones, since nothing behind what is read
+/// anyhow may be touched.
+#[test]
+fn vectors_that_overlap_are_shifted_out_of_lines() {
+    for elem in [Elem::F32, Elem::F64] {
+        let (name, isa) = (elem.name(), WideIsa::Avx512);
+        if !levels().contains(&isa) {
+            return;
+        }
+        let lanes = isa.vector_bytes() / if elem == Elem::F32 { 4 } else { 8 };
+        // A row of two lines and two elements more; each accumulator takes three taps of it.
+        let shifts = |channels: usize| {
+            let body = format!(
+                "unroll for c in 0..{channels}, v in 0..2 {{ acc[c, v] = 0.0 }}\n      for i in 0..4 {{\n        unroll for t in 0..3, c in 0..{channels}, v in 0..2 {{\n          \
+                 acc[c, v] = fma(x[i, {lanes}*v + t : {lanes}], w[i, c, t], acc[c, v])\n        }}\n      }}\n      unroll for c in 0..{channels}, v in 0..2 {{ y[c, \
+                 {lanes}*v : {lanes}] = acc[c, v] }}"
+            );
+            let text = format!(
+                "func t {name} stage vector {{\n  buffer x: input {name}[4, {}]\n  buffer w: weight {name}[4, {channels}, 3]\n  buffer y: output {name}[{channels}, \
+                 {}]\n  reg acc: {name}x{lanes}[{channels}, 2]\n  run {{\n    tile t {{\n      {body}\n    }}\n  }}\n}}\n",
+                2 * lanes + 2,
+                2 * lanes,
+            );
+            let f: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+            if elem == Elem::F32 {
+                agree::<f32>(&f, &[], isa)
+            } else {
+                agree::<f64>(&f, &[], isa)
+            }
+            let shift = if elem == Elem::F32 { Mnemonic::Valignd } else { Mnemonic::Valignq };
+            instructions(&f, isa).iter().filter(|i| i.mnemonic() == shift).count()
+        };
+        // Two taps of the first vector; of the second, what it is shifted out of would end behind the row. Five products for each vector are many.
+        assert_eq!([1, 2, 5].map(shifts), [2, 2, 0], "{name}");
+    }
+}
+
 /// Any number of parts interleaved into a window that is known: vectors outside it are neither put together nor stored.
 #[test]
 fn interleaved_parts_meet_windows_that_are_known() {

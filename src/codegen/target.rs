@@ -9,6 +9,10 @@ use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use std::fmt;
 
+/// Multiply-adds for each vector of pixels that a tile of AVX-512 loads, up to which it waits for loads: vectors that overlap are then shifted out of
+/// whole cache lines.
+pub const FEW_PRODUCTS: f64 = 4.0;
+
 /// An instruction-set level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {

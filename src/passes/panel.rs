@@ -76,7 +76,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     if last == 0 {
         // The last tile of groups may overhang them.
         dims[0] = odd_lines(up(channels, plan.extent("g") as i64), func.elem.bytes() as i64);
-    } else if x.order.last() != Some(&(last + 1)) {
+    } else if x.order.last() != Some(&(last + 1)) || in_lines(plan, taps.iter().any(|t| t.var == on("t", "x"))) {
         // Rows that are turned on the way are written by whole vectors.
         dims[last] = up(dims[last], plan.lanes as i64);
     }
@@ -105,6 +105,14 @@ fn order(plan: &Plan, rank: usize) -> Vec<usize> {
         "oc" | "g" => (1..rank).chain([0]).collect(),
         _ => (0..rank).collect(),
     }
+}
+
+/// Whether rows begin with a cache line each: where taps read vectors that are shifted against each other, and a tile uses each for few outputs, those in
+/// step with the first should not lie across two lines.
+fn in_lines(plan: &Plan, shifted: bool) -> bool {
+    const FEW: usize = 8;
+    let outputs: usize = plan.tile.iter().filter(|t| t.var == "oc" || t.var.as_str().starts_with('r')).map(|t| t.extent).product();
+    shifted && plan.winograd.is_none() && plan.vector == "qx" && outputs <= FEW
 }
 
 /// The next multiple.

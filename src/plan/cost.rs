@@ -7,7 +7,7 @@
 use super::machine::Machine;
 use super::windows::Windows;
 use super::{Form, Plan, candidates};
-use crate::codegen::target::Isa;
+use crate::codegen::target::{FEW_PRODUCTS, Isa};
 use crate::ir::names::axes;
 use crate::problem::{Deconv, Layout};
 
@@ -252,6 +252,11 @@ impl<'a> Model<'a> {
         // Phases whose windows differ read vectors of their own; shifted vectors straddle cache lines.
         let shared = plan.aligned || (0..self.rank).all(|a| self.p.pad_begin[a] % self.p.stride[a] as i64 == 0 && self.p.dilation[a] == 1);
         let straddle = 1.0 + if self.taps(x) > 1.0 || !shared { plan.lanes as f64 * self.p.elem.bytes() as f64 / 64.0 } else { 0.0 };
+        // Tiles of all phases with few products for each load shift them out of whole lines instead.
+        let rows = mq / lanes * mrow * self.rows_read(moc, mr);
+        let whole = (0..self.rank).all(|a| self.extent("r", a) == self.p.stride[a] as f64);
+        let shifts = self.m.isa == Isa::Avx512 && plan.panel && !shared && moc == 1.0 && whole && vectors <= FEW_PRODUCTS * rows;
+        let straddle = if shifts { straddle.min(self.m.rates.shifted) } else { straddle };
         let (operands, scalars) = match plan.vector.as_str() {
             "qx" => (mq / lanes * mrow * straddle * if shared { 1.0 } else { self.rows_read(moc, mr) }, moc * mr),
             "oc" => (moc / lanes * mr, if shared { mq * mrow } else { mq * mrow * mr }),

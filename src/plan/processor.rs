@@ -113,6 +113,8 @@ pub struct Rates {
     pub reread: f64,
     /// The share of the time for inputs and outputs that does not overlap with computing.
     pub tensors: f64,
+    /// Loads that a vector across two lines counts for where it is shifted out of lines that other vectors are shifted out of, too.
+    pub shifted: f64,
 }
 
 impl Rates {
@@ -135,6 +137,7 @@ impl Rates {
         stays: 0.5,
         reread: 0.16,
         tensors: 0.8,
+        shifted: 2.0,
     };
     const ZEN_5: Rates = Rates {
         of: "Zen 5",
@@ -144,6 +147,7 @@ impl Rates {
         stays: 0.15,
         reread: 0.33,
         tensors: 0.14,
+        shifted: 1.5,
         ..Rates::ZEN_4
     };
     const MESH: Rates = Rates {
@@ -165,6 +169,7 @@ impl Rates {
         stays: 0.35,
         reread: 0.3,
         tensors: 0.8,
+        shifted: 2.0,
     };
 }
 

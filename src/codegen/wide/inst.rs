@@ -305,6 +305,14 @@ pub(super) enum Inst {
         b: V,
         index: Vec<usize>,
     },
+    /// The lanes of `a` from `by` on, then the first of `b`. AVX-512 only.
+    Shift {
+        dst: V,
+        w: Width,
+        a: V,
+        b: V,
+        by: usize,
+    },
     /// Vector `k` of the parts interleaved: element `e` is lane `(k * n + e) / parts` of part `(k * n + e) % parts`.
     Interleave {
         dst: V,
@@ -410,7 +418,7 @@ impl Inst {
                 pieces.iter().for_each(|m| g(m.base, Use));
                 v(*dst, Def);
             }
-            Inst::Unpack { dst, a, b, .. } => {
+            Inst::Unpack { dst, a, b, .. } | Inst::Shift { dst, a, b, .. } => {
                 v(*a, Use);
                 v(*b, Use);
                 v(*dst, Def);

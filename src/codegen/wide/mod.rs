@@ -1,7 +1,7 @@
 //! Wide tiles for x86-64: one `tile` region as raw AVX2 or AVX-512 machine code.
 //!
 //! Four steps, in files of these names: `tree` writes `unroll` loops out and resolves index expressions into pointers and
-//! displacements; `select` (with `loops`, `asks`, `guards`, `values`, `strided` and `stores`) makes a linear program over virtual registers (`inst`); `alloc` gives them
+//! displacements; `select` (with `loops`, `asks`, `guards`, `values`, `strided`, `overlap` and `stores`) makes a linear program over virtual registers (`inst`); `alloc` gives them
 //! places; `encode` (with `vector` and `lanes`) turns it into bytes with iced-x86.
 //!
 //! Needs a tile of stage `vector` or `lowered` that keeps its registers to itself. Leaves a function
@@ -27,6 +27,7 @@ mod inst;
 mod lanes;
 mod loops;
 mod order;
+mod overlap;
 mod select;
 mod stores;
 mod strided;
@@ -174,14 +175,27 @@ pub struct Budget {
 /// broadcast for every fma costs a load each: on a Zen 5 the tile x-6x2x2 runs at 98 % of the peak with sharing, at 78 % without.
 const REACHES: [usize; 4] = [8, 3, 1, 0];
 
-/// What is tried in turn until the registers suffice: a distance, and whether stores are turned and interleaved in pairs, which takes registers for the
-/// shuffles. Stores come once a tile, and the loads of AVX2 once a step, where no operand can be a broadcast from memory.
-fn attempts(isa: WideIsa) -> impl Iterator<Item = (usize, bool)> {
+/// What is tried in turn until the registers suffice: vectors that overlap, shifted out of lines; then a distance, and whether stores are turned and
+/// interleaved in pairs, which takes registers for the shuffles. Stores come once a tile, and the loads of AVX2 once a step, where no operand can be a broadcast from memory.
+fn attempts(isa: WideIsa) -> impl Iterator<Item = Attempt> {
     let (turned, plain) = match isa {
         WideIsa::Avx2 => (&REACHES[..3], &REACHES[..]),
         WideIsa::Avx512 => (&REACHES[..], &REACHES[3..]),
     };
-    turned.iter().map(|reach| (*reach, true)).chain(plain.iter().map(|reach| (*reach, false)))
+    let shifted = (isa == WideIsa::Avx512).then_some(Attempt { reach: REACHES[0], turns: true, shifts: true });
+    let turned = turned.iter().map(|reach| Attempt { reach: *reach, turns: true, shifts: false });
+    shifted.into_iter().chain(turned).chain(plain.iter().map(|reach| Attempt { reach: *reach, turns: false, shifts: false }))
+}
+
+/// What is tried.
+#[derive(Clone, Copy)]
+struct Attempt {
+    /// Over how many statements a scalar stays in a register.
+    reach: usize,
+    /// Whether stores are turned and interleaved in pairs.
+    turns: bool,
+    /// Whether vectors that overlap are shifted out of lines, which wait in registers as long as they are used.
+    shifts: bool,
 }
 
 /// The registers that a tile needs, without encoding it: `code_bytes`, `frame_bytes` and `spilled` are 0.
@@ -192,8 +206,8 @@ fn attempts(isa: WideIsa) -> impl Iterator<Item = (usize, bool)> {
 pub fn budget(func: &Func, tile: &Stmt, isa: WideIsa) -> Result<Budget> {
     let mut tree = tree::resolve(func, tile, isa.at_a_time())?;
     let mut last = Budget::default();
-    for (reach, turns) in attempts(isa) {
-        last = alloc::measure(&select::select(func, &mut tree, isa, reach, turns)?, isa)?;
+    for attempt in attempts(isa) {
+        last = alloc::measure(&select::select(func, &mut tree, isa, attempt)?, isa)?;
         if last.peak <= last.file {
             break;
         }
@@ -209,8 +223,8 @@ pub fn budget(func: &Func, tile: &Stmt, isa: WideIsa) -> Result<Budget> {
 pub fn emit(func: &Func, tile: &Stmt, isa: WideIsa) -> Result<WideTile> {
     let mut tree = tree::resolve(func, tile, isa.at_a_time())?;
     let mut failed = None;
-    for (reach, turns) in attempts(isa) {
-        let program = select::select(func, &mut tree, isa, reach, turns)?;
+    for attempt in attempts(isa) {
+        let program = select::select(func, &mut tree, isa, attempt)?;
         match alloc::allocate(&program, isa, encode::POINTERS) {
             Ok(places) => return encode::encode(func, tree.args, &program, &places, isa),
             Err(e) if e.kind == Kind::Options => failed = Some(e),

@@ -4,14 +4,15 @@
 //! each counted loop gets a counter and one moving pointer per group it advances. A scalar load feeds an embedded broadcast
 //! (AVX-512) when its next use is far away, and a register that is shared by neighbouring statements otherwise; so does a vector, in these blocks.
 
-use super::WideIsa;
 use super::asks::Asking;
 use super::inst::*;
 use super::order;
+use super::overlap::{Overlaps, lines};
 use super::tree::{Clips, Lin, Node, Place, Spread, Stride, Tree, Val};
+use super::{Attempt, WideIsa};
 use crate::ir::{BufferKind, Elem, Func};
 use crate::{Error, Kind, Result};
-use rustc_hash::FxHashMap as HashMap;
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use smallvec::{SmallVec, smallvec};
 
 /// The largest distance of lanes for which loading all that lies between them is quicker than loading each.
@@ -40,7 +41,7 @@ pub(super) struct Chunk {
 
 /// Writes the program. Scalar loads whose uses lie within `reach` statements of each other share a register; `turns` says whether stores may be turned
 /// and interleaved in pairs, which takes registers.
-pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, turns: bool) -> Result<Program> {
+pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, attempt: Attempt) -> Result<Program> {
     let mut first = Vec::new();
     let mut resident = 0;
     let size = func.elem.bytes();
@@ -56,8 +57,11 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, reach: usize, t
         isa,
         first,
         widest,
-        reach,
-        turns,
+        reach: attempt.reach,
+        turns: attempt.turns,
+        shifts: attempt.shifts,
+        overlapping: HashMap::default(),
+        lines: HashSet::default(),
         ptr: vec![None; tree.groups.len()],
         vars: vec![None; tree.loops.len()],
         strides: HashMap::default(),
@@ -125,6 +129,10 @@ pub(super) struct Selector<'a> {
     pub(super) widest: Width,
     pub(super) reach: usize,
     pub(super) turns: bool,
+    pub(super) shifts: bool,
+    /// The vectors of the present block that are shifted out of lines, and these lines.
+    pub(super) overlapping: Overlaps,
+    pub(super) lines: HashSet<Key>,
     /// The pointer register of each group that is valid here.
     pub(super) ptr: Vec<Option<G>>,
     /// The variable of each open loop, where it is needed.
@@ -222,12 +230,16 @@ impl Selector<'_> {
         let ordered = order::by_vector(nodes, self.size());
         let nodes = ordered.as_deref().unwrap_or(nodes);
         self.uses.clear();
+        self.overlapping = self.overlaps(nodes);
+        self.lines = self.overlapping.iter().flat_map(|(key, of)| lines(*key, of.0)).collect();
         for (i, n) in nodes.iter().enumerate().rev() {
-            let uses = &mut self.uses;
+            let (uses, overlapping, whole) = (&mut self.uses, &self.overlapping, &self.lines);
             n.visit_loads(&mut |p| {
-                if p.spread.is_none() || ordered.is_some() {
-                    uses.entry(p.key()).or_default().push(i)
+                let key = p.key();
+                if p.spread.is_none() || ordered.is_some() || whole.contains(&key) {
+                    uses.entry(key).or_default().push(i)
                 }
+                overlapping.get(&key).into_iter().flat_map(|of| lines(key, of.0)).for_each(|line| uses.entry(line).or_default().push(i));
             });
         }
         let mut i = 0;

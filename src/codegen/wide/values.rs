@@ -111,6 +111,9 @@ impl Selector<'_> {
                 if let Some(r) = self.share(p, c)? {
                     return Ok(Src::Reg(r));
                 }
+                if let Some(r) = self.shifted(p, None)? {
+                    return Ok(Src::Reg(r));
+                }
                 Ok(Src::Full(self.mem(p, (c.lane * self.size()) as i64)?))
             }
             _ => Ok(Src::Reg(self.value(v, lanes, c, None)?)),
@@ -130,7 +133,7 @@ impl Selector<'_> {
         if p.spread.is_some() && self.copies > 1 {
             return Ok(None);
         }
-        let reach = self.reach;
+        let reach = if self.lines.contains(&key) { usize::MAX } else { self.reach };
         if let Some(hit) = self.shared.iter_mut().find(|s| s.0 == key && at - s.3 <= reach) {
             hit.3 = at;
             return Ok(Some(hit.2));
@@ -143,11 +146,14 @@ impl Selector<'_> {
         }
         let v = match p.spread {
             None => self.splat(p)?,
-            Some(_) => {
-                let (mem, dst) = (self.mem(p, 0)?, self.vec());
-                self.push(Inst::Load { dst, w: c.w, mem });
-                dst
-            }
+            Some(_) => match self.shifted(p, None)? {
+                Some(v) => v,
+                None => {
+                    let (mem, dst) = (self.mem(p, 0)?, self.vec());
+                    self.push(Inst::Load { dst, w: c.w, mem });
+                    dst
+                }
+            },
         };
         self.shared.push((key, p.buffer, v, at));
         Ok(Some(v))
@@ -205,6 +211,9 @@ impl Selector<'_> {
         if s.step == 1 && s.stride == Stride::Const(self.size() as i64) {
             let whole = window.is_none() && c.active * self.size() == w.bytes();
             if whole && let Some(r) = self.share(p, c)? {
+                return Ok(r);
+            }
+            if whole && let Some(r) = self.shifted(p, want)? {
                 return Ok(r);
             }
             let mem = self.mem(p, (c.lane * self.size()) as i64)?;

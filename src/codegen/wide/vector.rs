@@ -126,6 +126,10 @@ impl Encoder<'_> {
                 let [d, a, b] = [*dst, *a, *b].map(|r| self.places.v[r]);
                 self.permute(d, *w, a, b, index.iter().copied())
             }
+            Inst::Shift { dst, w, a, b, by } => {
+                let [d, a, b] = [*dst, *a, *b].map(|r| self.places.v[r]);
+                self.shift(*w, d, a, b, *by as u32)
+            }
             Inst::Interleave { dst, w, parts, k, tmp } => {
                 let parts: Vec<usize> = parts.iter().map(|&p| self.places.v[p]).collect();
                 let tmp = tmp.map(|r| self.places.v[r]);
@@ -143,6 +147,17 @@ impl Encoder<'_> {
                 self.store_scalar(self.places.v[*src], m)
             }
             other => unreachable!("{other:?} is not a vector instruction"),
+        }
+    }
+
+    fn shift(&mut self, w: Width, d: usize, a: usize, b: usize, by: u32) -> Done {
+        match (self.elem, w) {
+            (Elem::F32, Width::X) => self.asm.valignd(XMM[d], XMM[b], XMM[a], by),
+            (Elem::F32, Width::Y) => self.asm.valignd(YMM[d], YMM[b], YMM[a], by),
+            (Elem::F32, Width::Z) => self.asm.valignd(ZMM[d], ZMM[b], ZMM[a], by),
+            (Elem::F64, Width::X) => self.asm.valignq(XMM[d], XMM[b], XMM[a], by),
+            (Elem::F64, Width::Y) => self.asm.valignq(YMM[d], YMM[b], YMM[a], by),
+            (Elem::F64, Width::Z) => self.asm.valignq(ZMM[d], ZMM[b], ZMM[a], by),
         }
     }
 

@@ -14,7 +14,11 @@ impl Lowering<'_> {
     /// Which group a weight belongs to, if there are several, then products, input and output channel.
     pub(super) fn factor_index(&self) -> Vec<Affine> {
         let group = self.groups().map(|_| Affine::var("g"));
-        group.into_iter().chain(self.axes.iter().flat_map(Axis::factors).map(|c| Affine::var(c.var))).chain([Affine::var("ic"), Affine::var("oc")]).collect()
+        group
+            .into_iter()
+            .chain(self.axes.iter().flat_map(Axis::factors).map(|c| Affine::var(c.var)))
+            .chain([Affine::var("ic"), Affine::var("oc")])
+            .collect()
     }
 
     pub(super) fn groups(&self) -> Option<&Loop> {
