@@ -28,7 +28,8 @@ pub use choose::{Choice, Rejected, choose, ranked};
 pub use cost::Cost;
 pub use machine::Machine;
 pub use processor::{Processor, Rates};
-pub use rounding::{Rounding, interleaved_by};
+pub use rounding::Rounding;
+pub(crate) use rounding::interleaved_by;
 pub use versions::{MOST_SIZES, Version, cheapest, main_size, version_for, versions};
 
 use crate::ir::Name;

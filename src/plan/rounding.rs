@@ -104,6 +104,7 @@ pub fn interleaved(p: &Deconv, axis: usize) -> Option<usize> {
 
 /// The same for kernel, stride and dilation.
 pub fn interleaved_by(kernel: usize, stride: usize, dilation: usize) -> Option<usize> {
+    let (stride, dilation) = (stride.max(1), dilation.max(1));
     if kernel == 1 || stride.is_multiple_of(dilation) {
         return Some(1);
     }

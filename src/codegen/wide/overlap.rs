@@ -49,7 +49,7 @@ impl Selector<'_> {
             })
         });
         let vectors: usize = loads.values().map(HashSet::len).sum();
-        if products as f64 > FEW_PRODUCTS * vectors as f64 {
+        if products == 0 || products as f64 > FEW_PRODUCTS * vectors as f64 {
             return all;
         }
         for (group, places) in loads {
