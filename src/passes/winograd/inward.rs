@@ -8,7 +8,7 @@ use super::{Lowering, WINDOW, WINDOWS};
 use crate::ir::names::{INPUT, part};
 use crate::ir::{Affine, BufferKind, Cond, Loop, Name, Stmt, Value};
 use crate::passes::nest::{peel, wrap};
-use crate::passes::panel::{PANEL, spread_lines, up};
+use crate::passes::panel::{PANEL, odd_lines, spread_lines, up};
 use crate::passes::toom_cook::Exact;
 
 /// Whether rows of windows end with whole vectors, given the places that they take, with and without what lies behind them.
@@ -24,7 +24,7 @@ impl Lowering<'_> {
         let mut panel: Vec<i64> = self.axes.iter().enumerate().map(|(a, axis)| self.panel_extent(a, axis)).collect();
         let (together, along) = (self.together(), self.channels_along());
         if together > 1 && !along {
-            panel[x] = up(panel[x], self.lanes());
+            panel[x] = odd_lines(panel[x], self.func.elem.bytes() as i64);
         }
         let mut from = self.buffer(PANEL, BufferKind::Scratch, &[&[together], &panel[..]].concat());
         let (channel, within): (Name, Name) = ("ic".into(), part(&"ic".into(), "i"));
