@@ -163,6 +163,8 @@ fn a_checkerboard_is_named_with_what_would_fix_it() {
     assert!(holes.contains("holes: on some outputs nothing lands") && holes.contains("none: bias only"), "{holes}");
     let dilated = ok(&["explain", "1d n1 1x5 -> 1 k4 s2 d2", "--plan-only"]);
     assert!(dilated.contains("even with dilation 1: 2 shares a factor with stride 2"), "{dilated}");
+    let windows = ok(&["explain", "2d n1 8x32x32 -> 8 k3 s1 p2 d2", "--algorithm", "winograd", "--plan-only"]);
+    assert!(windows.contains("dilation: 2x2 windows interleave"), "{windows}");
     let apart = ok(&["explain", "2d n1 2x5x5 -> 2 k2 s2", "--plan-only"]);
     assert!(apart.contains("even: exactly one patch lands on each output"), "{apart}");
 }

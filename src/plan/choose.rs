@@ -260,6 +260,11 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
             outputs.join("x"),
             windows.share() * 100.0
         ));
+        let together: Vec<usize> = (0..p.rank()).map(|a| interleaved(p, a).unwrap_or(1)).collect();
+        if together.iter().any(|n| *n > 1) {
+            let together = together.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+            out.push(format!("dilation: {together} windows interleave, so that each reads neighbours; they share their weights"));
+        }
         out.push(format!(
             "rounding: {:.2} times the expected error of direct sums, at most {} is allowed; transforms amplify it by {:.0} at worst, over {} terms instead of {}",
             rounding.expected,
