@@ -77,7 +77,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
         // The last tile of groups may overhang them.
         dims[0] = odd_lines(up(channels, plan.extent("g") as i64), func.elem.bytes() as i64);
     } else if x.order.last() != Some(&(last + 1)) || in_lines(plan, taps.iter().any(|t| t.var == on("t", "x"))) {
-        // Rows that are turned on the way are written by whole vectors, those of several channels together.
+        // Rows that are turned on the way are written by whole vectors, those of several channels together; others should begin with a line.
         dims[last] = odd_lines(dims[last], func.elem.bytes() as i64);
     }
     out.buffers.push(Buffer {

@@ -1,8 +1,8 @@
 //! Second step, vectors that overlap: lines are loaded once, and what lies across two of them is shifted out of both.
 //!
 //! Taps read the same row a pixel further on each. A load that crosses the end of a cache line takes two reads, and on Zen 5 two cycles more. A tile of one
-//! output channel, which uses each vector for few multiply-adds, then waits for loads: with k4 s2 in 3-D its loop runs at 0.40 of the peak of Zen 5, with
-//! shifts at 0.90. Shifts share a unit with the multiply-adds, so tiles that have more of these for each load do without.
+//! output channel, which uses each vector for few multiply-adds, then waits for loads: with k4 s2 in 3-D its loop, written by hand, ran at 0.40 of the
+//! peak of Zen 5, with shifts at 0.90. Shifts share a unit with the multiply-adds, so tiles that have more of these for each load do without.
 //!
 //! ```text
 //! v = P[px + 1 : 16]   ⇒   a, b = P[px : 16], P[px + 16 : 16]       v = lanes 1.. of a, then the first of b

@@ -160,10 +160,9 @@ impl Lowering<'_> {
         redirect(&mut body, &within);
         if self.inputs % together != 0 {
             let exists = vec![Cond::Range { lo: 0.into(), e: at, hi: self.inputs.into() }];
-            let loads = |s: &Stmt| matches!(s, Stmt::Set { value: Value::Load(_), .. });
             let guarded = body.into_iter().map(|s| match s {
                 Stmt::When { conds, body } => Stmt::when([exists.clone(), conds].concat(), body),
-                s if loads(&s) => Stmt::when(exists.clone(), vec![s]),
+                s @ Stmt::Set { value: Value::Load(_), .. } => Stmt::when(exists.clone(), vec![s]),
                 s => vec![s],
             });
             body = guarded.flatten().collect();
