@@ -41,7 +41,7 @@ use super::nest::{Nest, peel, wrap};
 use super::panel::{PANEL, spread_lines, up};
 use crate::ir::names::{ACC, OUTPUT, WEIGHT, part};
 use crate::ir::{Access, Affine, Buffer, BufferKind, Count, CountOf, Elem, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Table, Value};
-use crate::plan::Plan;
+use crate::plan::{Plan, Winograd};
 use crate::{Error, Kind, Result};
 use axis::{Around, Axis, counted_within, counts_of};
 use std::ops::Add;
@@ -73,7 +73,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     match &plan.winograd {
         // Without an output there is nothing to do.
         Some(_) if func.run.is_empty() => Ok(func.clone()),
-        Some(w) => Lowering::new(func, plan, &w.outputs, w.held)?.lower(),
+        Some(w) => Lowering::new(func, plan, w)?.lower(),
         None => Ok(func.clone()),
     }
 }
@@ -105,7 +105,8 @@ struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(func: &'a Func, plan: &'a Plan, outputs: &[usize], held: usize) -> Result<Self> {
+    fn new(func: &'a Func, plan: &'a Plan, winograd: &Winograd) -> Result<Self> {
+        let outputs = &winograd.outputs;
         let wanted = |what: &str| super::unexpected("winograd", what);
         let nest = Nest::of(func);
         let par: Vec<Loop> = nest.loops.iter().take_while(|l| l.kind == LoopKind::Par).cloned().collect();
@@ -128,7 +129,10 @@ impl<'a> Lowering<'a> {
             return Err(illegal(format!("{} window sizes for {} axes", outputs.len(), names.len())));
         }
         let around = Around { func, par: &par, loops: &loops, taps: &taps, pixel, weight, output: to };
-        let axes: Vec<Axis> = (0..names.len()).map(|a| around.axis(a, names[a], outputs[a] as i64)).collect::<Result<_>>()?;
+        let mut axes: Vec<Axis> = (0..names.len()).map(|a| around.axis(a, names[a], outputs[a] as i64)).collect::<Result<_>>()?;
+        // Along x the phases of a window are stored together.
+        let x = axes.len() - 1;
+        axes[..x].iter_mut().for_each(|a| a.by_phase = winograd.by_phase && a.separable());
         let channels = loops.iter().find(|l| l.var == "oc").cloned().unwrap_or_else(|| Loop::new("oc", 1, Vec::new()));
         let inputs = taps.iter().find(|l| l.var == "ic").and_then(Loop::const_range).map_or(1, |r| r.1);
         let made = Lowering {
@@ -139,7 +143,7 @@ impl<'a> Lowering<'a> {
             channels,
             fill: fill.clone(),
             inputs,
-            held: held as i64,
+            held: winograd.held as i64,
             weight: weight.clone(),
             output: to.clone(),
             epilogue: parts[0].clone(),
@@ -158,10 +162,14 @@ impl<'a> Lowering<'a> {
         for axis in &self.axes {
             let (name, shared) = (axis.var("f"), axis.shared().map(|c| c.phases.len()));
             let extent = self.plan.extent(name.as_str());
-            if extent != 1 && shared != Some(extent) {
-                let legal = shared.map_or("none, since they share no window".into(), |n| format!("{n}, which share a window, or none"));
+            if extent != 1 && (axis.by_phase || shared != Some(extent)) {
+                let why = if axis.by_phase { "go one by one" } else { "share no window" };
+                let legal = shared.filter(|_| !axis.by_phase).map_or_else(|| format!("none, since they {why}"), |n| format!("{n}, which share a window, or none"));
                 return Err(illegal(format!("the tile has {extent} phases along {name}; legal: {legal}")));
             }
+        }
+        if self.plan.winograd.as_ref().is_some_and(|w| w.by_phase) && !self.axes.iter().any(|a| a.by_phase) {
+            return Err(illegal("products are held by phase, but on no axis before x do all phases share a window; legal: without `by-phase`"));
         }
         if self.held % tile != 0 {
             return Err(illegal(format!("{} channels are held, which is no multiple of the tile's {tile}", self.held)));
@@ -216,7 +224,9 @@ impl<'a> Lowering<'a> {
         };
         let products = self.products(&held, &start);
         let outward = self.outward(&held, &start);
-        let body = [vec![inward], wrap(&[chunks], vec![products, outward])].concat();
+        let phases = self.axes.iter().flat_map(Axis::around).map(|c| Loop::new(c.var, c.count, Vec::new()));
+        let over: Vec<Loop> = [chunks].into_iter().chain(phases).collect();
+        let body = [vec![inward], wrap(&over, vec![products, outward])].concat();
         out.run = wrap(&self.par, body);
         // The panel of all channels makes way for that of one.
         out.buffers.retain(|b| b.name != PANEL);

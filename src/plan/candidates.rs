@@ -15,7 +15,7 @@
 use super::cost::OPEN;
 use super::machine::Machine;
 use super::rounding::interleaved;
-use super::windows::{positions, window_positions};
+use super::windows::{WindowAxes, WindowAxis, positions, window_positions};
 use super::{Algorithm, Form, Plan, TileAxis};
 use crate::ir::names::axes;
 use crate::passes::tile::UNROLLED;
@@ -39,6 +39,8 @@ pub struct Space<'a> {
     landing: Vec<f64>,
     /// Bytes of all tensors together: scratch memory takes no more.
     pub(super) tensors: usize,
+    /// What windows along each axis depend on; `None` where there can be none.
+    pub(super) window_axes: Option<WindowAxes>,
 }
 
 impl<'a> Space<'a> {
@@ -46,7 +48,7 @@ impl<'a> Space<'a> {
     pub fn new(problem: &'a Deconv, machine: Machine, options: &'a Options, finite: bool) -> Self {
         let spatial: Vec<usize> = problem.input.iter().map(|e| e.known().unwrap_or(OPEN)).collect();
         let tensors = usize::try_from(problem.bytes_io(problem.batch.known().unwrap_or(1), &spatial)).unwrap_or(usize::MAX);
-        Space { problem, machine, options, finite, landing: landing(problem), tensors }
+        Space { problem, machine, options, finite, landing: landing(problem), tensors, window_axes: WindowAxis::all(problem) }
     }
 
     /// Every tile, in blocks that fit the caches.

@@ -5,7 +5,7 @@
 //! which shows as more tiles.
 
 use super::machine::Machine;
-use super::windows::Windows;
+use super::windows::{WindowAxes, WindowAxis, Windows};
 use super::{Form, Plan, candidates};
 use crate::codegen::target::{FEW_PRODUCTS, Isa};
 use crate::ir::names::axes;
@@ -82,6 +82,7 @@ pub struct Costs<'a> {
     input: Vec<f64>,
     output: Vec<f64>,
     landing: Vec<f64>,
+    window_axes: Option<WindowAxes>,
     at_run_time: bool,
 }
 
@@ -91,7 +92,8 @@ impl<'a> Costs<'a> {
         let input: Vec<usize> = p.input.iter().map(|e| e.known().unwrap_or(OPEN)).collect();
         let output = (0..p.rank()).map(|a| p.output_extent(a).eval(&mut |_| input[a] as i64).max(1) as f64).collect();
         let input = input.iter().map(|i| *i as f64).collect();
-        Costs { p, m, batch: p.batch.known().unwrap_or(1) as f64, input, output, landing: candidates::landing(p), at_run_time: false }
+        let (landing, window_axes) = (candidates::landing(p), WindowAxis::all(p));
+        Costs { p, m, batch: p.batch.known().unwrap_or(1) as f64, input, output, landing, window_axes, at_run_time: false }
     }
 
     /// The same for a problem whose extents come at run time, at those of `p`: its blocks are cut evenly.
@@ -117,7 +119,7 @@ impl<'a> Costs<'a> {
 
     /// The cost of a plan.
     pub fn of(&self, plan: &Plan) -> Cost {
-        let mut cost = match Windows::of(self.p, plan, self.at_run_time) {
+        let mut cost = match self.window_axes.as_ref().and_then(|axes| Windows::of(self.p, axes, plan, self.at_run_time)) {
             Some(windows) => windows.cost(self.m),
             None => Model::new(self, plan).cost(),
         };

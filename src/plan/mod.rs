@@ -99,6 +99,8 @@ pub struct Winograd {
     pub outputs: Vec<usize>,
     /// Output channels whose products are held in scratch memory at a time.
     pub held: usize,
+    /// Whether they are those of one phase along the axes before x whose phases share their windows: one phase is finished before the next begins.
+    pub by_phase: bool,
 }
 
 /// Every choice.

@@ -111,6 +111,8 @@ pub struct Rates {
     pub stays: f64,
     /// The share of the time for windows, products and weights from the last level again that does not overlap with computing.
     pub reread: f64,
+    /// How many times as long products take that leave the second level while they wait: they are written, too.
+    pub waiting: f64,
     /// The share of the time for inputs and outputs that does not overlap with computing.
     pub tensors: f64,
     /// Loads that a vector across two lines counts for where it is shifted out of lines that other vectors are shifted out of, too.
@@ -136,6 +138,7 @@ impl Rates {
         under_way: 16.0,
         stays: 0.5,
         reread: 0.16,
+        waiting: 3.0,
         tensors: 0.8,
         shifted: 2.0,
     };
@@ -146,6 +149,7 @@ impl Rates {
         factors: [28.5, 11.0, 9.0],
         stays: 0.15,
         reread: 0.33,
+        waiting: 1.0,
         tensors: 0.14,
         shifted: 1.5,
         ..Rates::ZEN_4
@@ -168,6 +172,7 @@ impl Rates {
         under_way: 24.0,
         stays: 0.35,
         reread: 0.3,
+        waiting: 1.0,
         tensors: 0.8,
         shifted: 2.0,
     };

@@ -6,7 +6,7 @@
 //! aligned := aligned                 phases count from the uncropped edge
 //! bounded := bounded                 taps outside the input are left out
 //! input := panel | in-place          a zero-halo panel, or guards at the taps
-//! winograd := winograd 3x3 held 32   outputs of a phase per window on each axis, and channels whose products are held at a time
+//! winograd := winograd 3x3 held 32 by-phase?   outputs of a phase per window on each axis, and channels whose products are held at a time
 //! tile  := oc=6 | qx=32 | ry=2 …     iterations of a loop that one register tile holds, outer loops first
 //! lanes := along qx x16              which of them lies along the lanes, and how many lanes a vector has
 //! block := block 4x0                 positions per panel block on each spatial axis, outermost first; 0 is the whole axis
@@ -64,6 +64,7 @@ impl fmt::Display for Plan {
         if let Some(w) = &self.winograd {
             let outputs: Vec<String> = w.outputs.iter().map(usize::to_string).collect();
             write!(f, " winograd {} held {}", outputs.join("x"), w.held)?;
+            f.write_str(if w.by_phase { " by-phase" } else { "" })?;
         }
         for t in &self.tile {
             write!(f, " {}={}", t.var, t.extent)?;
@@ -203,7 +204,7 @@ impl<'a> Words<'a> {
         let outputs = self.sizes("window", 1, toom_cook::MOST_PRODUCTS)?;
         self.expect("held")?;
         let held = number(self.next("a number of channels")?, "the number of channels held", 1, MAX_HELD)?;
-        Ok(Winograd { outputs, held })
+        Ok(Winograd { outputs, held, by_phase: self.take("by-phase") })
     }
 
     fn block(&mut self) -> Result<Vec<usize>> {

@@ -51,8 +51,44 @@ const CALL: f64 = 4.0;
 /// Bytes of weights a step below which less comes from memory: so many steps are in flight at once, and each asks for its own. And the power of it.
 const WIDE: f64 = 128.0;
 const NARROW: f64 = 0.35;
+/// The share of the second level beyond which products that wait leave it.
+const MOST_WAITING: f64 = 0.5;
+/// By how much a plan that finishes phases one by one must be cheaper: each reads the windows again, where the next of several finds them at hand.
+const BY_PHASE: f64 = 1.04;
 /// The share of the time for weights from the third-level cache, and from memory, that prefetching does not hide.
 const EXPOSED: [f64; 2] = [0.015, 0.2];
+
+/// What all plans with windows of a problem have in common along one axis.
+pub struct WindowAxis {
+    /// Positions in units of which windows hold a number.
+    positions: usize,
+    /// How many windows interleave.
+    interleaved: usize,
+    /// How many taps the phases have.
+    classes: PhaseClasses,
+    /// Whether one phase can be finished before the next begins: all of them read the same windows, and along x they are stored together.
+    separable: bool,
+}
+
+/// All axes.
+pub type WindowAxes = SmallVec<[WindowAxis; 3]>;
+
+impl WindowAxis {
+    /// The axes of a problem; `None` if the taps of one read no neighbours of a window.
+    pub fn all(p: &Deconv) -> Option<WindowAxes> {
+        let of = |a: usize| {
+            let (interleaved, classes, stride) = (interleaved(p, a)?, phase_classes(p, a), p.stride[a]);
+            let shared = interleaved == 1 && stride > 1 && matches!(classes[..], [(_, phases)] if phases == stride);
+            Some(WindowAxis { positions: window_positions(p, a), interleaved, classes, separable: shared && a + 1 < p.rank() })
+        };
+        (0..p.rank()).map(of).collect()
+    }
+
+    /// The taps of the phases that have most.
+    fn taps(&self) -> usize {
+        self.classes.last().map_or(0, |c| c.0)
+    }
+}
 
 /// One axis of a plan with windows.
 struct AxisCounts {
@@ -73,6 +109,8 @@ struct AxisCounts {
     positions: f64,
     /// Windows that interleave, with the same weights.
     interleaved: f64,
+    /// Phases that are finished one after the other.
+    around: f64,
 }
 
 impl AxisCounts {
@@ -84,6 +122,14 @@ impl AxisCounts {
     /// Products that have weights of their own.
     fn factors(&self) -> f64 {
         self.products / self.interleaved
+    }
+
+    /// Products that wait together, and outputs that are computed from them.
+    fn waiting(&self) -> f64 {
+        self.products / self.around
+    }
+    fn together(&self) -> f64 {
+        self.outputs / self.around
     }
 }
 
@@ -146,26 +192,24 @@ fn positions_every(p: &Deconv, a: usize, input: usize, outputs: usize) -> usize 
 impl<'a> Windows<'a> {
     /// `None` if the plan has no windows, or one without an algorithm.
     pub fn new(p: &'a Deconv, plan: &'a Plan) -> Option<Self> {
-        Self::of(p, plan, false)
+        Self::of(p, &WindowAxis::all(p)?, plan, false)
     }
 
     /// The same, if blocks are cut `evenly` since the extents come at run time.
-    pub fn of(p: &'a Deconv, plan: &'a Plan, evenly: bool) -> Option<Self> {
+    pub fn of(p: &'a Deconv, axes: &[WindowAxis], plan: &'a Plan, evenly: bool) -> Option<Self> {
         let w = plan.winograd.as_ref()?;
-        let counts = |a: usize| -> Option<AxisCounts> {
+        let counts = |(a, axis): (usize, &WindowAxis)| -> Option<AxisCounts> {
             let m = *w.outputs.get(a)?;
-            let all = window_positions(p, a);
             // Interleaved windows are computed together, each with entries and products of its own.
-            let interleaved = interleaved(p, a)?;
+            let interleaved = axis.interleaved;
             let each = interleaved as f64;
-            let (windows, most) = (all.div_ceil(m), if plan.block[a] > 0 { plan.block[a] / m } else { usize::MAX });
+            let (windows, most) = (axis.positions.div_ceil(m), if plan.block[a] > 0 { plan.block[a] / m } else { usize::MAX });
             let held = if evenly { even(windows, most) } else { most.min(windows.max(1)) };
-            let classes: SmallVec<[(usize, f64); 2]> =
-                phase_classes(p, a).into_iter().map(|(taps, phases)| (taps, phases as f64)).collect();
-            let entries: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64).sum();
-            let products: f64 = classes.iter().map(|c| (m + c.0 - 1) as f64 * c.1).sum();
-            let inward: f64 = classes.iter().map(|c| additions(m, c.0).0).sum();
-            let outward: f64 = classes.iter().map(|c| additions(m, c.0).1 * c.1).sum();
+            let classes = || axis.classes.iter().map(|&(taps, phases)| (taps, phases as f64));
+            let entries: f64 = classes().map(|c| (m + c.0 - 1) as f64).sum();
+            let products: f64 = classes().map(|c| (m + c.0 - 1) as f64 * c.1).sum();
+            let inward: f64 = classes().map(|c| additions(m, c.0).0).sum();
+            let outward: f64 = classes().map(|c| additions(m, c.0).1 * c.1).sum();
             Some(AxisCounts {
                 windows: held as f64,
                 blocks: windows.div_ceil(held) as f64,
@@ -174,12 +218,13 @@ impl<'a> Windows<'a> {
                 products: products * each,
                 inward: inward * each,
                 outward: outward * each,
-                pixels: ((m + classes.last()?.0 - 1) * interleaved) as f64,
+                pixels: ((m + axis.classes.last()?.0 - 1) * interleaved) as f64,
                 positions: (m * interleaved) as f64,
                 interleaved: each,
+                around: if w.by_phase && axis.separable { p.stride[a] as f64 } else { 1.0 },
             })
         };
-        let axes = (0..p.rank()).map(counts).collect::<Option<SmallVec<_>>>()?;
+        let axes = axes.iter().enumerate().map(counts).collect::<Option<SmallVec<_>>>()?;
         let batch = p.batch.known().unwrap_or(1);
         let oc = (p.c_out / p.groups) as f64;
         Some(Windows { p, plan, axes, ic: (p.c_in / p.groups) as f64, oc, batch: batch as f64, held: w.held as f64 })
@@ -221,9 +266,14 @@ impl<'a> Windows<'a> {
         self.product_of(|a| a.entries) * self.ic * self.windows() * self.bytes()
     }
 
-    /// Bytes of the products of one channel.
+    /// Bytes of the products of one channel that wait together.
     fn product_bytes(&self) -> f64 {
-        self.product_of(|a| a.products) * self.windows() * self.bytes()
+        self.product_of(AxisCounts::waiting) * self.windows() * self.bytes()
+    }
+
+    /// How many times all windows of a block are read for the same channels.
+    fn around(&self) -> f64 {
+        self.product_of(|a| a.around)
     }
 
     /// Bytes of scratch memory: panel, windows and products of a block, and what lies between the steps of the transforms.
@@ -253,15 +303,15 @@ impl<'a> Windows<'a> {
                 all += (0..a).map(panel).product::<f64>() * (a..rank).map(|b| self.axes[b].entries * along(b)).product::<f64>();
             }
             if a + 1 < rank {
-                let left = before.iter().map(|b| b.outputs).product::<f64>() * self.axes[a].outputs;
+                let left = before.iter().map(AxisCounts::together).product::<f64>() * self.axes[a].together();
                 let held = if natural { lanes } else { read * together.min(PIECE as f64) };
-                all += left * behind.iter().map(|b| b.products).product::<f64>() * held;
+                all += left * behind.iter().map(AxisCounts::waiting).product::<f64>() * held;
             }
         }
         let held = places(self.windows());
         let whole = rows_whole(held as i64, read as i64, bytes);
         all += self.product_of(|a| a.entries) * (self.ic + 1.0) * if whole { places(read) } else { held };
-        all += self.product_of(|a| a.products) * (self.held + 1.0) * held;
+        all += self.product_of(AxisCounts::waiting) * (self.held + 1.0) * held;
         all * self.bytes()
     }
 
@@ -355,10 +405,13 @@ impl<'a> Windows<'a> {
             f => f / m.rates.l3 * EXPOSED[0],
         } * (blocks / self.p.groups as f64);
         let windows = self.window_bytes();
-        let reread = if windows + self.product_bytes() * self.held.min(self.oc) > l2 * m.rates.stays {
-            windows * (chunks + 1.0) + 2.0 * self.product_bytes() * self.oc
-        } else {
-            0.0
+        let waiting = self.product_bytes() * self.held.min(self.oc);
+        let products = 2.0 * self.product_bytes() * self.around() * self.oc;
+        let reread = match windows + waiting {
+            // Products alone push each other out.
+            _ if waiting > l2 * MOST_WAITING => windows * (chunks * self.around() + 1.0) + products * m.rates.waiting,
+            all if all > l2 * m.rates.stays => windows * (chunks * self.around() + 1.0) + products,
+            _ => 0.0,
         };
         // Weights of the channels that are held come again for every tile of windows.
         let weights = if self.held.min(self.oc) * self.ic * bytes > l2 * m.rates.stays {
@@ -396,40 +449,41 @@ impl Space<'_> {
     pub fn windows(&self, out: &mut Vec<Plan>) {
         let p = self.problem;
         let rank = p.rank();
-        // Taps of a phase must read neighbours of a window.
-        if (0..rank).any(|a| interleaved(p, a).is_none()) {
-            return;
-        }
+        let Some(axes) = &self.window_axes else { return };
         // With one or two positions the phases of an axis are not where the windows would look for them.
         let plain = |a: usize| (p.kernel[a], p.stride[a], p.pad_begin[a], p.pad_end[a]) == (1, 1, 0, 0);
         let meets = |a: usize| p.input[a].known().is_none_or(|i| p.useful_pairs(a, i) > 0);
-        if (0..rank).any(|a| window_positions(p, a) < 3 && !plain(a) || !meets(a)) {
+        if (0..rank).any(|a| axes[a].positions < 3 && !plain(a) || !meets(a)) {
             return;
         }
-        let classes: Vec<PhaseClasses> = (0..rank).map(|a| phase_classes(p, a)).collect();
         let [limit, most] = self.scratch_limits();
         let mut blocks: Vec<Block> = Vec::new();
-        let sizes = self.window_sizes(&classes);
+        let sizes = self.window_sizes(axes);
         for outputs in &sizes {
-            let per_window = |a: usize| classes[a].iter().map(|c| outputs[a] + c.0 - 1).sum::<usize>() * interleaved(p, a).unwrap_or(1);
+            let per_window = |a: usize| axes[a].classes.iter().map(|c| outputs[a] + c.0 - 1).sum::<usize>() * axes[a].interleaved;
             let channels = (p.c_in / p.groups).saturating_mul(p.elem.bytes());
             let window = (0..rank).map(per_window).fold(channels, usize::saturating_mul);
-            for block in self.window_blocks(outputs) {
-                let along = |a: usize| if block[a] > 0 { block[a] } else { window_positions(p, a) }.div_ceil(outputs[a]);
+            for block in self.window_blocks(axes, outputs) {
+                let along = |a: usize| if block[a] > 0 { block[a] } else { axes[a].positions }.div_ceil(outputs[a]);
                 let windows = (0..rank).map(along).fold(window, usize::saturating_mul);
-                let winograd = Some(Winograd { outputs: outputs.clone(), held: 1 });
-                let plan = Plan { aligned: true, block, winograd, ..self.plan(Form::Gather, true, &[], "qw") };
-                // What it costs with a few tiles; small ones where others need too much memory.
-                let of = |limit: usize, vectors: RangeInclusive<usize>| {
+                let plan = Plan { aligned: true, block, ..self.plan(Form::Gather, true, &[], "qw") };
+                // What it costs with a few tiles, small ones where others need too much memory; and whether phases go one by one.
+                let of = |limit: usize, vectors: RangeInclusive<usize>, by_phase: bool| {
+                    let plan = Plan { winograd: Some(Winograd { outputs: outputs.clone(), held: 1, by_phase }), ..plan.clone() };
                     let mut some = Vec::new();
-                    if windows <= limit {
-                        self.window_tiles(&plan, limit, vectors, 1, &mut some);
+                    if windows <= limit && (!by_phase || axes.iter().any(|a| a.separable)) {
+                        self.window_tiles(axes, &plan, limit, vectors, 1, &mut some);
                     }
-                    let cost = |plan: &Plan| Windows::new(p, plan).map(|w| w.cost(&self.machine).cycles());
-                    some.iter().filter_map(cost).reduce(f64::min).map(|cost| (cost, limit))
+                    let cost = |plan: &Plan| Windows::of(p, axes, plan, false).map(|w| w.cost(&self.machine).cycles());
+                    some.iter().filter_map(cost).reduce(f64::min).map(|cost| Block { cost, limit, plan })
                 };
-                let found = of(limit, 2..=3).or_else(|| of(limit, 1..=1)).or_else(|| of(most, 2..=3));
-                blocks.extend(found.map(|(cost, limit)| Block { cost, limit, plan }));
+                let either = |limit: usize, vectors: RangeInclusive<usize>| {
+                    let (together, one_by_one) = (of(limit, vectors.clone(), false), of(limit, vectors, true));
+                    let worth = |b: &Block| together.as_ref().is_none_or(|t| b.cost * BY_PHASE < t.cost);
+                    one_by_one.filter(worth).or(together)
+                };
+                let more = || of(most, 2..=3, true).or_else(|| of(most, 2..=3, false));
+                blocks.extend(either(limit, 2..=3).or_else(|| either(limit, 1..=1)).or_else(more));
             }
         }
         // Where no block is within the limit, direct sums are, unless windows are asked for.
@@ -441,7 +495,7 @@ impl Space<'_> {
         blocks.sort_by(|a, b| a.cost.total_cmp(&b.cost));
         for outputs in &sizes {
             let of_size = blocks.iter().filter(|b| b.plan.winograd.as_ref().is_some_and(|w| w.outputs == *outputs));
-            of_size.take(BLOCKS).for_each(|b| self.window_tiles(&b.plan, b.limit, 1..=4, 3, out));
+            of_size.take(BLOCKS).for_each(|b| self.window_tiles(axes, &b.plan, b.limit, 1..=4, 3, out));
         }
     }
 
@@ -452,7 +506,7 @@ impl Space<'_> {
     }
 
     /// Window sizes that save multiplications and may be used, those first that need the fewest products for the whole output.
-    fn window_sizes(&self, classes: &[PhaseClasses]) -> Vec<Vec<usize>> {
+    fn window_sizes(&self, axes: &[WindowAxis]) -> Vec<Vec<usize>> {
         let p = self.problem;
         struct Size {
             outputs: usize,
@@ -462,14 +516,14 @@ impl Space<'_> {
             share: f64,
         }
         let along = |a: usize| -> Vec<Size> {
-            let taps = classes[a].last().map_or(0, |c| c.0);
-            let of = |products: usize| if taps < 2 { 1 } else { (products + 1).saturating_sub(taps).clamp(1, window_positions(p, a)) };
+            let (axis, taps) = (&axes[a], axes[a].taps());
+            let of = |products: usize| if taps < 2 { 1 } else { (products + 1).saturating_sub(taps).clamp(1, axis.positions) };
             let mut outputs: Vec<usize> = MOST_PRODUCTS.map(of).collect();
             outputs.dedup();
             let size = |m: usize| {
-                let products: usize = classes[a].iter().map(|(taps, phases)| (m + taps - 1) * phases).sum();
+                let products: usize = axis.classes.iter().map(|(taps, phases)| (m + taps - 1) * phases).sum();
                 let direct = p.kernel[a] as f64;
-                let windows = window_positions(p, a).div_ceil(m) as f64;
+                let windows = axis.positions.div_ceil(m) as f64;
                 let growth = axis_rounding(p, a, m)?.expected;
                 Some(Size { outputs: m, growth, all: windows * products as f64 / direct, share: products as f64 / (m as f64 * direct) })
             };
@@ -484,7 +538,7 @@ impl Space<'_> {
             sizes = sizes.iter().flat_map(with).collect();
         }
         let usable = |(outputs, growth, _, share): &(Vec<usize>, f64, f64, f64)| {
-            *share < WORTH && *growth <= self.options.rounding && self.outputs_fit(outputs)
+            *share < WORTH && *growth <= self.options.rounding && self.outputs_fit(axes, outputs)
         };
         sizes.retain(usable);
         sizes.sort_by(|a, b| a.2.total_cmp(&b.2));
@@ -492,25 +546,23 @@ impl Space<'_> {
     }
 
     /// Whether the first steps have registers for the pixels of windows that interleave, and the last one for the outputs of a window and one phase's products.
-    fn outputs_fit(&self, outputs: &[usize]) -> bool {
+    fn outputs_fit(&self, axes: &[WindowAxis], outputs: &[usize]) -> bool {
         let (p, x) = (self.problem, self.problem.rank() - 1);
-        let taps = |a: usize| phase_classes(p, a).last().map_or(1, |c| c.0);
-        let together = |a: usize| interleaved(p, a).unwrap_or(1);
+        let together = |a: usize| axes[a].interleaved;
         let all = outputs[x] * p.stride[x] * together(x);
         let waiting = if in_pieces(all, self.machine.lanes, p.elem) { 2 * PIECE } else { all };
-        let pixels = |a: usize| if together(a) > 1 { (outputs[a] + taps(a) - 1) * together(a) } else { 0 };
-        let most = (0..=x).map(pixels).fold(waiting + outputs[x] + taps(x), usize::max);
+        let pixels = |a: usize| if together(a) > 1 { (outputs[a] + axes[a].taps() - 1) * together(a) } else { 0 };
+        let most = (0..=x).map(pixels).fold(waiting + outputs[x] + axes[x].taps(), usize::max);
         !self.machine.isa.wide() || most < self.machine.registers
     }
 
     /// Block sizes: along x the whole row, a half of it (a third of a sequence), or whole vectors of windows; along the other axes a few windows, or all.
-    fn window_blocks(&self, outputs: &[usize]) -> Vec<Vec<usize>> {
-        let p = self.problem;
-        let rank = p.rank();
+    fn window_blocks(&self, axes: &[WindowAxis], outputs: &[usize]) -> Vec<Vec<usize>> {
+        let rank = axes.len();
         let lanes = self.machine.lanes;
         let mut all: Vec<Vec<usize>> = vec![Vec::new()];
         for (a, &m) in outputs.iter().enumerate() {
-            let windows = window_positions(p, a).div_ceil(m);
+            let windows = axes[a].positions.div_ceil(m);
             let mut sizes: Vec<usize> = if a + 1 == rank {
                 let counts: &[usize] = if rank == 1 { &[2, 3, 4, 6, 8, 12] } else { &[1, 2, 4] };
                 let parts = (2..=if rank == 1 { 3 } else { 2 }).map(|parts| windows.div_ceil(parts)).filter(|w| *w > lanes);
@@ -531,40 +583,51 @@ impl Space<'_> {
 
     /// Register tiles for windows, of so many vectors, with at most so many numbers of channels: windows along the lanes, or channels where that fits the
     /// number of windows better; and how many channels' products are held.
-    fn window_tiles(&self, plan: &Plan, limit: usize, vectors: RangeInclusive<usize>, most: usize, out: &mut Vec<Plan>) {
+    fn window_tiles(
+        &self,
+        axes: &[WindowAxis],
+        plan: &Plan,
+        limit: usize,
+        vectors: RangeInclusive<usize>,
+        most: usize,
+        out: &mut Vec<Plan>,
+    ) {
         let lanes = self.machine.lanes;
         let per_group = self.problem.c_out / self.problem.groups;
         // Besides accumulators: the vectors and a broadcast, or what turning stores takes.
         let room = |vectors: usize| self.machine.registers.saturating_sub((vectors + 1).max(3)) / vectors;
         for vectors in vectors.clone().filter(|v| *v <= 3) {
             for channels in self.channel_tiles(room(vectors).min(per_group)).into_iter().take(most) {
-                self.window_tile(plan, limit, &[], (channels, vectors * lanes), "qw", out);
+                self.window_tile(axes, plan, limit, &[], (channels, vectors * lanes), "qw", out);
             }
             // Few channels leave room for the phases that share a window: it is loaded once for all of them.
-            for phases in self.phases_together().filter(|phases| phases.iter().map(|f| f.1).product::<usize>() * per_group <= room(vectors))
-            {
-                self.window_tile(plan, limit, &phases, (per_group, vectors * lanes), "qw", out);
+            let fit = |phases: &Vec<(Name, usize)>| phases.iter().map(|f| f.1).product::<usize>() * per_group <= room(vectors);
+            for phases in self.phases_together(axes, plan).filter(fit) {
+                self.window_tile(axes, plan, limit, &phases, (per_group, vectors * lanes), "qw", out);
             }
         }
         if !self.machine.isa.wide() {
             return;
         }
-        let Some(count) = Windows::new(self.problem, plan).map(|w| w.product_of(|a| a.windows) as usize) else { return };
+        let Some(count) = Windows::of(self.problem, axes, plan, false).map(|w| w.product_of(|a| a.windows) as usize) else { return };
         for vectors in vectors {
             let most = room(vectors).min(count);
             // The number that leaves the fewest places empty, the largest of those.
             let tile = (most.div_ceil(2)..=most).rev().min_by_key(|t| count.next_multiple_of(*t));
             if let Some(tile) = tile.filter(|_| vectors * lanes <= per_group.next_multiple_of(lanes)) {
-                self.window_tile(plan, limit, &[], (vectors * lanes, tile), "oc", out);
+                self.window_tile(axes, plan, limit, &[], (vectors * lanes, tile), "oc", out);
             }
         }
     }
 
-    /// The phases that share a window: of the innermost axis, of the two innermost ones, of all.
-    fn phases_together(&self) -> impl Iterator<Item = Vec<(Name, usize)>> {
-        let shared = |a: usize| if let [(_, phases)] = phase_classes(self.problem, a)[..] { Some(phases) } else { None };
-        let shared = |a: usize| shared(a).filter(|n| *n > 1 && interleaved(self.problem, a) == Some(1));
-        let names = axes(self.problem.rank());
+    /// The phases that share a window and are computed together: of the innermost axis, of the two innermost ones, of all.
+    fn phases_together(&self, all: &[WindowAxis], plan: &Plan) -> impl Iterator<Item = Vec<(Name, usize)>> {
+        let by_phase = plan.winograd.as_ref().is_some_and(|w| w.by_phase);
+        let shared = |a: usize| match (&all[a].classes[..], all[a].interleaved) {
+            ([(_, phases)], 1) if *phases > 1 && !(by_phase && all[a].separable) => Some(*phases),
+            _ => None,
+        };
+        let names = axes(all.len());
         let all: Vec<_> = (0..names.len()).filter_map(|a| Some((on("f", names[a]), shared(a)?))).collect();
         (0..all.len()).rev().map(move |first| all[first..].to_vec())
     }
@@ -572,6 +635,7 @@ impl Space<'_> {
     /// One register tile of phases, channels and windows, with each number of channels that are worth holding.
     fn window_tile(
         &self,
+        axes: &[WindowAxis],
         plan: &Plan,
         limit: usize,
         phases: &[(Name, usize)],
@@ -582,10 +646,10 @@ impl Space<'_> {
         let per_group = self.problem.c_out / self.problem.groups;
         let tile = phases.iter().copied().chain([("oc".into(), channels), ("qw".into(), count)]);
         let tile = tile.filter(|t| t.1 > 1).map(|(var, extent)| TileAxis { var, extent }).collect();
-        let outputs = plan.winograd.as_ref().map(|w| w.outputs.clone()).unwrap_or_default();
-        let holding = |held: usize| Some(Winograd { outputs: outputs.clone(), held });
+        let of = plan.winograd.clone();
+        let holding = |held: usize| of.clone().map(|w| Winograd { held, ..w });
         let mut plan = Plan { tile, vector: vector.into(), winograd: holding(channels), ..plan.clone() };
-        let Some((one, rest)) = Windows::new(self.problem, &plan).map(|w| (w.product_bytes(), w.scratch())) else { return };
+        let Some((one, rest)) = Windows::of(self.problem, axes, &plan, false).map(|w| (w.product_bytes(), w.scratch())) else { return };
         // What one tile of channels leaves for more of them, whose products take somewhat more room than they have bytes.
         let left = (limit as f64 - rest).max(0.0) / 1.1;
         let mut last = 0;
@@ -597,7 +661,7 @@ impl Space<'_> {
             }
             last = held;
             plan.winograd = holding(held);
-            if Windows::new(self.problem, &plan).is_some_and(|w| w.scratch() <= limit as f64) {
+            if Windows::of(self.problem, axes, &plan, false).is_some_and(|w| w.scratch() <= limit as f64) {
                 out.push(plan.clone());
             }
         }

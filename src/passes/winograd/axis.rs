@@ -45,6 +45,8 @@ pub struct Counter {
     pub inside: bool,
     /// Whether each has weights of its own.
     pub weighs: bool,
+    /// Whether it goes around products and outputs: then what it counts is not held together.
+    pub around: bool,
 }
 
 /// One spatial axis.
@@ -58,6 +60,8 @@ pub struct Axis {
     /// Pixels between two neighbours of a window, and two positions: 1, or as many windows as interleave.
     pub apart: i64,
     pub classes: Vec<Class>,
+    /// Whether one phase is finished before the next begins.
+    pub by_phase: bool,
     /// Which product of the window each entry of `u` is of.
     pub of: Vec<i64>,
     /// Windows of one block; the most, if how many is known at run time only.
@@ -86,14 +90,22 @@ impl Axis {
     pub fn v(&self) -> i64 {
         self.of.iter().max().map_or(0, |v| v + 1)
     }
-    /// Outputs per window.
+    /// Outputs per window that are computed together.
     pub fn h(&self) -> i64 {
-        self.stride * self.outputs
+        if self.by_phase { self.outputs } else { self.stride * self.outputs }
+    }
+    /// Which output of its window number `h` of them is.
+    pub fn output(&self) -> Affine {
+        if self.by_phase { self.at("h") * self.stride + self.at("f") } else { self.at("h") }
     }
     /// Whether all phases share every window: then a product is counted by window entry and phase, and phases go inside, so that a window entry
     /// is read again while it is in a cache.
     pub fn shared(&self) -> Option<&Class> {
         self.alike().filter(|c| c.starts.len() == 1)
+    }
+    /// Whether one phase can be finished before the next begins: their windows are the same, so nothing is transformed twice.
+    pub fn separable(&self) -> bool {
+        self.shared().is_some_and(|c| c.phases.len() as i64 == self.stride)
     }
     /// The class, if there is one of several phases: their products are counted by entry and phase.
     fn alike(&self) -> Option<&Class> {
@@ -103,18 +115,28 @@ impl Axis {
     pub fn in_table(&self) -> bool {
         self.alike().is_none()
     }
-    /// What counts products.
-    pub fn counters(&self) -> Vec<Counter> {
+    /// What counts products, with the place of product `u`.
+    fn placed(&self, u: i64) -> Vec<(Counter, i64)> {
+        let one = |role, count: usize| Counter { var: self.var(role), count: count as i64, inside: false, weighs: true, around: false };
         let Some(c) = self.alike() else {
-            return vec![Counter { var: self.var("u"), count: self.of.len() as i64, inside: false, weighs: true }];
+            return vec![(one("u", self.of.len()), u)];
         };
-        let shared = c.starts.len() == 1;
-        let phases = Counter { var: self.var(if shared { "f" } else { "e" }), count: c.phases.len() as i64, inside: true, weighs: shared };
-        vec![Counter { var: self.var("v"), count: c.toom.products() as i64, inside: false, weighs: true }, phases]
+        let (shared, phases) = (c.starts.len() == 1, c.phases.len());
+        let role = if shared { "f" } else { "e" };
+        let of_phase = Counter { inside: true, weighs: shared, around: self.by_phase, ..one(role, phases) };
+        vec![(one("v", c.toom.products()), u / phases as i64), (of_phase, u % phases as i64)]
+    }
+    /// What counts the products that are held.
+    pub fn counters(&self) -> Vec<Counter> {
+        self.placed(0).into_iter().map(|p| p.0).filter(|c| !c.around).collect()
     }
     /// What counts the products that have weights of their own.
     pub fn factors(&self) -> Vec<Counter> {
-        self.counters().into_iter().filter(|c| c.weighs).collect()
+        self.placed(0).into_iter().map(|p| p.0).filter(|c| c.weighs).collect()
+    }
+    /// What goes around products and outputs.
+    pub fn around(&self) -> Vec<Counter> {
+        self.placed(0).into_iter().map(|p| p.0).filter(|c| c.around).collect()
     }
     pub fn counts(&self) -> Vec<i64> {
         self.counters().iter().map(|c| c.count).collect()
@@ -124,14 +146,11 @@ impl Axis {
     }
     /// The index of product `u`.
     pub fn product_at(&self, u: i64) -> Vec<Affine> {
-        match self.alike() {
-            Some(c) => vec![(u / c.phases.len() as i64).into(), (u % c.phases.len() as i64).into()],
-            None => vec![u.into()],
-        }
+        self.placed(u).into_iter().filter(|p| !p.0.around).map(|p| p.1.into()).collect()
     }
     /// The index of its weights.
     pub fn factor_at(&self, u: i64) -> Vec<Affine> {
-        self.product_at(u).into_iter().take(self.factors().len()).collect()
+        self.placed(u).into_iter().filter(|p| p.0.weighs).map(|p| p.1.into()).collect()
     }
     /// Which entry of the window a product is of.
     pub fn entry(&self) -> Affine {
@@ -270,6 +289,6 @@ impl Around<'_> {
         let panel = func.buffer(PANEL).dims[a + 1].as_const().unwrap_or(1);
         let windows = (span + outputs - 1) / outputs;
         let count = block.as_ref().and_then(|b| b.times);
-        Ok(Axis { name, outputs, stride, apart, classes, of, windows, count, base, blocked: block.is_some(), panel })
+        Ok(Axis { name, outputs, stride, apart, classes, by_phase: false, of, windows, count, base, blocked: block.is_some(), panel })
     }
 }

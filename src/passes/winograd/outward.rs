@@ -121,9 +121,9 @@ impl Lowering<'_> {
             let e = e.subst("oc", &(Affine::var(oc) + Affine::var(unit)));
             self.axes.iter().fold(e, |e, a| {
                 // With one phase only there is no variable for it: the outputs of a window are neighbouring positions.
-                let within = if a.stride == 1 { a.at("h") } else { 0.into() };
+                let within = if a.stride == 1 { a.output() } else { 0.into() };
                 let e = e.subst(a.var("q").as_str(), &(a.base.clone() + a.at("w") * a.outputs + within));
-                e.subst(a.var("r").as_str(), &a.at("h"))
+                e.subst(a.var("r").as_str(), &a.output())
             })
         };
         let to = Access { index: self.output.index.iter().map(place).collect(), ..self.output.clone() };
@@ -220,14 +220,15 @@ impl Lowering<'_> {
     }
 }
 
-/// The outputs of a window along one axis: which, the sum of products, and which products.
+/// The outputs of a window along one axis that are computed together: which, the sum of products, and which products.
 fn outputs(axis: &Axis) -> Vec<(i64, Sum, Vec<i64>)> {
     let mut out = Vec::new();
+    let (phases, apart) = if axis.by_phase { (1, 1) } else { (usize::MAX, axis.stride) };
     for c in &axis.classes {
-        for (f, r) in c.phases.iter().enumerate() {
+        for (f, r) in c.phases.iter().enumerate().take(phases) {
             let all: Vec<i64> = (0..c.toom.products()).map(|i| c.u(i, f)).collect();
             for (j, row) in c.toom.output.iter().enumerate() {
-                out.push((axis.stride * j as i64 + r, sum(row, |i| all[i]), all.clone()));
+                out.push((apart * j as i64 + r, sum(row, |i| all[i]), all.clone()));
             }
         }
     }
