@@ -37,7 +37,7 @@ fn plans() -> impl Strategy<Value = Plan> {
 
 /// The plan with windows, and lanes along them.
 fn with_windows(plan: Plan, outputs: usize) -> Plan {
-    let winograd = Some(Winograd { outputs: vec![outputs; plan.block.len()], held: 8 * outputs });
+    let winograd = Some(Winograd { outputs: vec![outputs; plan.block.len()], held: 8 * outputs, by_phase: outputs > 1 });
     let tile = vec![TileAxis { var: "oc".into(), extent: outputs }, TileAxis { var: "qw".into(), extent: 2 * plan.lanes }];
     Plan { aligned: true, panel: true, winograd, tile, vector: "qw".into(), ..plan }
 }
@@ -57,7 +57,7 @@ proptest! {
     #[test]
     fn words_in_any_order_parse_to_what_prints_them_or_not_at_all(words in prop::collection::vec(prop::sample::select(vec![
         "gather", "scatter", "aligned", "panel", "in-place", "oc=6", "qx=32", "rx=2", "along", "qx", "oc", "x16", "x2", "block", "4x0", "0",
-        "parts", "2", "no-fma", "stream", "bounded", "reduction", "winograd", "3", "held", "qw=16", "qw",
+        "parts", "2", "no-fma", "stream", "bounded", "reduction", "winograd", "3", "held", "by-phase", "qw=16", "qw",
     ]), 0..12)) {
         let text = words.join(" ");
         if let Ok(plan) = text.parse::<Plan>() {

@@ -263,6 +263,24 @@ fn windows_transformed() {
             }
         }
     }
+    // One phase after the other: along one axis or two, beside an axis whose phases differ, beside one with windows that interleave; blocks; more phases than two.
+    let by_phase = [
+        ("2d n1 5x6x7 -> 7 k4 s2 p1 bias leaky_relu(0.25)", "2x3", "0x0"),
+        ("2d n2 4x9x9 -> 4 k4x3 s2 p1 g2", "3x2", "6x0"),
+        ("2d n1 3x5x20 -> 4 k4x3 s2x1 p1x2 d1x2", "3x2", "0x6"),
+        ("2d n1 2x5x4 -> 2 k8x6 s4x3 p2", "2x3", "4x0"),
+        ("3d n1 3x3x4x5 -> 4 k4 s2 p1 relu", "3x3x3", "0x0x0"),
+        ("3d n1 3x7x4x5 -> 4 k4x3x4 s2x1x2 p1", "3x2x3", "3x0x0"),
+    ];
+    for (text, outputs, block) in by_phase {
+        for text in [text.to_string(), format!("{text} nhwc")] {
+            for (held, rest) in [(4, "oc=2 qw=8 along qw"), (8, "oc=4 qw=5 along oc"), (2, "fx=2 oc=2 qw=4 along qw")] {
+                if !rest.contains("fx") || text.contains("k4 ") {
+                    check(&text, &format!("gather aligned panel winograd {outputs} held {held} by-phase {rest} x4 block {block}"));
+                }
+            }
+        }
+    }
     // Parts of the channels that are no multiple of those that are held; groups.
     for vector in ["oc=4 qw=4 along qw", "oc=4 qw=3 along oc"] {
         check("2d n1 3x5x9 -> 44 k4 s2 p1", &format!("gather aligned panel winograd 3x3 held 12 {vector} x4 block 0x0 parts 2"));
@@ -307,16 +325,20 @@ fn windows_transformed() {
 #[test]
 fn windows_that_are_not_legal() {
     let refused = [
-        ("2d n1 3x5x9 -> 4 k3 s2 p1 d3", "2x2", "0x0", "neighbouring"),
-        ("2d n1 3x5x9 -> 4 k4 s2 p1", "8x8", "0x0", "points"),
-        ("2d n1 3x5x9 -> 4 k4 s2 p1", "3x3", "4x0", "whole windows"),
-        ("2d n1 3x1x9 -> 4 k1x4 s1x2 p0x1", "2x3", "0x0", "one position"),
-        ("2d n1 3x?x9 -> 4 k4 s2 p1", "3x3", "0x0", "run-time"),
+        ("2d n1 3x5x9 -> 4 k3 s2 p1 d3", "2x2", "", "0x0", "neighbouring"),
+        ("2d n1 3x5x9 -> 4 k4 s2 p1", "8x8", "", "0x0", "points"),
+        ("2d n1 3x5x9 -> 4 k4 s2 p1", "3x3", "", "4x0", "whole windows"),
+        ("2d n1 3x1x9 -> 4 k1x4 s1x2 p0x1", "2x3", "", "0x0", "one position"),
+        ("2d n1 3x?x9 -> 4 k4 s2 p1", "3x3", "", "0x0", "run-time"),
+        ("2d n1 3x5x9 -> 4 k3x4 s2 p1", "3x3", "by-phase", "0x0", "legal: without `by-phase`"),
+        ("2d n1 3x5x9 -> 4 k2 s3", "3x2", "by-phase", "0x0", "legal: without `by-phase`"),
+        ("1d n1 3x9 -> 4 k4 s2 p1", "3", "by-phase", "0", "legal: without `by-phase`"),
+        ("2d n1 3x5x9 -> 4 k4 s2 p1", "3x3", "by-phase fy=2", "0x0", "none, since they go one by one"),
     ];
-    for (text, outputs, block, why) in refused {
+    for (text, outputs, more, block, why) in refused {
         let p: Deconv = text.parse().expect("legal");
         let plan: Plan =
-            format!("gather aligned panel winograd {outputs} held 2 oc=2 qw=8 along qw x4 block {block}").parse().expect("legal");
+            format!("gather aligned panel winograd {outputs} held 2 {more} oc=2 qw=8 along qw x4 block {block}").parse().expect("legal");
         let e = lower_problem(&p, &plan).err().unwrap_or_else(|| panic!("{text} was lowered"));
         assert!(e.to_string().contains(why), "{text}: {e}");
     }

@@ -104,6 +104,9 @@ fn alter(rng: &mut ChaCha8Rng, p: &Deconv, plan: &mut Plan) {
             plan.block[a] = if rng.random_bool(0.3) { 0 } else { whole(rng.random_range(1..=4) * unit, unit) };
         }
     }
+    if let Some(w) = &mut plan.winograd {
+        w.by_phase ^= rng.random_bool(0.3);
+    }
     plan.aligned ^= plan.winograd.is_none() && plan.form == Form::Gather && rng.random_bool(0.3);
     plan.channel_parts = if rng.random_bool(0.3) { rng.random_range(1..=3) } else { plan.channel_parts };
 }

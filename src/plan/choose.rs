@@ -6,6 +6,7 @@ use super::rounding::{interleaved, phase_classes};
 use super::windows::{SCRATCH, Windows};
 use super::{Form, Machine, Plan, Processor, Rounding, Winograd, versions};
 use crate::codegen::target::Isa;
+use crate::ir::Func;
 use crate::ir::names::axes;
 use crate::problem::{Activation, Deconv, Layout, Merge};
 use crate::runtime::Options;
@@ -46,8 +47,17 @@ pub fn choose(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Re
     Ok(versions::version_for(problem, &size, isa, options, finite)?.choice)
 }
 
+/// What was chosen for one size.
+pub(super) struct Chosen {
+    pub choice: Choice,
+    /// The plan for one thread, so that no choice depends on the number of threads.
+    pub alone: Plan,
+    /// The lowered plan, where lowering it was part of the choice.
+    pub lowered: Option<Func>,
+}
+
 /// The choice for open spatial extents of that size. Of `others`, for larger sizes, the plan or the packed weights are taken where that costs
-/// little. Comes with the plan for one thread, so that no choice depends on the number of threads.
+/// little.
 pub(super) fn choose_at(
     problem: &Deconv,
     typical: &[usize],
@@ -55,12 +65,13 @@ pub(super) fn choose_at(
     options: &Options,
     finite: bool,
     others: &[Plan],
-) -> Result<(Choice, Plan)> {
+) -> Result<Chosen> {
     let machine = Machine::of(isa, problem.elem, &options.processor.unwrap_or_else(Processor::this));
     // Sizes that cannot be are left open: costs then assume one.
     let at = problem.fixed_at(typical).unwrap_or_else(|_| problem.clone());
     if let Some(plan) = &options.plan {
-        return forced(problem, plan, machine, options, finite).map(|choice| (choice, plan.clone()));
+        let choice = forced(problem, plan, machine, options, finite)?;
+        return Ok(Chosen { choice, alone: plan.clone(), lowered: None });
     }
     let space = Space::new(&at, machine, options, finite);
     let around = versions::around(problem, typical);
@@ -68,8 +79,15 @@ pub(super) fn choose_at(
     let mut ranked = ranked_in(&space, problem, &costs);
     let candidates = ranked.len();
     let doubtful = |plan: &Plan| unusual(problem) || wide_windows(problem, plan, &machine);
-    let legal = |r: &Rejected| !doubtful(&r.plan) || fits(problem, &r.plan, isa);
-    let first = ranked.iter().position(&legal);
+    let mut last: Option<(Plan, Func)> = None;
+    let mut legal = |r: &Rejected| {
+        if !doubtful(&r.plan) || !isa.wide() {
+            return true;
+        }
+        last = fitting(problem, &r.plan, isa).map(|func| (r.plan.clone(), func));
+        last.is_some()
+    };
+    let first = ranked.iter().position(&mut legal);
     let first = first.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
     let cheapest = ranked[first].cost.cycles();
     let near = |r: &Rejected| r.cost.cycles() <= cheapest * versions::SHARING;
@@ -96,7 +114,9 @@ pub(super) fn choose_at(
     if (0..problem.rank()).any(|a| problem.input[a].known().is_none() && plan.block[a] > 0) {
         reasons.push("blocks: of open extents, cut evenly when these are known; the plan has the largest size".into());
     }
-    Ok((Choice { plan, cost: best.cost, machine, candidates, reasons, rejected }, best.plan))
+    let lowered = last.filter(|(lowered, _)| *lowered == plan).map(|(_, func)| func);
+    let choice = Choice { plan, cost: best.cost, machine, candidates, reasons, rejected };
+    Ok(Chosen { choice, alone: best.plan, lowered })
 }
 
 /// Whether the candidates' own count of registers may be off: activations, several registers per output, taps that are written out whole.
@@ -115,13 +135,10 @@ fn wide_windows(p: &Deconv, plan: &Plan, m: &Machine) -> bool {
     plan.winograd.as_ref().is_some_and(wide)
 }
 
-/// Whether every tile of the lowered plan fits the level's registers. Lowering takes about a millisecond, so it is asked only where there is doubt.
-fn fits(problem: &Deconv, plan: &Plan, isa: Isa) -> bool {
-    if !isa.wide() {
-        return true;
-    }
-    let lowered = passes::lower_problem(problem, plan).ok().and_then(|mut s| s.pop());
-    lowered.is_some_and(|s| crate::codegen::tiles_fit(&s.func, isa).unwrap_or(false))
+/// The lowered plan, if each of its tiles fits the level's registers. Lowering takes about a millisecond, so it is asked only where there is doubt.
+fn fitting(problem: &Deconv, plan: &Plan, isa: Isa) -> Option<Func> {
+    let func = passes::lower_problem(problem, plan).ok()?.pop()?.func;
+    crate::codegen::tiles_fit(&func, isa).unwrap_or(false).then_some(func)
 }
 
 /// Tiles whose variants are costed, too.
@@ -274,9 +291,10 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
             Rounding::of(p, &Plan { winograd: None, ..plan.clone() }).terms
         ));
         out.push(format!(
-            "memory: transformed weights take {:.1} times the bytes of the weights; products of {} output channels wait at a time",
+            "memory: transformed weights take {:.1} times the bytes of the weights; products of {} output channels{} wait at a time",
             windows.expansion(),
-            w.held
+            w.held,
+            if w.by_phase { " and of one phase of each axis but x" } else { "" }
         ));
         if windows.scratch() > SCRATCH as f64 {
             out.push("scratch: more than 2 MiB, as is chosen only where less takes a fifth longer".into());

@@ -10,7 +10,9 @@ use super::rounding::interleaved;
 use super::windows::{even, positions_of};
 use super::{Choice, Plan};
 use crate::codegen::target::Isa;
+use crate::ir::Func;
 use crate::ir::names::{axes, on};
+use crate::passes::lower_problem;
 use crate::problem::{Deconv, MAX_EXTENT};
 use crate::runtime::Options;
 use crate::{Error, Kind, Result};
@@ -37,6 +39,8 @@ pub struct Version {
     windows: Tiles,
     /// Predicted cycles at the typical size, per unit.
     each: f64,
+    /// The lowered plan, where it is known from the choice.
+    lowered: Option<Func>,
 }
 
 /// What a kernel's cost grows with along one axis: positions in units of a tile, or of a window.
@@ -83,7 +87,7 @@ impl Tiles {
 }
 
 impl Version {
-    fn new(p: &Deconv, typical: Vec<usize>, choice: Choice) -> Version {
+    fn new(p: &Deconv, typical: Vec<usize>, choice: Choice, lowered: Option<Func>) -> Version {
         let plan = &choice.plan;
         let units = |(a, axis): (usize, &&str)| {
             let more = positions_of(p, a, typical[a]) as i64 - typical[a] as i64;
@@ -98,9 +102,21 @@ impl Version {
         let units = axes(p.rank()).iter().enumerate().map(units).collect();
         let windows = Tiles::of(plan, "qw");
         let cycles = choice.cost.cycles();
-        let mut version = Version { typical, choice, units, windows, each: 1.0 };
+        let mut version = Version { typical, choice, units, windows, each: 1.0, lowered };
         version.each = cycles / version.cycles_at(&version.typical).max(1.0);
         version
+    }
+
+    /// The lowered plan, as [`lower_problem`] makes it.
+    ///
+    /// # Errors
+    /// Those of [`lower_problem`].
+    pub fn lower(&mut self, problem: &Deconv) -> Result<Func> {
+        if let Some(func) = self.lowered.take() {
+            return Ok(func);
+        }
+        let last = lower_problem(problem, &self.choice.plan)?.pop();
+        Ok(last.expect("the table of passes is not empty").func)
     }
 
     /// Predicted cycles for other spatial extents. Blocks are computed as a whole, and in them whole tiles.
@@ -137,7 +153,7 @@ pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> 
     let mut illegal = None;
     // Large sizes first: their weights are what later versions may take.
     for typical in sizes.into_iter().rev() {
-        let (choice, plan) = match choose_at(problem, &typical, isa, options, finite, &plans) {
+        let chosen = match choose_at(problem, &typical, isa, options, finite, &plans) {
             Ok(chosen) => chosen,
             // What the options ask for may need more positions; plans of other sizes serve this one, too.
             Err(e) => {
@@ -145,12 +161,12 @@ pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> 
                 continue;
             }
         };
-        if plans.pop_if(|larger| *larger == plan).is_some() {
+        if plans.pop_if(|larger| *larger == chosen.alone).is_some() {
             // From this size on.
             all.pop();
         }
-        plans.push(plan);
-        all.push(Version::new(problem, typical, choice));
+        plans.push(chosen.alone);
+        all.push(Version::new(problem, typical, chosen.choice, chosen.lowered));
     }
     all.reverse();
     match illegal {

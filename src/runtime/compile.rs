@@ -8,7 +8,7 @@ use crate::codegen::{cranelift, target::Isa};
 use crate::ir::names::WEIGHT;
 use crate::ir::{Affine, Atom, Buffer, BufferKind, Func, Stmt, Value};
 use crate::problem::Deconv;
-use crate::{Error, Kind, Result, passes, plan};
+use crate::{Error, Kind, Result, plan};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,9 +56,8 @@ impl Deconv {
             None => Isa::best()?,
         };
         let mut compiled = Vec::new();
-        for version in plan::versions(self, isa, options, finite)? {
-            let snapshots = passes::lower_problem(self, &version.choice.plan)?;
-            let func = snapshots.into_iter().next_back().expect("the table of passes is not empty").func;
+        for mut version in plan::versions(self, isa, options, finite)? {
+            let func = version.lower(self)?;
             if func.buffers.len() > MAX_BUFFERS {
                 return Err(Error::new(Kind::Codegen, format!("{} buffers; at most {MAX_BUFFERS}", func.buffers.len())));
             }
