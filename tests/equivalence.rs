@@ -257,11 +257,23 @@ fn windows_interleave() {
 fn phases_go_one_by_one() {
     let tiles = [
         ("2d n1 5x19x40 -> 5 k4 s2 p1", "gather aligned panel winograd 3x3 held 5 by-phase oc=5 qw=LANES along qw xLANES block 6x0"),
-        ("2d n2 5x?x? -> 6 k4 s2 p1 bias relu", "gather aligned panel winograd 3x3 held 6 by-phase oc=3 qw=LANES along qw xLANES block 6x48"),
-        ("2d n1 5x9x20 -> 6 k4 s2 p1 nhwc", "gather aligned panel winograd 3x3 held LANES by-phase oc=LANES qw=3 along oc xLANES block 6x0"),
+        (
+            "2d n2 5x?x? -> 6 k4 s2 p1 bias relu",
+            "gather aligned panel winograd 3x3 held 6 by-phase oc=3 qw=LANES along qw xLANES block 6x48",
+        ),
+        (
+            "2d n1 5x9x20 -> 6 k4 s2 p1 nhwc",
+            "gather aligned panel winograd 3x3 held LANES by-phase oc=LANES qw=3 along oc xLANES block 6x0",
+        ),
         ("2d n1 4x9x16 -> 3 k16 s8 p4", "gather aligned panel winograd 3x3 held 3 by-phase oc=3 qw=LANES along qw xLANES block 3x0"),
-        ("3d n1 6x5x7x20 -> 4 k4 s2 p1", "gather aligned panel winograd 3x3x3 held 4 by-phase fx=2 oc=2 qw=LANES along qw xLANES block 3x0x0"),
-        ("3d n1 6x?x7x20 -> 4 k4 s2 p1", "gather aligned panel winograd 3x3x3 held LANES by-phase oc=LANES qw=5 along oc xLANES block 3x0x0"),
+        (
+            "3d n1 6x5x7x20 -> 4 k4 s2 p1",
+            "gather aligned panel winograd 3x3x3 held 4 by-phase fx=2 oc=2 qw=LANES along qw xLANES block 3x0x0",
+        ),
+        (
+            "3d n1 6x?x7x20 -> 4 k4 s2 p1",
+            "gather aligned panel winograd 3x3x3 held LANES by-phase oc=LANES qw=5 along oc xLANES block 3x0x0",
+        ),
     ];
     planned_layers_are_exact(&tiles);
 }

@@ -12,6 +12,9 @@
 //! prepare: u = G w along x, then along y
 //! ```
 //!
+//! Loops over the phases `f` of the axes before x may go around products and outputs instead ([`Winograd::by_phase`]): then the products of one phase wait
+//! at a time, and blocks of so many more windows have room, at the price of reading `V` again for each.
+//!
 //! Loops over `f` may be a tile's: with few output channels, all phases together use the registers, and an entry of a window is loaded once for them.
 //!
 //! Every axis is handled by the same construction, one after the other, the innermost first on the way in and last on the way out; matrices come from
@@ -164,12 +167,16 @@ impl<'a> Lowering<'a> {
             let extent = self.plan.extent(name.as_str());
             if extent != 1 && (axis.by_phase || shared != Some(extent)) {
                 let why = if axis.by_phase { "go one by one" } else { "share no window" };
-                let legal = shared.filter(|_| !axis.by_phase).map_or_else(|| format!("none, since they {why}"), |n| format!("{n}, which share a window, or none"));
+                let legal = shared
+                    .filter(|_| !axis.by_phase)
+                    .map_or_else(|| format!("none, since they {why}"), |n| format!("{n}, which share a window, or none"));
                 return Err(illegal(format!("the tile has {extent} phases along {name}; legal: {legal}")));
             }
         }
         if self.plan.winograd.as_ref().is_some_and(|w| w.by_phase) && !self.axes.iter().any(|a| a.by_phase) {
-            return Err(illegal("products are held by phase, but on no axis before x do all phases share a window; legal: without `by-phase`"));
+            return Err(illegal(
+                "products are held by phase, but on no axis before x do all phases share a window; legal: without `by-phase`",
+            ));
         }
         if self.held % tile != 0 {
             return Err(illegal(format!("{} channels are held, which is no multiple of the tile's {tile}", self.held)));

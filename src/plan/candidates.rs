@@ -313,7 +313,7 @@ impl<'a> Space<'a> {
 
     /// Whether so many taps fall outside the input, along axes of which a tile holds one position or all of them, that leaving them out is worth it.
     fn rows_bounded(&self, plan: &Plan) -> bool {
-        const WORTH: f64 = 0.975;
+        const WORTH: f64 = 0.99;
         plan.panel && bounded_share(self.problem, plan, &self.landing) < WORTH
     }
 

@@ -58,14 +58,7 @@ pub(super) struct Chosen {
 
 /// The choice for open spatial extents of that size. Of `others`, for larger sizes, the plan or the packed weights are taken where that costs
 /// little.
-pub(super) fn choose_at(
-    problem: &Deconv,
-    typical: &[usize],
-    isa: Isa,
-    options: &Options,
-    finite: bool,
-    others: &[Plan],
-) -> Result<Chosen> {
+pub(super) fn choose_at(problem: &Deconv, typical: &[usize], isa: Isa, options: &Options, finite: bool, others: &[Plan]) -> Result<Chosen> {
     let machine = Machine::of(isa, problem.elem, &options.processor.unwrap_or_else(Processor::this));
     // Sizes that cannot be are left open: costs then assume one.
     let at = problem.fixed_at(typical).unwrap_or_else(|_| problem.clone());

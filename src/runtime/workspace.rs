@@ -38,14 +38,14 @@ impl Bytes {
         Ok(Bytes { at: NonNull::new(at).ok_or_else(failed)?, len, map: None })
     }
 
-    /// From the system, in huge pages as far as they are mostly used.
+    /// From the system, in huge pages as far as they are half used: clearing one takes no longer than clearing a fifth of it in small ones.
     fn mapped(len: usize) -> Option<Bytes> {
         let whole = len.checked_next_multiple_of(HUGE)?;
         let mut map = MmapMut::map_anon(whole.checked_add(HUGE)?).ok()?;
         let skip = map.as_ptr().align_offset(HUGE);
         #[cfg(target_os = "linux")]
         {
-            let used = if whole - len <= HUGE / 4 { whole } else { whole - HUGE };
+            let used = if whole - len <= HUGE / 2 { whole } else { whole - HUGE };
             // Only advice: where there are no huge pages, there are small ones.
             let _ = map.advise_range(memmap2::Advice::HugePage, skip, used);
         }
