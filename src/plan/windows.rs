@@ -445,6 +445,11 @@ struct Block {
 }
 
 impl Space<'_> {
+    /// The counts of a plan with windows.
+    fn counts<'b>(&'b self, plan: &'b Plan) -> Option<Windows<'b>> {
+        Windows::of(self.problem, self.window_axes.as_ref()?, plan, false)
+    }
+
     /// Candidates with windows.
     pub fn windows(&self, out: &mut Vec<Plan>) {
         let p = self.problem;
@@ -472,9 +477,9 @@ impl Space<'_> {
                     let plan = Plan { winograd: Some(Winograd { outputs: outputs.clone(), held: 1, by_phase }), ..plan.clone() };
                     let mut some = Vec::new();
                     if windows <= limit && (!by_phase || axes.iter().any(|a| a.separable)) {
-                        self.window_tiles(axes, &plan, limit, vectors, 1, &mut some);
+                        self.window_tiles(&plan, limit, vectors, 1, &mut some);
                     }
-                    let cost = |plan: &Plan| Windows::of(p, axes, plan, false).map(|w| w.cost(&self.machine).cycles());
+                    let cost = |plan: &Plan| self.counts(plan).map(|w| w.cost(&self.machine).cycles());
                     some.iter().filter_map(cost).reduce(f64::min).map(|cost| Block { cost, limit, plan })
                 };
                 let either = |limit: usize, vectors: RangeInclusive<usize>| {
@@ -495,7 +500,7 @@ impl Space<'_> {
         blocks.sort_by(|a, b| a.cost.total_cmp(&b.cost));
         for outputs in &sizes {
             let of_size = blocks.iter().filter(|b| b.plan.winograd.as_ref().is_some_and(|w| w.outputs == *outputs));
-            of_size.take(BLOCKS).for_each(|b| self.window_tiles(axes, &b.plan, b.limit, 1..=4, 3, out));
+            of_size.take(BLOCKS).for_each(|b| self.window_tiles(&b.plan, b.limit, 1..=4, 3, out));
         }
     }
 
@@ -583,45 +588,38 @@ impl Space<'_> {
 
     /// Register tiles for windows, of so many vectors, with at most so many numbers of channels: windows along the lanes, or channels where that fits the
     /// number of windows better; and how many channels' products are held.
-    fn window_tiles(
-        &self,
-        axes: &[WindowAxis],
-        plan: &Plan,
-        limit: usize,
-        vectors: RangeInclusive<usize>,
-        most: usize,
-        out: &mut Vec<Plan>,
-    ) {
+    fn window_tiles(&self, plan: &Plan, limit: usize, vectors: RangeInclusive<usize>, most: usize, out: &mut Vec<Plan>) {
         let lanes = self.machine.lanes;
         let per_group = self.problem.c_out / self.problem.groups;
         // Besides accumulators: the vectors and a broadcast, or what turning stores takes.
         let room = |vectors: usize| self.machine.registers.saturating_sub((vectors + 1).max(3)) / vectors;
         for vectors in vectors.clone().filter(|v| *v <= 3) {
             for channels in self.channel_tiles(room(vectors).min(per_group)).into_iter().take(most) {
-                self.window_tile(axes, plan, limit, &[], (channels, vectors * lanes), "qw", out);
+                self.window_tile(plan, limit, &[], (channels, vectors * lanes), "qw", out);
             }
             // Few channels leave room for the phases that share a window: it is loaded once for all of them.
             let fit = |phases: &Vec<(Name, usize)>| phases.iter().map(|f| f.1).product::<usize>() * per_group <= room(vectors);
-            for phases in self.phases_together(axes, plan).filter(fit) {
-                self.window_tile(axes, plan, limit, &phases, (per_group, vectors * lanes), "qw", out);
+            for phases in self.phases_together(plan).filter(fit) {
+                self.window_tile(plan, limit, &phases, (per_group, vectors * lanes), "qw", out);
             }
         }
         if !self.machine.isa.wide() {
             return;
         }
-        let Some(count) = Windows::of(self.problem, axes, plan, false).map(|w| w.product_of(|a| a.windows) as usize) else { return };
+        let Some(count) = self.counts(plan).map(|w| w.product_of(|a| a.windows) as usize) else { return };
         for vectors in vectors {
             let most = room(vectors).min(count);
             // The number that leaves the fewest places empty, the largest of those.
             let tile = (most.div_ceil(2)..=most).rev().min_by_key(|t| count.next_multiple_of(*t));
             if let Some(tile) = tile.filter(|_| vectors * lanes <= per_group.next_multiple_of(lanes)) {
-                self.window_tile(axes, plan, limit, &[], (vectors * lanes, tile), "oc", out);
+                self.window_tile(plan, limit, &[], (vectors * lanes, tile), "oc", out);
             }
         }
     }
 
     /// The phases that share a window and are computed together: of the innermost axis, of the two innermost ones, of all.
-    fn phases_together(&self, all: &[WindowAxis], plan: &Plan) -> impl Iterator<Item = Vec<(Name, usize)>> {
+    fn phases_together(&self, plan: &Plan) -> impl Iterator<Item = Vec<(Name, usize)>> {
+        let all = self.window_axes.as_deref().unwrap_or_default();
         let by_phase = plan.winograd.as_ref().is_some_and(|w| w.by_phase);
         let shared = |a: usize| match (&all[a].classes[..], all[a].interleaved) {
             ([(_, phases)], 1) if *phases > 1 && !(by_phase && all[a].separable) => Some(*phases),
@@ -635,7 +633,6 @@ impl Space<'_> {
     /// One register tile of phases, channels and windows, with each number of channels that are worth holding.
     fn window_tile(
         &self,
-        axes: &[WindowAxis],
         plan: &Plan,
         limit: usize,
         phases: &[(Name, usize)],
@@ -649,7 +646,7 @@ impl Space<'_> {
         let of = plan.winograd.clone();
         let holding = |held: usize| of.clone().map(|w| Winograd { held, ..w });
         let mut plan = Plan { tile, vector: vector.into(), winograd: holding(channels), ..plan.clone() };
-        let Some((one, rest)) = Windows::of(self.problem, axes, &plan, false).map(|w| (w.product_bytes(), w.scratch())) else { return };
+        let Some((one, rest)) = self.counts(&plan).map(|w| (w.product_bytes(), w.scratch())) else { return };
         // What one tile of channels leaves for more of them, whose products take somewhat more room than they have bytes.
         let left = (limit as f64 - rest).max(0.0) / 1.1;
         let mut last = 0;
@@ -661,7 +658,7 @@ impl Space<'_> {
             }
             last = held;
             plan.winograd = holding(held);
-            if Windows::of(self.problem, axes, &plan, false).is_some_and(|w| w.scratch() <= limit as f64) {
+            if self.counts(&plan).is_some_and(|w| w.scratch() <= limit as f64) {
                 out.push(plan.clone());
             }
         }
