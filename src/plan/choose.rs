@@ -287,7 +287,7 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
             "memory: transformed weights take {:.1} times the bytes of the weights; products of {} output channels{} wait at a time",
             windows.expansion(),
             w.held,
-            if w.by_phase { " and of one phase of each axis but x" } else { "" }
+            if w.by_phase { ", of one phase after the other along axes before x," } else { "" }
         ));
         if windows.scratch() > SCRATCH as f64 {
             out.push("scratch: more than 2 MiB, as is chosen only where less takes a fifth longer".into());
