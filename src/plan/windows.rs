@@ -393,12 +393,11 @@ impl<'a> Windows<'a> {
         } * (blocks / self.p.groups as f64);
         let windows = self.window_bytes();
         let waiting = self.product_bytes() * self.held.min(self.oc);
-        let products = 2.0 * self.product_bytes() * self.around() * self.oc;
-        let reread = match windows + waiting {
-            // Products alone push each other out.
-            _ if waiting > l2 * MOST_WAITING => windows * (chunks * self.around() + 1.0) + products * m.rates.waiting,
-            all if all > l2 * m.rates.stays => windows * (chunks * self.around() + 1.0) + products,
-            _ => 0.0,
+        let longer = if waiting > l2 * MOST_WAITING { m.rates.waiting } else { 1.0 };
+        let reread = if windows + waiting > l2 * m.rates.stays {
+            windows * (chunks * self.around() + 1.0) + 2.0 * self.product_bytes() * self.around() * self.oc * longer
+        } else {
+            0.0
         };
         // Weights of the channels that are held come again for every tile of windows.
         let weights = if self.held.min(self.oc) * self.ic * bytes > l2 * m.rates.stays {
