@@ -78,6 +78,7 @@ impl WindowAxis {
 }
 
 /// One axis of a plan with windows.
+#[derive(Clone, Copy)]
 struct AxisCounts {
     /// Windows of a block, and blocks.
     windows: f64,
@@ -215,6 +216,15 @@ impl<'a> Windows<'a> {
         let batch = p.batch.known().unwrap_or(1);
         let oc = (p.c_out / p.groups) as f64;
         Some(Windows { p, plan, axes, ic: (p.c_in / p.groups) as f64, oc, batch: batch as f64, held: w.held as f64 })
+    }
+
+    /// Those of a plan with the same windows and blocks, but other tiles.
+    fn tiled<'b>(&self, plan: &'b Plan) -> Windows<'b>
+    where
+        'a: 'b,
+    {
+        let held = plan.winograd.as_ref().map_or(self.held, |w| w.held as f64);
+        Windows { plan, held, axes: self.axes.clone(), ..*self }
     }
 
     fn product_of(&self, f: impl Fn(&AxisCounts) -> f64) -> f64 {

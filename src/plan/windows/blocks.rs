@@ -60,13 +60,15 @@ impl Space<'_> {
                 let plan = Plan { aligned: true, block, ..self.plan(Form::Gather, true, &[], "qw") };
                 // What it costs with a few tiles, small ones where others need too much memory; and whether phases go one by one.
                 let of = |limit: usize, vectors: RangeInclusive<usize>, by_phase: bool| {
-                    let plan = Plan { winograd: Some(Winograd { outputs: outputs.clone(), held: 1, by_phase }), ..plan.clone() };
-                    let mut some = Vec::new();
-                    if windows <= limit && (!by_phase || axes.iter().any(|a| a.separable)) {
-                        self.window_tiles(&plan, limit, vectors, 1, &mut some);
+                    if windows > limit || by_phase && !axes.iter().any(|a| a.separable) {
+                        return None;
                     }
-                    let cost = |plan: &Plan| self.counts(plan).map(|w| w.cost(&self.machine).cycles());
-                    some.iter().filter_map(cost).reduce(f64::min).map(|cost| Block { cost, limit, plan })
+                    let plan = Plan { winograd: Some(Winograd { outputs: outputs.clone(), held: 1, by_phase }), ..plan.clone() };
+                    let counts = self.counts(&plan)?;
+                    let mut some = Vec::new();
+                    self.window_tiles(&counts, limit, vectors, 1, &mut some);
+                    let cost = some.iter().map(|plan| counts.tiled(plan).cost(&self.machine).cycles()).reduce(f64::min)?;
+                    Some(Block { cost, limit, plan })
                 };
                 let either = |limit: usize, vectors: RangeInclusive<usize>| {
                     let (together, one_by_one) = (of(limit, vectors.clone(), false), of(limit, vectors, true));
@@ -86,7 +88,10 @@ impl Space<'_> {
         blocks.sort_by(|a, b| a.cost.total_cmp(&b.cost));
         for outputs in &sizes {
             let of_size = blocks.iter().filter(|b| b.plan.winograd.as_ref().is_some_and(|w| w.outputs == *outputs));
-            of_size.take(BLOCKS).for_each(|b| self.window_tiles(&b.plan, b.limit, 1..=4, 3, out));
+            for b in of_size.take(BLOCKS) {
+                let Some(counts) = self.counts(&b.plan) else { continue };
+                self.window_tiles(&counts, b.limit, 1..=4, 3, out);
+            }
         }
     }
 
@@ -174,31 +179,31 @@ impl Space<'_> {
 
     /// Register tiles for windows, of so many vectors, with at most so many numbers of channels: windows along the lanes, or channels where that fits the
     /// number of windows better; and how many channels' products are held.
-    fn window_tiles(&self, plan: &Plan, limit: usize, vectors: RangeInclusive<usize>, most: usize, out: &mut Vec<Plan>) {
+    fn window_tiles(&self, counts: &Windows<'_>, limit: usize, vectors: RangeInclusive<usize>, most: usize, out: &mut Vec<Plan>) {
         let lanes = self.machine.lanes;
         let per_group = self.problem.c_out / self.problem.groups;
         // Besides accumulators: the vectors and a broadcast, or what turning stores takes.
         let room = |vectors: usize| self.machine.registers.saturating_sub((vectors + 1).max(3)) / vectors;
         for vectors in vectors.clone().filter(|v| *v <= 3) {
             for channels in self.channel_tiles(room(vectors).min(per_group)).into_iter().take(most) {
-                self.window_tile(plan, limit, &[], (channels, vectors * lanes), "qw", out);
+                self.window_tile(counts, limit, &[], (channels, vectors * lanes), "qw", out);
             }
             // Few channels leave room for the phases that share a window: it is loaded once for all of them.
             let fit = |phases: &Vec<(Name, usize)>| phases.iter().map(|f| f.1).product::<usize>() * per_group <= room(vectors);
-            for phases in self.phases_together(plan).filter(fit) {
-                self.window_tile(plan, limit, &phases, (per_group, vectors * lanes), "qw", out);
+            for phases in self.phases_together(counts.plan).filter(fit) {
+                self.window_tile(counts, limit, &phases, (per_group, vectors * lanes), "qw", out);
             }
         }
         if !self.machine.isa.wide() {
             return;
         }
-        let Some(count) = self.counts(plan).map(|w| w.product_of(|a| a.windows) as usize) else { return };
+        let count = counts.product_of(|a| a.windows) as usize;
         for vectors in vectors {
             let most = room(vectors).min(count);
             // The number that leaves the fewest places empty, the largest of those.
             let tile = (most.div_ceil(2)..=most).rev().min_by_key(|t| count.next_multiple_of(*t));
             if let Some(tile) = tile.filter(|_| vectors * lanes <= per_group.next_multiple_of(lanes)) {
-                self.window_tile(plan, limit, &[], (vectors * lanes, tile), "oc", out);
+                self.window_tile(counts, limit, &[], (vectors * lanes, tile), "oc", out);
             }
         }
     }
@@ -219,7 +224,7 @@ impl Space<'_> {
     /// One register tile of phases, channels and windows, with each number of channels that are worth holding.
     fn window_tile(
         &self,
-        plan: &Plan,
+        counts: &Windows<'_>,
         limit: usize,
         phases: &[(Name, usize)],
         (channels, count): (usize, usize),
@@ -229,10 +234,10 @@ impl Space<'_> {
         let per_group = self.problem.c_out / self.problem.groups;
         let tile = phases.iter().copied().chain([("oc".into(), channels), ("qw".into(), count)]);
         let tile = tile.filter(|t| t.1 > 1).map(|(var, extent)| TileAxis { var, extent }).collect();
-        let of = plan.winograd.clone();
-        let holding = |held: usize| of.clone().map(|w| Winograd { held, ..w });
-        let mut plan = Plan { tile, vector: vector.into(), winograd: holding(channels), ..plan.clone() };
-        let Some((one, rest)) = self.counts(&plan).map(|w| (w.product_bytes(), w.scratch())) else { return };
+        let holding = |held: usize| counts.plan.winograd.clone().map(|w| Winograd { held, ..w });
+        let mut plan = Plan { tile, vector: vector.into(), winograd: holding(channels), ..counts.plan.clone() };
+        let tiled = counts.tiled(&plan);
+        let (one, rest) = (tiled.product_bytes(), tiled.scratch());
         // What one tile of channels leaves for more of them, whose products take somewhat more room than they have bytes.
         let left = (limit as f64 - rest).max(0.0) / 1.1;
         let mut last = 0;
@@ -244,7 +249,7 @@ impl Space<'_> {
             }
             last = held;
             plan.winograd = holding(held);
-            if self.counts(&plan).is_some_and(|w| w.scratch() <= limit as f64) {
+            if counts.tiled(&plan).scratch() <= limit as f64 {
                 out.push(plan.clone());
             }
         }
