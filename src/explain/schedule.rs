@@ -6,6 +6,7 @@ use super::facts::{Sizes, value_of};
 use crate::codegen::target::Isa;
 use crate::ir::{BufferKind, Func, Stmt};
 use crate::plan::{self, Cost, Plan, Version};
+use crate::runtime::scratch::Places;
 use crate::{Deconv, Options, Result, passes};
 use serde::Serialize;
 
@@ -127,7 +128,7 @@ pub struct Registers {
 /// Memory besides the tensors, in bytes.
 #[derive(Debug, Clone, Serialize)]
 pub struct Memory {
-    /// Scratch of one thread.
+    /// Scratch of one thread: less than all its buffers, if some make way for others.
     pub scratch: u64,
     /// Its buffers.
     pub buffers: Vec<Scratch>,
@@ -227,17 +228,19 @@ fn tile(func: &Func, plan: &Plan, isa: Isa) -> Tile {
 
 fn memory(func: &Func, sizes: &Sizes) -> Result<Memory> {
     let mut memory = Memory { scratch: 0, buffers: vec![], packed: 0 };
-    for b in &func.buffers {
+    let mut sizes_of = vec![0; func.buffers.len()];
+    for (i, b) in func.buffers.iter().enumerate() {
         let shape = b.dims.iter().map(|d| value_of(d, &func.symbols, &sizes.symbols)).collect::<Result<Vec<_>>>()?;
         let bytes = shape.iter().fold(b.elem.bytes() as u64, |n, d| n.saturating_mul(*d as u64));
         match b.kind {
             BufferKind::Scratch => {
-                memory.scratch += bytes.next_multiple_of(64);
+                sizes_of[i] = bytes as usize;
                 memory.buffers.push(Scratch { name: b.name.to_string(), shape, bytes });
             }
             BufferKind::Packed => memory.packed += bytes,
             _ => {}
         }
     }
+    memory.scratch = Places::of(func).lay_out(|i| sizes_of[i], &mut vec![0; func.buffers.len()]) as u64;
     Ok(memory)
 }

@@ -6,7 +6,7 @@
 use super::program::*;
 use super::real::Real;
 use super::{Counts, kernels};
-use crate::ir::BinOp;
+use crate::ir::{BinOp, BufferKind};
 use crate::{Error, Kind, Result};
 
 /// An error on its way out; boxed so that results stay small.
@@ -95,6 +95,7 @@ impl<'p, 'a, T: Real, const COUNT: bool> Machine<'p, 'a, T, COUNT> {
                         self.body(body)?;
                     }
                 }
+                Inst::Forget => self.forget(),
                 Inst::Load { to, from } => self.load(to, from)?,
                 Inst::Store { to, parts } => self.store(to, parts)?,
                 Inst::Copy { n, to, a } => {
@@ -148,6 +149,12 @@ impl<'p, 'a, T: Real, const COUNT: bool> Machine<'p, 'a, T, COUNT> {
             }
         }
         Ok(())
+    }
+
+    /// A task finds nothing in scratch memory that it did not put there.
+    fn forget(&mut self) {
+        let scratch = self.program.buffers.iter().zip(&mut self.memory).filter(|(b, _)| b.kind == BufferKind::Scratch);
+        scratch.for_each(|(_, memory)| memory.write().fill(T::NAN));
     }
 
     /// Moves a variable and every expression that depends on it.

@@ -122,6 +122,7 @@ pub(super) enum CondIx {
 pub(super) enum Inst {
     For { slot: usize, lo: Vec<Ix>, hi: Vec<Ix>, step: i64, body: Vec<Inst> },
     When { conds: Vec<CondIx>, body: Vec<Inst> },
+    Forget,
     Load { to: Loc, from: AccessIx },
     Store { to: AccessIx, parts: Vec<Operand> },
     Copy { n: usize, to: Loc, a: Operand },

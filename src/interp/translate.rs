@@ -3,7 +3,7 @@
 //! It needs nothing from the verifier: an unknown name, a wrong rank, lanes that do not fit and sizes that overflow are errors here.
 
 use super::program::*;
-use crate::ir::{Access, Affine, Atom, Buffer, Cond, Func, Lanes, Loop, Name, Stmt, Value};
+use crate::ir::{Access, Affine, Atom, Buffer, Cond, Func, Lanes, Loop, LoopKind, Name, Stmt, Value};
 use crate::{Error, Kind, Result};
 use rustc_hash::FxHashMap as HashMap;
 
@@ -18,8 +18,19 @@ fn bad(message: impl Into<String>) -> Error {
 pub(super) fn translate(func: &Func, symbols: &[i64]) -> Result<Program> {
     let mut t = Translator::new(func, symbols)?;
     let prepare = t.body(&func.prepare).map_err(|e| e.context("prepare"))?;
-    let run = t.body(&func.run).map_err(|e| e.context("run"))?;
+    let mut run = t.body(&func.run).map_err(|e| e.context("run"))?;
+    forget(&func.run, &mut run);
     Ok(t.finish(prepare, run))
+}
+
+/// Lets each iteration of the outermost `par` loops start without what others left in scratch memory: they may run in any order, and elsewhere.
+fn forget(body: &[Stmt], run: &mut Vec<Inst>) {
+    if let ([Stmt::For(l)], [Inst::For { body: run, .. }]) = (body, &mut run[..])
+        && l.kind == LoopKind::Par
+    {
+        return forget(&l.body, run);
+    }
+    run.insert(0, Inst::Forget);
 }
 
 struct Translator<'f> {

@@ -38,7 +38,7 @@ mod outward;
 mod sums;
 mod weights;
 
-pub use inward::rows_whole;
+pub use inward::window_places;
 
 use super::nest::{Nest, peel, wrap};
 use super::panel::{PANEL, spread_lines, up};

@@ -10,7 +10,7 @@ use super::{Machine, Plan};
 use crate::ir::names::axes;
 use crate::passes::panel::spread_lines;
 use crate::passes::toom_cook::{self, Exact, ToomCook};
-use crate::passes::winograd::{PIECE, in_pieces, rows_whole};
+use crate::passes::winograd::{PIECE, in_pieces, window_places};
 use crate::problem::{Deconv, Layout};
 use smallvec::SmallVec;
 use std::sync::OnceLock;
@@ -273,13 +273,13 @@ impl<'a> Windows<'a> {
         self.product_of(|a| a.around)
     }
 
-    /// Bytes of scratch memory: panel, windows and products of a block, and what lies between the steps of the transforms.
+    /// Bytes of scratch memory: the windows of a block, and beside them first the panel with what lies between the steps of their transforms, then products
+    /// with what lies between the steps of theirs.
     pub fn scratch(&self) -> f64 {
         let rank = self.axes.len();
         let natural = self.natural();
         let (lanes, x) = (self.plan.lanes as f64, &self.axes[rank - 1]);
         let bytes = self.p.elem.bytes() as i64;
-        let places = |windows: f64| spread_lines(windows as i64, bytes) as f64;
         let row = if natural { x.windows } else { (x.windows / lanes).ceil() * lanes };
         let panel = |a: usize| if a + 1 == rank { (row - 1.0) * x.positions + x.pixels } else { self.axes[a].panel() };
         let along = |a: usize| {
@@ -293,23 +293,22 @@ impl<'a> Windows<'a> {
         };
         let together = if self.p.layout == Layout::ChannelsLast { lanes } else { 1.0 };
         let read = self.windows().max(self.product_of(|a| a.windows) - x.windows + row);
-        let mut all = (0..rank).map(panel).product::<f64>() * together;
+        let (mut first, mut then) = ((0..rank).map(panel).product::<f64>() * together, 0.0);
         for a in 0..rank {
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
             if a > 0 {
-                all += (0..a).map(panel).product::<f64>() * (a..rank).map(|b| self.axes[b].entries * along(b)).product::<f64>();
+                first += (0..a).map(panel).product::<f64>() * (a..rank).map(|b| self.axes[b].entries * along(b)).product::<f64>();
             }
             if a + 1 < rank {
                 let left = before.iter().map(AxisCounts::together).product::<f64>() * self.axes[a].together();
                 let held = if natural { lanes } else { read * together.min(PIECE as f64) };
-                all += left * behind.iter().map(AxisCounts::waiting).product::<f64>() * held;
+                then += left * behind.iter().map(AxisCounts::waiting).product::<f64>() * held;
             }
         }
-        let held = places(self.windows());
-        let whole = rows_whole(held as i64, read as i64, bytes);
-        all += self.product_of(|a| a.entries) * (self.ic + 1.0) * if whole { places(read) } else { held };
-        all += self.product_of(AxisCounts::waiting) * (self.held + 1.0) * held;
-        all * self.bytes()
+        let (places, _) = window_places(self.windows() as i64, read as i64, self.plan.vector != "oc", bytes);
+        let windows = self.product_of(|a| a.entries) * (self.ic + 1.0) * places as f64;
+        then += self.product_of(AxisCounts::waiting) * (self.held + 1.0) * spread_lines(self.windows() as i64, bytes) as f64;
+        (windows + first.max(then)) * self.bytes()
     }
 
     /// Whether channels lie along the lanes from the input to the output.

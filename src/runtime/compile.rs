@@ -1,6 +1,7 @@
 //! From a problem and its weights to a kernel: plan, passes, native code, packing.
 
 use super::kernel::{Compiled, Inner, Kernel, MAX_BUFFERS, MAX_VALUES, Report};
+use super::scratch::Places;
 use super::tensor::{Element, TensorView, elem_of};
 use super::workspace::{Bytes, Stash};
 use super::{Options, kernel};
@@ -65,7 +66,8 @@ impl Deconv {
                 return Err(Error::new(Kind::Codegen, format!("{} symbols; at most {MAX_VALUES}", func.all_symbols().count())));
             }
             let native = cranelift::compile(&func, isa)?;
-            compiled.push(Compiled { version, func, native, memory: Vec::new() });
+            let places = Places::of(&func);
+            compiled.push(Compiled { version, func, native, places, memory: Vec::new() });
         }
         let compile = start.elapsed();
 

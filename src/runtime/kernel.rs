@@ -3,6 +3,7 @@
 //! `run` allocates nothing, takes no lock and copies nothing that the plan did not ask for. It works out the run-time extents, checks
 //! lengths, shapes, strides and overlap, borrows scratch memory and hands ranges of tasks to the native code.
 
+use super::scratch::Places;
 use super::tensor::{Element, MAX_RANK, Shape, TensorView, TensorViewMut, check_dense};
 use super::workspace::{Bytes, Stash, Workspace};
 use super::{Options, threads};
@@ -21,8 +22,6 @@ use std::time::Duration;
 pub(super) const MAX_BUFFERS: usize = 16;
 /// Most symbols and counts of a function: batch and three axes, what blocks of each hold, two products of these, and what whole tiles cover; and some to spare.
 pub(super) const MAX_VALUES: usize = 16;
-/// Scratch buffers start at multiples of this.
-const LINE: usize = 64;
 /// A layer with fewer multiplications than this is not worth a second thread.
 const SMALL: f64 = 200_000.0;
 
@@ -44,11 +43,23 @@ pub struct Compiled {
     pub(super) version: Version,
     pub(super) func: Func,
     pub(super) native: Native,
+    pub(super) places: Places,
     /// Per buffer of the function: memory that the kernel owns. Versions may have the same packed weights.
     pub(super) memory: Vec<Option<Arc<Bytes>>>,
 }
 
 impl Compiled {
+    /// Where the scratch buffers of one part begin, and how many bytes they need together.
+    fn scratch(&self, symbols: &Symbols<'_>) -> ([usize; MAX_BUFFERS], usize) {
+        let size = |i: usize| {
+            let b = &self.func.buffers[i];
+            let elements: i64 = b.dims.iter().map(|d| symbols.eval(d).max(0)).product();
+            elements as usize * b.elem.bytes()
+        };
+        let mut starts = [0; MAX_BUFFERS];
+        let all = self.places.lay_out(size, &mut starts);
+        (starts, all)
+    }
     /// The spatial extents for which its plan was chosen.
     pub fn typical(&self) -> &[usize] {
         &self.version.typical
@@ -85,7 +96,7 @@ impl Inner {
         let one = |v: &Compiled| {
             let constant =
                 v.func.buffers.iter().filter(|b| b.kind == BufferKind::Scratch).flat_map(|b| &b.dims).all(|d| d.as_const().is_some());
-            constant.then(|| scratch_bytes(v, &Symbols { func: &v.func, values: &[] }).ok()).flatten()
+            constant.then(|| v.scratch(&Symbols { func: &v.func, values: &[] }).1)
         };
         self.versions.iter().map(one).try_fold(0, |most, bytes| Some(most.max(bytes?)))
     }
@@ -329,31 +340,28 @@ unsafe impl Sync for Call<'_> {}
 
 impl Call<'_> {
     fn run(&self, workspace: &mut Workspace) -> Result<()> {
-        let per_part = scratch_bytes(self.version, &self.symbols)?;
+        let (starts, per_part) = self.version.scratch(&self.symbols);
         workspace.reserve(per_part * self.parts)?;
         let scratch = Scratch(workspace.bytes.as_ptr());
         let tasks = tasks(&self.version.func, &self.symbols);
         if self.parts == 1 {
-            self.part(&scratch, 0, 0, tasks);
+            self.part(&scratch, &starts, 0, 0, tasks);
         } else {
-            threads::share(tasks, self.parts, &|part, lo, hi| self.part(&scratch, part * per_part, lo, hi));
+            threads::share(tasks, self.parts, &|part, lo, hi| self.part(&scratch, &starts, part * per_part, lo, hi));
         }
         Ok(())
     }
 
-    fn part(&self, scratch: &Scratch, mut offset: usize, lo: i64, hi: i64) {
+    /// Tasks from `lo` to `hi`, with the scratch memory of a part from `first` on, in which each buffer has its start.
+    fn part(&self, scratch: &Scratch, starts: &[usize; MAX_BUFFERS], first: usize, lo: i64, hi: i64) {
         let mut table = [std::ptr::null_mut::<u8>(); MAX_BUFFERS];
         for (i, (b, own)) in self.version.func.buffers.iter().zip(&self.version.memory).enumerate() {
             table[i] = match (b.kind, own) {
                 (_, Some(bytes)) => bytes.as_ptr(),
                 (BufferKind::Input, _) => self.x,
                 (BufferKind::Output, _) => self.y,
-                (BufferKind::Scratch, _) => {
-                    // SAFETY: `run` reserved `scratch_bytes` for every part; the offsets of one part's buffers add up to that.
-                    let at = unsafe { scratch.0.add(offset) };
-                    offset += scratch_size(b, &self.symbols);
-                    at
-                }
+                // SAFETY: `run` reserved for every part what its buffers need, counted from their starts.
+                (BufferKind::Scratch, _) => unsafe { scratch.0.add(first + starts[i]) },
                 _ => std::ptr::null_mut(),
             };
         }
@@ -394,17 +402,6 @@ pub(super) fn elements(b: &Buffer, symbol: &dyn Fn(&Name) -> i64) -> Result<usiz
         let d = d.eval(&mut |a| if let Atom::Sym(s) = a { symbol(s) } else { 0 });
         n.checked_mul(usize::try_from(d.max(0)).map_err(|_| too_large())?).ok_or_else(too_large)
     })
-}
-
-/// Bytes of one scratch buffer, to the next cache line.
-fn scratch_size(b: &Buffer, symbols: &Symbols<'_>) -> usize {
-    let elements: i64 = b.dims.iter().map(|d| symbols.eval(d).max(0)).product();
-    (elements as usize * b.elem.bytes()).next_multiple_of(LINE)
-}
-
-fn scratch_bytes(version: &Compiled, symbols: &Symbols<'_>) -> Result<usize> {
-    let scratch = version.func.buffers.iter().filter(|b| b.kind == BufferKind::Scratch);
-    Ok(scratch.map(|b| scratch_size(b, symbols)).sum())
 }
 
 /// How many tasks the `par` loops make.

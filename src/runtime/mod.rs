@@ -6,12 +6,14 @@
 //! | `compile.rs` | from problem and weights to a [`Kernel`]: plan, passes, native code, packing |
 //! | `kernel.rs` | [`Kernel`] with its versions: checks of what it is given, and the call |
 //! | `tensor.rs` | views of slices and arrays with their shapes |
+//! | `scratch.rs` | where scratch buffers lie, and which may share memory |
 //! | `workspace.rs` | scratch memory, and the stash from which `run` borrows it without a lock |
 //! | `threads.rs` | sharing out tasks on a rayon pool |
 
 mod compile;
 mod kernel;
 mod options;
+pub(crate) mod scratch;
 mod tensor;
 mod threads;
 mod workspace;

@@ -11,9 +11,12 @@ use crate::passes::nest::{peel, wrap};
 use crate::passes::panel::{PANEL, odd_lines, spread_lines, up};
 use crate::passes::toom_cook::Exact;
 
-/// Whether rows of windows end with whole vectors, given the places that they take, with and without what lies behind them.
-pub fn rows_whole(held: i64, read: i64, bytes: i64) -> bool {
-    spread_lines(read, bytes) * 4 <= spread_lines(held, bytes) * 5
+/// Places for a block's windows of one channel, and whether their rows end with whole vectors, given how many windows there are, with and without what lies
+/// behind them. Windows along the lanes (`lines`) begin with a cache line; those that are broadcast one by one lie close, since they all are to stay in a cache.
+pub fn window_places(held: i64, read: i64, lines: bool, bytes: i64) -> (i64, bool) {
+    let places = |windows: i64| if lines { spread_lines(windows, bytes) } else { windows };
+    let (held, read) = (places(held), places(read.max(held)));
+    if read * 4 <= held * 5 { (read, true) } else { (held, false) }
 }
 
 impl Lowering<'_> {
@@ -86,7 +89,7 @@ impl Lowering<'_> {
                 self.innermost(rank);
             }
             let mut step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
-            if a == 0 && !along && !self.rows_whole() {
+            if a == 0 && !along && !self.window_places().1 {
                 // What lies behind the end of a row belongs to the next.
                 let stored = step.split_off(pixels.len());
                 let e = self.x().at("w");
@@ -111,14 +114,15 @@ impl Lowering<'_> {
             let channels = spread_lines(up(self.inputs, self.lanes()), self.func.elem.bytes() as i64);
             return [channels, up(self.windows(), self.plan.extent(WINDOW) as i64)];
         }
-        let places = if self.rows_whole() { self.windows_read() } else { self.windows_held() };
-        [self.inputs | 1, spread_lines(places, self.func.elem.bytes() as i64)]
+        [self.inputs | 1, self.window_places().0]
     }
 
-    /// Whether a whole vector of windows is stored at the end of a row, too: what it writes of the next row, that writes again. Behind the last row it takes
-    /// room, which must be little beside that of the windows.
-    fn rows_whole(&self) -> bool {
-        rows_whole(self.windows_held(), self.windows_read(), self.func.elem.bytes() as i64)
+    /// Places for the windows of a channel, and whether a whole vector of them is stored at the end of a row, too: what it writes of the next row, that writes
+    /// again. Behind the last row it takes room, which must be little beside that of the windows.
+    fn window_places(&self) -> (i64, bool) {
+        let tiled = up(self.windows(), self.plan.extent(WINDOW) as i64);
+        let read = self.windows() - self.x().windows + self.row();
+        window_places(tiled, read, self.plan.vector != "oc", self.func.elem.bytes() as i64)
     }
 
     /// Input channels that the panel holds: one, or as many as lie side by side in what a vector loads.

@@ -242,8 +242,8 @@ impl Space<'_> {
         let left = (limit as f64 - rest).max(0.0) / 1.1;
         let mut last = 0;
         for budget in [self.machine.l2 / 8, self.machine.l2 / 3] {
-            let most = ((budget as f64).min(left) / one / channels as f64).floor().max(1.0) as usize * channels;
-            let held = most.min(per_group.next_multiple_of(channels));
+            let most = ((budget as f64).min(left) / one / channels as f64) as usize;
+            let held = even(per_group.div_ceil(channels), most) * channels;
             if held == last {
                 continue;
             }
