@@ -288,7 +288,8 @@ impl Selector<'_> {
     /// Before a reduction whose sums are stored behind it: asks for the lines of the output that they go to. Stores leave a short queue in order, and
     /// memory would bring those lines one after the other. What is stored past the caches needs none of them.
     pub(super) fn ask_outputs(&mut self, id: usize, body: &[Node], behind: &[Node]) -> Result<()> {
-        let stores = behind.iter().take_while(|n| stored(n).is_some()).filter(|n| !past_caches(n)).filter_map(stored);
+        let ends = behind.iter().position(|n| !only_stores(n)).unwrap_or(behind.len());
+        let stores = unguarded(&behind[..ends]).filter(|n| !past_caches(n)).filter_map(stored);
         let asked: BTreeSet<(usize, i64)> = stores.filter(|to| self.kinds[to.0.buffer] == BufferKind::Output).flat_map(lines).collect();
         let (path, inner) = only_loops(id, body);
         let statements = path.iter().fold(inner.len() as i64, |n, l| n.saturating_mul(self.most_trips(*l).unwrap_or(1)));
@@ -456,6 +457,15 @@ struct Level {
     left: G,
     count: Extent,
     stride: Stride,
+}
+
+/// Whether a statement stores and does nothing else, guarded or not.
+fn only_stores(n: &Node) -> bool {
+    match n {
+        Node::Store { .. } => true,
+        Node::When { body, .. } => body.iter().all(only_stores),
+        Node::Set { .. } | Node::Loop { .. } => false,
+    }
 }
 
 /// Where a statement stores, guarded or not, and how many parts next to each other.
