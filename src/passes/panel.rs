@@ -79,6 +79,8 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     } else if x.order.last() != Some(&(last + 1)) || in_lines(plan, taps.iter().any(|t| t.var == on("t", "x"))) {
         // Rows that are turned on the way are written by whole vectors, those of several channels together; others should begin with a line.
         dims[last] = odd_lines(dims[last], func.elem.bytes() as i64);
+    } else if plan.winograd.is_none() {
+        apart(&mut dims, func.elem.bytes() as i64);
     }
     out.buffers.push(Buffer {
         name: PANEL.into(),
@@ -104,6 +106,20 @@ fn order(plan: &Plan, rank: usize) -> Vec<usize> {
     match plan.vector.as_str() {
         "oc" | "g" => (1..rank).chain([0]).collect(),
         _ => (0..rank).collect(),
+    }
+}
+
+/// Lengthens the rows of a channel, or adds one, where channels would lie a quarter of a page apart, or several: those that a tile asks for ahead of its sums
+/// would drive each other out of the few sets that they fall into.
+fn apart(dims: &mut [i64], bytes: i64) {
+    const CLOSE: i64 = 16;
+    let [_, rows @ .., row] = dims else { return };
+    let count = rows.iter().product::<i64>();
+    let lines = (*row * bytes + 63) / 64;
+    match rows {
+        _ if lines * count % CLOSE != 0 => {}
+        [.., last] if (lines + 1) * count % CLOSE == 0 => *last += 1,
+        _ => *row = (lines + 1) * 64 / bytes,
     }
 }
 
