@@ -363,3 +363,19 @@ fn tensors_and_symbols_that_do_not_fit_are_named() {
     let e = interp::execute(&f, &[2], Tensors { input: &[0.0f64; 6], weight: &[0.0; 12], bias: None, output: &mut y }).unwrap_err();
     assert_eq!(e.message, "test computes in f32; it was given tensors of f64");
 }
+
+/// What an iteration of the outermost `par` loops leaves in scratch memory, no other may read, for another thread may run it.
+#[test]
+fn scratch_does_not_outlive_an_iteration_of_par_loops() {
+    let text = |kind: &str| {
+        format!(
+            "func t f32 stage vector {{\n  buffer x: input f32[4]\n  buffer y: output f32[4]\n  buffer s: scratch f32[1]\n  reg r: f32\n  run {{\n    \
+             {kind}for i in 0..4 {{\n      when 0 <= i < 1 {{\n        s[0] = x[i]\n      }}\n      r = s[0]\n      y[i] = r\n    }}\n  }}\n}}\n"
+        )
+    };
+    let [par, seq]: [Func; 2] = ["par ", ""].map(|kind| text(kind).parse().unwrap_or_else(|e| panic!("{e}\n{}", text(kind))));
+    assert_eq!(output(&seq, 4, 4), [1.0; 4]);
+    let y = output(&par, 4, 4);
+    assert_eq!(y[0], 1.0);
+    assert!(y[1..].iter().all(|v| v.is_nan()), "{y:?}");
+}

@@ -4,7 +4,8 @@ mod support;
 
 use ndarray::{Array3, Array4};
 use polyphase::codegen::target::Isa;
-use polyphase::plan::Form;
+use polyphase::ir::{Buffer, BufferKind};
+use polyphase::plan::{Algorithm, Form};
 use polyphase::{Deconv, Kernel, Kind, Options};
 use support::*;
 
@@ -90,6 +91,17 @@ fn scratch_takes_little_memory() {
             assert!(kernel.scratch_bytes() <= most, "{}: {} bytes, {most} are legal", label(&kernel), kernel.scratch_bytes());
         }
     }
+}
+
+/// Between their transforms, windows need one half of the other buffers before the products and one half after them.
+#[test]
+fn what_transforms_leave_makes_way_for_products() {
+    let case = Case::<f32>::new(&"3d n1 16x8x8x8 -> 16 k4 s2 p1".parse().unwrap(), Fill::Reals, 7);
+    let kernel = case.kernel(&Options { algorithm: Some(Algorithm::Winograd), ..Options::default() });
+    let bytes = |b: &Buffer| b.dims.iter().map(|d| d.as_const().unwrap() as usize).product::<usize>() * 4;
+    let all: usize = kernel.func().buffers.iter().filter(|b| b.kind == BufferKind::Scratch).map(bytes).sum();
+    assert!(kernel.scratch_bytes() < all, "{}: {} of {all} bytes", label(&kernel), kernel.scratch_bytes());
+    same_bits(&label(&kernel), &case.interpret(kernel.func()), &case.run(&kernel));
 }
 
 #[test]

@@ -181,15 +181,19 @@ fn tiles_ask_for_what_comes_next() {
     }
 }
 
-/// Lines of the output are asked for before they are stored to: those of sums before the sums begin, runs of anything else a channel ahead, and none that are
-/// stored past the caches.
+/// Lines of the output are asked for before they are stored to: those of sums before the sums begin, under one guard or not, runs of anything else a channel
+/// ahead, and none that are stored past the caches.
 #[test]
 fn tiles_ask_for_the_lines_that_they_store_to() {
     let summed =
         "acc = 0.0\n        for n in 0..64 {\n          acc = fma(x[n, 0 : 4], 2.0, acc)\n        }\n        STORE y[c, r, 0 : 4] = acc";
+    let guarded = &summed.replace(
+        "STORE y[c, r, 0 : 4] = acc",
+        "when 0 <= c < 7 {\n          STORE y[c, r, 0 : 4] = acc\n          STORE y[c, r, 32 : 4] = acc\n        }",
+    );
     let copied = "STORE y[c, r, 0 : 4] = x[r, 0 : 4] * 2.0";
     let apart = "STORE y[c, r, 0 : 4] = x[r, 0 : 4] * 2.0\n        STORE y[c, r, 32 : 4] = x[r, 32 : 4] * 2.0";
-    for (body, rows) in [(summed, 16), (copied, 16), (copied, 1024), (apart, 16)] {
+    for (body, rows) in [(summed, 16), (guarded, 16), (copied, 16), (copied, 1024), (apart, 16)] {
         for isa in levels() {
             let asked = |store: &str| {
                 let text = format!(
@@ -207,7 +211,11 @@ fn tiles_ask_for_the_lines_that_they_store_to() {
             };
             // A channel is 16 rows of 256 bytes. What 1024 rows take would leave the first level before it is stored to; lines that are no neighbours are not asked
             // for.
-            let expected = if body == summed { vec![0] } else { vec![4096; usize::from(body == copied && rows == 16)] };
+            let expected = match body {
+                b if b == summed => vec![0],
+                b if b == guarded => vec![0, 128],
+                _ => vec![4096; usize::from(body == copied && rows == 16)],
+            };
             assert_eq!(asked(""), expected, "{body}");
             assert!(asked("stream ").is_empty(), "{body}");
         }

@@ -72,3 +72,42 @@ fn names(s: &Stmt, b: &Buffer) -> bool {
     });
     found || stored
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `a` has done its work when `c` begins, `b` is in use all the time; nothing uses `d`.
+    #[test]
+    fn buffers_make_way_for_others() {
+        let text = "func t f32 stage panel {
+  buffer x: input f32[8]
+  buffer y: output f32[8]
+  buffer a: scratch f32[20]
+  buffer b: scratch f32[8]
+  buffer c: scratch f32[40]
+  buffer d: scratch f32[8]
+  reg r: f32
+  run {
+    par for i in 0..8 {
+      r = x[i]
+      b[i] = r
+      a[i] = b[i]
+      b[i] = a[i]
+      when 0 <= i < 4 {
+        c[i] = b[i]
+        y[i] = c[i] + b[i]
+      }
+    }
+  }
+}
+";
+        let func: Func = text.parse().unwrap();
+        let mut starts = [usize::MAX; 6];
+        let size = |i: usize| func.buffers[i].dims[0].as_const().unwrap() as usize * 4;
+        // Lines: one for `b`, then two for `a`, in whose place `c` takes three.
+        assert_eq!(Places::of(&func).lay_out(size, &mut starts), 4 * LINE);
+        assert_eq!(starts[2..5], [LINE, 0, LINE]);
+        assert_eq!(starts[5], usize::MAX, "a buffer that nothing names needs no memory");
+    }
+}
