@@ -228,19 +228,19 @@ fn tile(func: &Func, plan: &Plan, isa: Isa) -> Tile {
 
 fn memory(func: &Func, sizes: &Sizes) -> Result<Memory> {
     let mut memory = Memory { scratch: 0, buffers: vec![], packed: 0 };
-    let mut sizes_of = vec![0; func.buffers.len()];
+    let mut scratch = vec![0; func.buffers.len()];
     for (i, b) in func.buffers.iter().enumerate() {
         let shape = b.dims.iter().map(|d| value_of(d, &func.symbols, &sizes.symbols)).collect::<Result<Vec<_>>>()?;
         let bytes = shape.iter().fold(b.elem.bytes() as u64, |n, d| n.saturating_mul(*d as u64));
         match b.kind {
             BufferKind::Scratch => {
-                sizes_of[i] = bytes as usize;
+                scratch[i] = bytes as usize;
                 memory.buffers.push(Scratch { name: b.name.to_string(), shape, bytes });
             }
             BufferKind::Packed => memory.packed += bytes,
             _ => {}
         }
     }
-    memory.scratch = Places::of(func).lay_out(|i| sizes_of[i], &mut vec![0; func.buffers.len()]) as u64;
+    memory.scratch = Places::of(func).lay_out(&scratch, &mut vec![0; func.buffers.len()]) as u64;
     Ok(memory)
 }

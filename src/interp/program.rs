@@ -117,7 +117,7 @@ pub(super) enum CondIx {
     Multiple { e: Ix, m: i64 },
 }
 
-/// One step. `n` is the number of lanes written.
+/// One step. `n` is the number of lanes written. `Forget` fills scratch buffers with NaN.
 #[derive(Debug)]
 pub(super) enum Inst {
     For { slot: usize, lo: Vec<Ix>, hi: Vec<Ix>, step: i64, body: Vec<Inst> },

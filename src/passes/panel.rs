@@ -109,17 +109,18 @@ fn order(plan: &Plan, rank: usize) -> Vec<usize> {
     }
 }
 
-/// Lengthens the rows of a channel, or adds one, where channels would lie a quarter of a page apart, or several: those that a tile asks for ahead of its sums
-/// would drive each other out of the few sets that they fall into.
+/// Lengthens the rows of a channel by a line, or adds one, whichever takes less memory, until channels do not lie a quarter of a page apart, or several: those
+/// that a tile asks for ahead of its sums would drive each other out of the few sets that they fall into. One more makes an even number odd.
 fn apart(dims: &mut [i64], bytes: i64) {
     const CLOSE: i64 = 16;
     let [_, rows @ .., row] = dims else { return };
-    let count = rows.iter().product::<i64>();
-    let lines = (*row * bytes + 63) / 64;
-    match rows {
-        _ if lines * count % CLOSE != 0 => {}
-        [.., last] if (lines + 1) * count % CLOSE == 0 => *last += 1,
-        _ => *row = (lines + 1) * 64 / bytes,
+    let lines = |row: i64| (row * bytes + 63) / 64;
+    while rows.iter().product::<i64>() * lines(*row) % CLOSE == 0 {
+        let n = lines(*row);
+        match rows.iter_mut().filter(|count| **count % 2 == 0).max() {
+            Some(count) if n % 2 == 1 || *count > n => *count += 1,
+            _ => *row = (n + 1) * 64 / bytes,
+        }
     }
 }
 
@@ -328,4 +329,23 @@ fn redirect(mut body: Vec<Stmt>, sides: &[Side], channel: &str) -> Vec<Stmt> {
         }
     }
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::apart;
+
+    #[test]
+    fn channels_lie_apart_at_little_cost() {
+        let of = |mut dims: Vec<i64>, bytes| {
+            apart(&mut dims, bytes);
+            dims
+        };
+        assert_eq!(of(vec![128, 2, 200], 4), [128, 2, 200], "26 lines");
+        assert_eq!(of(vec![128, 2, 256], 4), [128, 2, 272], "a line more, since a row would be half as much again");
+        assert_eq!(of(vec![128, 8, 32], 4), [128, 9, 32], "a row more, since a line would be half as much again");
+        assert_eq!(of(vec![2, 16, 256], 4), [2, 17, 272], "either alone leaves a multiple of sixteen lines");
+        assert_eq!(of(vec![2, 16, 3, 8], 8), [2, 17, 3, 8], "planes count as rows do");
+        assert_eq!(of(vec![2, 128], 8), [2, 136]);
+    }
 }

@@ -51,13 +51,12 @@ pub struct Compiled {
 impl Compiled {
     /// Where the scratch buffers of one part begin, and how many bytes they need together.
     fn scratch(&self, symbols: &Symbols<'_>) -> ([usize; MAX_BUFFERS], usize) {
-        let size = |i: usize| {
-            let b = &self.func.buffers[i];
+        let (mut bytes, mut starts) = ([0; MAX_BUFFERS], [0; MAX_BUFFERS]);
+        for (bytes, b) in bytes.iter_mut().zip(&self.func.buffers).filter(|(_, b)| b.kind == BufferKind::Scratch) {
             let elements: i64 = b.dims.iter().map(|d| symbols.eval(d).max(0)).product();
-            elements as usize * b.elem.bytes()
-        };
-        let mut starts = [0; MAX_BUFFERS];
-        let all = self.places.lay_out(size, &mut starts);
+            *bytes = elements as usize * b.elem.bytes();
+        }
+        let all = self.places.lay_out(&bytes, &mut starts);
         (starts, all)
     }
     /// The spatial extents for which its plan was chosen.
@@ -367,7 +366,8 @@ impl Call<'_> {
         }
         // SAFETY: the table holds, in order, memory of every buffer's full extent for these symbols: tensors were checked against their
         // extents, owned buffers were allocated with theirs, scratch was reserved; the verifier and the interpreter hold
-        // the function to accesses within extents. Parts write disjoint outputs and have scratch of their own.
+        // the function to accesses within extents. Parts write disjoint outputs and have scratch of their own, in which only buffers that are never in use
+        // at the same time share memory.
         unsafe { (self.version.native.run)(table.as_ptr(), self.symbols.values.as_ptr(), lo, hi) }
     }
 }

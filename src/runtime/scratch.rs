@@ -35,13 +35,13 @@ impl Places {
         Places(used.iter().enumerate().map(|(i, (buffer, _))| Place { buffer: *buffer, beside: beside(i) }).collect())
     }
 
-    /// Writes where each begins, for these sizes in bytes, by its number among the function's buffers; and tells how many bytes all of them need.
-    pub fn lay_out(&self, size: impl Fn(usize) -> usize, starts: &mut [usize]) -> usize {
+    /// Writes where each begins, given its bytes, by its number among the function's buffers; and tells how many bytes all of them need.
+    pub fn lay_out(&self, bytes: &[usize], starts: &mut [usize]) -> usize {
         let mut all = 0;
         for place in &self.0 {
-            let end = |of: &Place| starts[of.buffer] + size(of.buffer).next_multiple_of(LINE);
-            starts[place.buffer] = place.beside.iter().map(|j| end(&self.0[*j])).max().unwrap_or(0);
-            all = all.max(starts[place.buffer] + size(place.buffer).next_multiple_of(LINE));
+            let end = |starts: &[usize], buffer: usize| starts[buffer] + bytes[buffer].next_multiple_of(LINE);
+            starts[place.buffer] = place.beside.iter().map(|j| end(starts, self.0[*j].buffer)).max().unwrap_or(0);
+            all = all.max(end(starts, place.buffer));
         }
         all
     }
@@ -104,9 +104,9 @@ mod tests {
 ";
         let func: Func = text.parse().unwrap();
         let mut starts = [usize::MAX; 6];
-        let size = |i: usize| func.buffers[i].dims[0].as_const().unwrap() as usize * 4;
+        let bytes: Vec<usize> = func.buffers.iter().map(|b| b.dims[0].as_const().unwrap() as usize * 4).collect();
         // Lines: one for `b`, then two for `a`, in whose place `c` takes three.
-        assert_eq!(Places::of(&func).lay_out(size, &mut starts), 4 * LINE);
+        assert_eq!(Places::of(&func).lay_out(&bytes, &mut starts), 4 * LINE);
         assert_eq!(starts[2..5], [LINE, 0, LINE]);
         assert_eq!(starts[5], usize::MAX, "a buffer that nothing names needs no memory");
     }
