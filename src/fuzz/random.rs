@@ -106,6 +106,12 @@ fn alter(rng: &mut ChaCha8Rng, p: &Deconv, plan: &mut Plan) {
     }
     if let Some(w) = &mut plan.winograd {
         w.by_phase ^= rng.random_bool(0.3);
+        // Taps along x that are summed, where many channels would have them transformed.
+        if rng.random_bool(0.3)
+            && let Some(x) = w.outputs.last_mut()
+        {
+            *x = 1;
+        }
     }
     plan.aligned ^= plan.winograd.is_none() && plan.form == Form::Gather && rng.random_bool(0.3);
     plan.channel_parts = if rng.random_bool(0.3) { rng.random_range(1..=3) } else { plan.channel_parts };

@@ -204,6 +204,10 @@ impl<'a> Lowering<'a> {
     fn row(&self) -> i64 {
         up(self.x().windows, self.lanes())
     }
+    /// Those of a row whose outputs are wanted, in whole vectors.
+    fn row_stored(&self) -> i64 {
+        up(self.x().wanted, self.lanes())
+    }
     /// Places for the windows of a block: whole tiles, in cache lines whose number is no multiple of four. With an odd number of rows, entries of one window,
     /// which are written together, then lie in different sets of a cache.
     fn windows_held(&self) -> i64 {
@@ -239,6 +243,11 @@ impl<'a> Lowering<'a> {
         out.buffers.retain(|b| b.name != PANEL);
         out.buffers.extend(self.buffers);
         out.regs.extend(self.regs);
+        for a in &self.axes {
+            if let (Some(name), Some(wanted), true) = (a.count, a.wanted_count, a.summed) {
+                out.counts.push(Count { name, of: CountOf::Units { extent: Affine::sym(wanted) + a.reach(), unit: 1 } });
+            }
+        }
         // Products of counts, the innermost axes first.
         for n in 2..=self.axes.len() {
             let within = &self.axes[self.axes.len() - n..];
@@ -246,9 +255,7 @@ impl<'a> Lowering<'a> {
                 out.counts.push(Count { name: counts_of(within), of: CountOf::Product(*outer, inner) });
             }
         }
-        for a in self.axes.iter().filter(|a| a.in_table()) {
-            out.tables.push(Table { name: a.var("v."), values: a.of.clone() });
-        }
+        out.tables.extend(self.axes.iter().flat_map(Axis::tables).map(|(name, values)| Table { name, values }));
         Ok(out)
     }
 
@@ -319,13 +326,15 @@ impl<'a> Lowering<'a> {
             self.buffer(PRODUCTS, BufferKind::Scratch, &[counts, vec![self.held | 1, self.windows_held()]].concat());
         }
         let (oc, ic, w) = (Affine::var("oc"), Affine::var("ic"), Affine::var(WINDOW));
-        let window = self.axes.iter().map(Axis::entry).chain([ic, w.clone()]).collect();
+        let pixel = self.axes.iter().map(Axis::pixel).fold(w.clone(), Affine::add);
+        let window = self.axes.iter().filter_map(Axis::entry).chain([ic, pixel]).collect();
         let product = self.axes.iter().flat_map(Axis::product).chain([oc - start.clone(), w]).collect();
         let factor = self.factor_index();
         let step = Stmt::set(ACC, Value::fma(Value::load(WINDOWS, window), Value::load(FACTORS, factor), Value::reg(ACC)));
+        let taps: Vec<Loop> = self.axes.iter().filter_map(Axis::tap_loop).collect();
         let body = vec![
             Stmt::set(ACC, Value::Const(0.0)),
-            Loop::new("ic", self.inputs, vec![step]).into(),
+            wrap(&[vec![Loop::new("ic", self.inputs, Vec::new())], taps].concat(), vec![step]).remove(0),
             Stmt::store(PRODUCTS, product, Value::reg(ACC)),
         ];
         let loops: Vec<Loop> = [false, true]

@@ -35,7 +35,8 @@ impl Rounding {
         let terms = reference::error_bound_terms(problem) + 2;
         let direct = Rounding { terms, growth: 1.0, expected: 1.0, exact_on_integers: true, windows: false };
         let Some(w) = &plan.winograd else { return direct };
-        let mut out = Rounding { terms: problem.c_in / problem.groups + 2, windows: true, ..direct };
+        let summed: usize = w.outputs.iter().enumerate().take(problem.rank()).map(|(a, &m)| summed_taps(problem, a, m)).product();
+        let mut out = Rounding { terms: (problem.c_in / problem.groups).saturating_mul(summed) + 2, windows: true, ..direct };
         for (a, &m) in w.outputs.iter().enumerate().take(problem.rank()) {
             let Some(axis) = axis_rounding(problem, a, m) else { return direct };
             out.terms += axis.terms;
@@ -82,6 +83,9 @@ impl Rounding {
 
 /// What windows of `m` outputs of each phase along one axis contribute. `None` if there is no such algorithm.
 pub fn axis_rounding(problem: &Deconv, axis: usize, m: usize) -> Option<Rounding> {
+    if is_summed(problem, axis, m) {
+        return Some(Rounding { terms: 0, growth: 1.0, expected: 1.0, exact_on_integers: true, windows: true });
+    }
     let all: Vec<ToomCook> = phase_classes(problem, axis).into_iter().map(|(taps, _)| ToomCook::new(m, taps)).collect::<Option<_>>()?;
     let most = |f: fn(&ToomCook) -> f64| all.iter().map(f).reduce(f64::max);
     let longest = |rows: &[Vec<Exact>]| rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -94,6 +98,18 @@ pub fn axis_rounding(problem: &Deconv, axis: usize, m: usize) -> Option<Rounding
         exact_on_integers: all.iter().all(whole),
         windows: true,
     })
+}
+
+/// Whether the taps of an axis are summed with the channels, and nothing is transformed: windows of one output along x of several axes. What one of them
+/// reads lies side by side in the panel, as the lanes do.
+pub fn is_summed(p: &Deconv, axis: usize, m: usize) -> bool {
+    m == 1 && axis > 0 && axis + 1 == p.rank() && interleaved(p, axis) == Some(1)
+}
+
+/// The most taps of a phase, if they are summed with the channels, and 1 if not.
+fn summed_taps(p: &Deconv, axis: usize, m: usize) -> usize {
+    let most = || phase_classes(p, axis).last().map_or(1, |c| c.0);
+    if is_summed(p, axis, m) { most() } else { 1 }
 }
 
 /// How many windows interleave along an axis: taps that are dilated read pixels so far apart, and what lies between belongs to other windows. 1 without

@@ -5,7 +5,7 @@
 mod blocks;
 
 use super::cost::{Cost, OPEN, lane_apart, step};
-use super::rounding::{PhaseClasses, interleaved, phase_classes};
+use super::rounding::{PhaseClasses, interleaved, is_summed, phase_classes};
 use super::{Machine, Plan};
 use crate::ir::names::axes;
 use crate::passes::panel::spread_lines;
@@ -99,6 +99,9 @@ struct AxisCounts {
     interleaved: f64,
     /// Phases that are finished one after the other.
     around: f64,
+    /// Taps that are summed with the channels, the mean over the phases; then windows are pixels, and those behind the last output come on top.
+    taps: f64,
+    reach: f64,
 }
 
 impl AxisCounts {
@@ -109,7 +112,17 @@ impl AxisCounts {
 
     /// Products that have weights of their own.
     fn factors(&self) -> f64 {
-        self.products / self.interleaved
+        self.multiplied() / self.interleaved
+    }
+
+    /// Multiplications of each channel.
+    fn multiplied(&self) -> f64 {
+        self.products * self.taps
+    }
+
+    /// Whether pixels go into `V` as they are.
+    fn summed(&self) -> bool {
+        self.reach > 0.0 || self.taps > 1.0
     }
 
     /// Products that wait together, and outputs that are computed from them.
@@ -192,24 +205,31 @@ impl<'a> Windows<'a> {
             let interleaved = axis.interleaved;
             let each = interleaved as f64;
             let (windows, most) = (axis.positions.div_ceil(m), if plan.block[a] > 0 { plan.block[a] / m } else { usize::MAX });
+            let summed = is_summed(p, a, m);
             let held = if evenly { even(windows, most) } else { most.min(windows.max(1)) };
-            let classes = || axis.classes.iter().map(|&(taps, phases)| (taps, phases as f64));
-            let entries: f64 = classes().map(|c| (m + c.0 - 1) as f64).sum();
+            // Taps that are summed leave each phase a product.
+            let classes = || axis.classes.iter().map(|&(taps, phases)| (if summed { 1 } else { taps }, phases as f64));
+            let reach = if summed { axis.taps() as f64 - 1.0 } else { 0.0 };
+            let hit: usize = axis.classes.iter().map(|c| c.1).sum();
+            let taps = if summed { p.kernel[a] as f64 / hit as f64 } else { 1.0 };
+            let entries: f64 = if summed { 1.0 } else { classes().map(|c| (m + c.0 - 1) as f64).sum() };
             let products: f64 = classes().map(|c| (m + c.0 - 1) as f64 * c.1).sum();
             let inward: f64 = classes().map(|c| additions(m, c.0).0).sum();
             let outward: f64 = classes().map(|c| additions(m, c.0).1 * c.1).sum();
             Some(AxisCounts {
-                windows: held as f64,
+                windows: held as f64 + reach,
                 blocks: windows.div_ceil(held) as f64,
                 outputs: (m * p.stride[a] * interleaved) as f64,
                 entries: entries * each,
                 products: products * each,
                 inward: inward * each,
                 outward: outward * each,
-                pixels: ((m + axis.classes.last()?.0 - 1) * interleaved) as f64,
+                pixels: if summed { 1.0 } else { ((m + axis.classes.last()?.0 - 1) * interleaved) as f64 },
                 positions: (m * interleaved) as f64,
                 interleaved: each,
                 around: if w.by_phase && axis.separable { p.stride[a] as f64 } else { 1.0 },
+                taps,
+                reach,
             })
         };
         let axes = axes.iter().enumerate().map(counts).collect::<Option<SmallVec<_>>>()?;
@@ -235,7 +255,7 @@ impl<'a> Windows<'a> {
     pub fn share(&self) -> f64 {
         let direct = self.product_of(|a| a.outputs)
             * (0..self.axes.len()).map(|a| self.p.kernel[a] as f64 / self.p.stride[a] as f64).product::<f64>();
-        self.product_of(|a| a.products) / direct
+        self.product_of(AxisCounts::multiplied) / direct
     }
 
     /// Bytes of the transformed weights over those of the weights.
@@ -296,7 +316,7 @@ impl<'a> Windows<'a> {
         let (mut first, mut then) = ((0..rank).map(panel).product::<f64>() * together, 0.0);
         for a in 0..rank {
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
-            if a > 0 {
+            if a > 0 && !self.axes[a].summed() {
                 first += (0..a).map(panel).product::<f64>() * (a..rank).map(|b| self.axes[b].entries * along(b)).product::<f64>();
             }
             if a + 1 < rank {
@@ -305,7 +325,7 @@ impl<'a> Windows<'a> {
                 then += left * behind.iter().map(AxisCounts::waiting).product::<f64>() * held;
             }
         }
-        let (places, _) = window_places(self.windows() as i64, read as i64, self.plan.vector != "oc", bytes);
+        let (places, _) = window_places((self.windows() + x.reach) as i64, read as i64, self.plan.vector != "oc", bytes);
         let windows = self.product_of(|a| a.entries) * (self.ic + 1.0) * places as f64;
         then += self.product_of(AxisCounts::waiting) * (self.held + 1.0) * spread_lines(self.windows() as i64, bytes) as f64;
         (windows + first.max(then)) * self.bytes()
@@ -340,8 +360,11 @@ impl<'a> Windows<'a> {
         // The windows of a tile serve all channels that are held, if they stay in the first level meanwhile.
         let again = if of_windows * self.ic > m.l1 as f64 * 0.6 { 1.0 } else { moc / self.held };
         let needed = moc * phases * bytes;
-        let fetched = of_windows * again + needed;
-        let step = step(m, scalars * vectors, vectors, scalars, fetched / m.rates.factors[0]);
+        // Where taps are summed, the same windows are read again a pixel further, across the ends of lines; the first time they come from where they are.
+        let taps = self.product_of(|a| a.taps);
+        let loads = if plan.vector == "oc" { vectors } else { vectors * (2.0 - 1.0 / taps) };
+        let fetched = of_windows * again / taps + needed;
+        let step = step(m, scalars * vectors, loads, scalars, fetched / m.rates.factors[0]);
         // The tiles along the windows that share weights compute while those of the next ones come from where they are.
         let far = self.factor_bytes();
         let rate = if far > m.l3 as f64 * 0.6 { m.rates.factors[2] * (needed / WIDE).min(1.0).powf(NARROW) } else { m.rates.factors[1] };
@@ -352,7 +375,7 @@ impl<'a> Windows<'a> {
         let natural = self.natural();
         let stores =
             scalars * vectors * STORE + if plan.vector == "oc" && !natural { moc * phases * STORE + scalars * vectors * TURN } else { 0.0 };
-        let compute = blocks * tiles * (self.ic * (step * along).max(coming) + along * (CALL + stores * m.passes));
+        let compute = blocks * tiles * (self.ic * taps * (step * along).max(coming) + along * (CALL + stores * m.passes));
 
         // Transforms: one axis after the other, rows of windows along the lanes.
         let rank = self.axes.len();
@@ -365,7 +388,9 @@ impl<'a> Windows<'a> {
             let windows: f64 = self.axes[a..rank - 1].iter().map(|b| b.windows).product();
             let entries: f64 = self.axes[a + 1..].iter().map(|b| b.entries).product();
             let load = if a + 1 == rank && !natural { APART * axis.positions / m.passes } else { LOAD };
-            inward += before * windows * entries * row * (axis.pixels * load + axis.inward * ADD + axis.entries * STORE);
+            if !axis.summed() {
+                inward += before * windows * entries * row * (axis.pixels * load + axis.inward * ADD + axis.entries * STORE);
+            }
             if a + 1 < rank {
                 let before: f64 = self.axes[..a].iter().map(|b| b.outputs).product();
                 let products: f64 = self.axes[a + 1..].iter().map(|b| b.products).product();
@@ -387,7 +412,8 @@ impl<'a> Windows<'a> {
                 x.outputs * (x.products * LOAD * 0.5 + lanes * lane_apart(self.p, m, together.unwrap_or(1)))
             }
         };
-        outward += rows * row * (x.products * LOAD + x.outward * ADD + store);
+        let stored = if natural { x.windows - x.reach } else { ((x.windows - x.reach) / lanes).ceil() };
+        outward += rows * stored * (x.products * LOAD + x.outward * ADD + store);
         let sparse = if natural { SPARSE } else { 1.0 };
         let outward = blocks * (self.oc / step).ceil() * outward * sparse * m.passes;
         let inward =

@@ -26,12 +26,15 @@ const DENSE: i64 = 12;
 const LASTING: i64 = 8;
 /// Rows that are closer to each other than a page are fetched ahead by hardware.
 const PAGE: i64 = 4096;
+/// Most lines that are copied between asking for one and copying it.
+const MOST_COPIED: i64 = 192;
 /// Least statements of an iteration per line that it asks for.
 const REUSE: i64 = 4;
 /// Least vectors of an iteration that go to a page each.
 const SCATTERED: usize = 3;
-/// Most lines that are stored between asking for one and storing to it.
+/// Most lines that are stored between asking for one and storing to it, and about how many at least.
 const MOST_SCATTERED: i64 = 256;
+const LEAST_SCATTERED: i64 = 64;
 /// Least statements of a reduction per line of the output that it asks for.
 const REDUCED: i64 = 16;
 /// Most lines of the next block that are asked for at a time; where there would be more, the tile is bound by memory, and copying does no worse.
@@ -176,7 +179,7 @@ impl Selector<'_> {
         if places.len() < SCATTERED || !places.iter().all(far) {
             return;
         }
-        self.ask_in_next_iteration(&places, LINE..PAGE);
+        self.ask_in_next_iteration(&places, LINE..PAGE, LEAST_SCATTERED);
     }
 
     /// In a loop that stores a run of outputs which it does not sum up: asks for the lines that the next iteration of a loop around it will store to, in another
@@ -193,24 +196,27 @@ impl Selector<'_> {
             return;
         }
         let places = run.into_iter().map(|(group, line)| (group, line.saturating_mul(LINE))).collect();
-        self.ask_in_next_iteration(&places, PAGE..i64::MAX);
+        self.ask_in_next_iteration(&places, PAGE..i64::MAX, 0);
     }
 
     /// Asks, as their owner, for where the places (a group and bytes from its pointer, a line each) are in the next iteration of a loop around them: the outermost
-    /// that moves them by so many bytes and whose iterations store no more than the first-level cache keeps.
-    fn ask_in_next_iteration(&mut self, places: &BTreeSet<(usize, i64)>, by: Range<i64>) {
-        let mut between = places.len() as i64;
-        let near = |l: &&usize| {
-            let fits = between <= MOST_SCATTERED;
-            between = between.saturating_mul(self.most_trips(**l).unwrap_or(i64::MAX));
-            fits
-        };
-        let first = self.open.len() - self.open.iter().rev().take_while(near).count();
+    /// that moves them by so many bytes and whose iterations store no more than the first-level cache keeps. Where that is the innermost one, its iterations may
+    /// store less than `least` lines and be over before a line comes: then it is one of those behind.
+    fn ask_in_next_iteration(&mut self, places: &BTreeSet<(usize, i64)>, by: Range<i64>, least: i64) {
+        // Loops around the places, the innermost first, with the lines that an iteration stores.
+        let lines = self.open.iter().rev().scan(places.len() as i64, |lines, l| {
+            let one = *lines;
+            *lines = one.saturating_mul(self.most_trips(*l).unwrap_or(i64::MAX));
+            Some((*l, one))
+        });
+        let mut near: Vec<(usize, i64)> = lines.take_while(|(_, lines)| *lines <= MOST_SCATTERED).collect();
+        near.reverse();
         for &(group, disp) in places {
-            let next = self.open[first..].iter().find_map(|l| self.moved(group, *l).filter(|moved| by.contains(&moved.bytes)));
-            let (Some(base), Some(moved)) = (self.ptr[group], next) else { continue };
+            let moved = |&(l, lines): &(usize, i64)| Some((self.moved(group, l).filter(|moved| by.contains(&moved.bytes))?, lines));
+            let (Some(base), Some((moved, lines))) = (self.ptr[group], near.iter().find_map(moved)) else { continue };
+            let ahead = if lines == places.len() as i64 { (least / lines.max(1)).max(1) } else { 1 };
             if moved.strides.is_empty()
-                && let Ok(disp) = i32::try_from(disp.saturating_add(moved.bytes))
+                && let Ok(disp) = i32::try_from(disp.saturating_add(moved.bytes.saturating_mul(ahead)))
             {
                 self.push(Inst::Prefetch { mem: Mem { base, disp }, ask: Ask::Write });
             }
@@ -250,12 +256,15 @@ impl Selector<'_> {
         }
         let mut rows: Vec<Place> = Vec::new();
         input_rows(body, &self.kinds, self.size(), &mut rows);
+        let row = |p: &Place| p.spread.as_ref().map_or(0, |s| (s.count * self.size()) as i64);
+        let lines = |p: &Place| (0..row(p)).step_by(LINE as usize).map(|at| (p.group, p.disp as i64 + at)).collect::<Vec<_>>();
+        let copied: BTreeSet<(usize, i64)> = rows.iter().flat_map(lines).collect();
         let mut next: Vec<(usize, Option<(G, i64)>)> = Vec::new();
         for p in rows {
             let at = match next.iter().find(|n| n.0 == p.group) {
                 Some(n) => n.1,
                 None => {
-                    let at = self.next_channel(p.group);
+                    let at = self.next_channel(p.group, copied.len() as i64);
                     next.push((p.group, at));
                     at
                 }
@@ -269,13 +278,19 @@ impl Selector<'_> {
         }
     }
 
-    /// Where a group's pointer will be when one of the two innermost loops next moves it to another page: a register, and what to add.
-    fn next_channel(&mut self, g: usize) -> Option<(G, i64)> {
+    /// Where a group's pointer will be when a loop next moves it to another page: a register, and what to add. Of the two innermost loops it is the one that
+    /// does so first; one further out, if its iterations copy few lines.
+    fn next_channel(&mut self, g: usize, lines: i64) -> Option<(G, i64)> {
         let base = self.ptr[g]?;
-        let near = self.open.iter().rev().take(2).filter_map(|l| self.moved(g, *l));
-        // Of two distances known at run time, the outer one is between channels.
-        let (known, others): (Vec<Inc>, Vec<Inc>) = near.partition(|by| by.strides.is_empty());
-        let by = known.into_iter().find(|by| by.bytes >= PAGE).or_else(|| others.into_iter().next_back())?;
+        let (mut by, mut copied): (Option<Inc>, i64) = (None, lines);
+        for (depth, l) in self.open.iter().rev().enumerate() {
+            // Of two distances known at run time, the outer one is between channels.
+            let far = |by: &Inc| if by.strides.is_empty() { by.bytes >= PAGE } else { depth < 2 };
+            let near = by.as_ref().is_none_or(|by| !by.strides.is_empty()) && depth < 2 || copied <= MOST_COPIED;
+            by = self.moved(g, *l).filter(|by| near && far(by)).or(by);
+            copied = copied.saturating_mul(self.most_trips(*l).unwrap_or(i64::MAX));
+        }
+        let by = by?;
         if by.strides.is_empty() {
             return Some((base, by.bytes));
         }
@@ -380,7 +395,7 @@ impl Selector<'_> {
 
     /// The beginning of a region that runs if a register is at least 0.
     fn when_over(&mut self, g: G) -> usize {
-        self.region_begin(vec![IntExpr::of(IntTerm::Reg(g), 1)])
+        self.region_begin(vec![Test { of: IntExpr::of(IntTerm::Reg(g), 1), most: None }])
     }
 
     /// Loops that only add up, outermost ones, and how often their bodies run.

@@ -162,7 +162,14 @@ impl Encoder<'_> {
             Inst::WhenBegin { id, conds } => {
                 let end = self.asm.create_label();
                 self.regions.insert(*id, (end, end));
-                for c in conds {
+                for Test { of: c, most } in conds {
+                    if let Some(most) = *most {
+                        // As an unsigned number, what is negative is above all others.
+                        self.eval(c)?;
+                        self.asm.cmp(rax, most)?;
+                        self.asm.ja(end)?;
+                        continue;
+                    }
                     let bound = match c.terms[..] {
                         [(IntTerm::Arg(a), 1)] => Some(Bound::Arg(a, 0)),
                         [(IntTerm::Reg(g), 1)] => Some(Bound::Reg(g, 0)),

@@ -65,12 +65,20 @@ impl Selector<'_> {
 
     /// The beginning of statements under a guard, by the number of the region.
     pub(super) fn when_begin(&mut self, conds: &[Lin]) -> usize {
-        let conds = conds.iter().map(|c| self.test(c)).collect();
-        self.region_begin(conds)
+        let mut tests: Vec<Test> = Vec::new();
+        let mut left: Vec<&Lin> = conds.iter().rev().collect();
+        while let Some(c) = left.pop() {
+            // Two ends of a range of known length are one comparison.
+            let most = |other: &&Lin| c.plus(other).as_const().and_then(|n| i32::try_from(n).ok()).filter(|n| *n >= 0);
+            let other = left.iter().rposition(|o| most(o).is_some());
+            let most = other.and_then(|o| most(&left.remove(o)));
+            tests.push(Test { of: self.test(c), most });
+        }
+        self.region_begin(tests)
     }
 
-    /// The beginning of a region that runs if every expression is at least 0.
-    pub(super) fn region_begin(&mut self, conds: Vec<IntExpr>) -> usize {
+    /// The beginning of a region that runs if every test holds.
+    pub(super) fn region_begin(&mut self, conds: Vec<Test>) -> usize {
         let id = self.regions;
         self.regions += 1;
         self.push(Inst::WhenBegin { id, conds });

@@ -138,6 +138,13 @@ pub(super) struct Packed {
     pub mask: Option<V>,
 }
 
+/// Whether an integer is at least 0, and at most some number.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Test {
+    pub of: IntExpr,
+    pub most: Option<i32>,
+}
+
 /// What a cache line is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
@@ -165,12 +172,12 @@ pub(super) enum Inst {
         count: G,
         step: i64,
     },
-    /// The region runs if every expression is at least 0.
+    /// The region runs if every test holds.
     WhenBegin {
         id: usize,
-        conds: Vec<IntExpr>,
+        conds: Vec<Test>,
     },
-    /// What follows runs instead, if some expression is negative.
+    /// What follows runs instead, if some test does not hold.
     WhenElse {
         id: usize,
     },
@@ -371,7 +378,7 @@ impl Inst {
                 g(*count, Use);
                 g(*count, Def);
             }
-            Inst::WhenBegin { conds, .. } => conds.iter().for_each(|e| e.registers(g)),
+            Inst::WhenBegin { conds, .. } => conds.iter().for_each(|t| t.of.registers(g)),
             Inst::WhenElse { .. } | Inst::WhenEnd { .. } => {}
             Inst::Int { dst, expr } => {
                 expr.registers(g);

@@ -58,6 +58,11 @@ impl Lin {
         out.add_scaled(other, -1);
         out
     }
+    pub(super) fn plus(&self, other: &Lin) -> Lin {
+        let mut out = self.clone();
+        out.add_scaled(other, 1);
+        out
+    }
     /// All but the constant.
     pub(super) fn varying(&self) -> Lin {
         let mut out = self.clone();

@@ -17,7 +17,9 @@ pub struct Class {
     pub starts: Vec<i64>,
     /// The phases.
     pub phases: Vec<i64>,
-    /// Its matrices.
+    /// How many taps each of them has.
+    pub taps: i64,
+    /// Its matrices; where taps are summed with channels, those of one tap.
     pub toom: ToomCook,
     /// The first of its products in `V`.
     pub v: i64,
@@ -64,10 +66,15 @@ pub struct Axis {
     pub by_phase: bool,
     /// Which product of the window each entry of `u` is of.
     pub of: Vec<i64>,
-    /// Windows of one block; the most, if how many is known at run time only.
+    /// Whether its taps are summed with the channels, and pixels go into `V` as they are: windows of one output along x save nothing.
+    pub summed: bool,
+    /// Windows of one block; the most, if how many is known at run time only. Where taps are summed, pixels.
     pub windows: i64,
     /// The count that says how many there are.
     pub count: Option<Name>,
+    /// Windows of one block whose outputs are wanted, and their count: all of them, unless taps are summed.
+    pub wanted: i64,
+    pub wanted_count: Option<Name>,
     /// The first position of the block.
     pub base: Affine,
     /// Whether there are several blocks along it.
@@ -81,14 +88,27 @@ impl Axis {
     pub fn held(&self) -> Affine {
         self.count.as_ref().map_or(self.windows.into(), Affine::sym)
     }
+    /// How many of them have outputs that are wanted.
+    pub fn stored(&self) -> Affine {
+        self.wanted_count.as_ref().map_or(self.wanted.into(), Affine::sym)
+    }
+    /// Pixels behind a position that its taps read.
+    pub fn reach(&self) -> i64 {
+        self.windows - self.wanted
+    }
     pub fn var(&self, role: &str) -> Name {
         on(role, self.name)
     }
     pub fn at(&self, role: &str) -> Affine {
         Affine::var(self.var(role))
     }
+    /// Entries of a transformed window.
     pub fn v(&self) -> i64 {
         self.of.iter().max().map_or(0, |v| v + 1)
+    }
+    /// The same, as a dimension of `V`, if it is one.
+    pub fn v_dim(&self) -> Option<i64> {
+        (!self.summed).then(|| self.v())
     }
     /// Outputs per window that are computed together.
     pub fn h(&self) -> i64 {
@@ -124,7 +144,38 @@ impl Axis {
         let (shared, phases) = (c.starts.len() == 1, c.phases.len());
         let role = if shared { "f" } else { "e" };
         let of_phase = Counter { inside: true, weighs: shared, around: self.by_phase, ..one(role, phases) };
-        vec![(one("v", c.toom.products()), u / phases as i64), (of_phase, u % phases as i64)]
+        let entry = (!self.summed).then(|| (one("v", c.toom.products()), u / phases as i64));
+        entry.into_iter().chain([(of_phase, u % phases as i64)]).collect()
+    }
+    /// What counts taps that are summed with channels; the most, where phases differ.
+    pub fn taps(&self) -> Option<Counter> {
+        let count = self.classes.iter().map(|c| c.taps).max().filter(|_| self.summed)?;
+        Some(Counter { var: self.var("t"), count, inside: false, weighs: true, around: false })
+    }
+    /// The loop over them.
+    pub fn tap_loop(&self) -> Option<Loop> {
+        let all = self.taps()?;
+        let alike = self.classes.iter().all(|c| c.taps == all.count);
+        let hi = if alike { all.count.into() } else { Affine::table(self.var("t."), self.var("u")) };
+        Some(Loop { hi: vec![hi], ..Loop::new(all.var, all.count, Vec::new()) })
+    }
+    /// What of each product, in the order of `u`, tables say where phases differ: which entry of the window, or which pixel is the first, and how many taps.
+    pub fn tables(&self) -> Vec<(Name, Vec<i64>)> {
+        let each = |f: fn(&Class) -> i64| self.classes.iter().flat_map(|c| vec![f(c); c.phases.len()]).collect();
+        match (self.in_table(), self.summed) {
+            (false, _) => Vec::new(),
+            (true, false) => vec![(self.var("v."), self.of.clone())],
+            (true, true) => vec![(self.var("p."), each(|c| c.starts[0])), (self.var("t."), each(|c| c.taps))],
+        }
+    }
+    /// How far behind the position of a product the pixel of a tap lies, where taps are summed.
+    pub fn pixel(&self) -> Affine {
+        let start = match self.alike() {
+            _ if !self.summed => return 0.into(),
+            Some(c) => c.starts[0].into(),
+            None => Affine::table(self.var("p."), self.var("u")),
+        };
+        start + self.at("t")
     }
     /// What counts the products that are held.
     pub fn counters(&self) -> Vec<Counter> {
@@ -132,7 +183,7 @@ impl Axis {
     }
     /// What counts the products that have weights of their own.
     pub fn factors(&self) -> Vec<Counter> {
-        self.placed(0).into_iter().map(|p| p.0).filter(|c| c.weighs).collect()
+        self.placed(0).into_iter().map(|p| p.0).filter(|c| c.weighs).chain(self.taps()).collect()
     }
     /// What goes around products and outputs.
     pub fn around(&self) -> Vec<Counter> {
@@ -148,20 +199,25 @@ impl Axis {
     pub fn product_at(&self, u: i64) -> Vec<Affine> {
         self.placed(u).into_iter().filter(|p| !p.0.around).map(|p| p.1.into()).collect()
     }
-    /// The index of its weights.
-    pub fn factor_at(&self, u: i64) -> Vec<Affine> {
-        self.placed(u).into_iter().filter(|p| p.0.weighs).map(|p| p.1.into()).collect()
+    /// The index of its weights, of a tap if taps are summed.
+    pub fn factor_at(&self, u: i64, tap: i64) -> Vec<Affine> {
+        let tap = self.taps().map(|_| tap.into());
+        self.placed(u).into_iter().filter(|p| p.0.weighs).map(|p| p.1.into()).chain(tap).collect()
     }
-    /// Which entry of the window a product is of.
-    pub fn entry(&self) -> Affine {
+    /// Which entry of the window a product is of, if that is a dimension of `V`.
+    pub fn entry(&self) -> Option<Affine> {
         match self.alike() {
-            Some(c) if c.starts.len() > 1 => self.at("v") * c.starts.len() as i64 + self.at("e"),
-            Some(_) => self.at("v"),
-            None => Affine::table(self.var("v."), self.var("u")),
+            _ if self.summed => None,
+            Some(c) if c.starts.len() > 1 => Some(self.at("v") * c.starts.len() as i64 + self.at("e")),
+            Some(_) => Some(self.at("v")),
+            None => Some(Affine::table(self.var("v."), self.var("u"))),
         }
     }
     /// The pixels that its windows read, from the start of a window.
     pub fn pixels(&self) -> std::ops::Range<i64> {
+        if self.summed {
+            return 0..1;
+        }
         let of = |c: &Class| c.starts.iter().map(|s| *s..s + (c.toom.products() as i64 - 1) * self.apart + 1).collect::<Vec<_>>();
         let all = || self.classes.iter().flat_map(of);
         all().map(|p| p.start).min().unwrap_or(0)..all().map(|p| p.end).max().unwrap_or(0)
@@ -247,6 +303,7 @@ impl Around<'_> {
 
         // Classes of phases, by where their window starts and how many taps it serves. Where windows interleave, each phase has one of its own.
         let apart = positions.as_ref().map_or(1, |_| pixel.index[a + 1].coef_of_var(q.as_str()));
+        let summed = outputs == 1 && apart == 1 && a > 0 && a + 3 == output.index.len() && positions.is_some();
         let mut classes: Vec<Class> = Vec::new();
         let fixed = |e: &Affine, r0: i64, t0: i64| {
             let e = fix(&fix(e, r.as_str(), r0, &func.tables), t.as_str(), t0, &func.tables);
@@ -264,15 +321,16 @@ impl Around<'_> {
             if reads.iter().rev().enumerate().any(|(i, &at)| at != start + i as i64 * apart) {
                 return Err(cannot("its taps do not read neighbouring pixels"));
             }
-            match classes.iter_mut().find(|c| (apart > 1 || c.starts == [start]) && c.toom.taps as i64 == count) {
+            match classes.iter_mut().find(|c| (apart > 1 || c.starts == [start]) && c.taps == count) {
                 Some(c) => {
                     c.phases.push(phase);
                     c.starts.extend((apart > 1).then_some(start));
                 }
                 None => {
-                    let toom = usize::try_from(outputs).ok().filter(|m| *m > 0).and_then(|m| ToomCook::new(m, count as usize));
+                    let taps = if summed { 1 } else { count as usize };
+                    let toom = usize::try_from(outputs).ok().filter(|m| *m > 0).and_then(|m| ToomCook::new(m, taps));
                     let toom = toom.ok_or_else(|| cannot(&format!("{outputs} outputs of {count} taps need more points than there are")))?;
-                    classes.push(Class { starts: vec![start], phases: vec![phase], toom, v: 0, u: 0 });
+                    classes.push(Class { starts: vec![start], phases: vec![phase], taps: count, toom, v: 0, u: 0 });
                 }
             }
         }
@@ -287,8 +345,11 @@ impl Around<'_> {
             return Err(cannot("no tap hits it"));
         }
         let panel = func.buffer(PANEL).dims[a + 1].as_const().unwrap_or(1);
-        let windows = (span + outputs - 1) / outputs;
-        let count = block.as_ref().and_then(|b| b.times);
-        Ok(Axis { name, outputs, stride, apart, classes, by_phase: false, of, windows, count, base, blocked: block.is_some(), panel })
+        let wanted = (span + outputs - 1) / outputs;
+        let wanted_count = block.as_ref().and_then(|b| b.times);
+        let reach = classes.iter().map(|c| c.starts[0] + c.taps - 1).max().filter(|_| summed).unwrap_or(0);
+        let (windows, count) = (wanted + reach, wanted_count.map(|n| if summed { part(&n, "p") } else { n }));
+        let blocked = block.is_some();
+        Ok(Axis { name, outputs, stride, apart, classes, by_phase: false, of, summed, windows, count, wanted, wanted_count, base, blocked, panel })
     }
 }

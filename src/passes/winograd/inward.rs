@@ -44,21 +44,25 @@ impl Lowering<'_> {
             false => (Affine::var(channel) - first.clone(), Affine::var(channel)),
         };
         let mut body = Vec::new();
-        for a in (0..rank).rev() {
+        let transformed: Vec<usize> = (0..rank).rev().filter(|a| !self.axes[*a].summed).collect();
+        for a in transformed {
             // What this step reads: panel rows of the axes before it, products of those behind it, windows of those behind it.
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
             let mut loops: Vec<Loop> =
                 before.iter().enumerate().map(|(i, axis)| Loop::new(axis.var("p"), self.panel_rows(i, panel[i]), Vec::new())).collect();
             loops.extend((a..x).map(|i| Loop::new(self.axes[i].var("w"), self.axes[i].held(), Vec::new())));
-            loops.extend(behind.iter().map(|axis| Loop::new(axis.var("v"), axis.v(), Vec::new())));
+            loops.extend(behind.iter().filter_map(|axis| Some(Loop::new(axis.var("v"), axis.v_dim()?, Vec::new()))));
             loops.push(lanes.clone());
             let p: Vec<Affine> = before.iter().map(|axis| axis.at("p")).collect();
-            let v: Vec<Affine> = behind.iter().map(|axis| axis.at("v")).collect();
+            let v: Vec<Affine> = behind.iter().filter(|axis| !axis.summed).map(|axis| axis.at("v")).collect();
             let held = |i: usize| if i == x { Affine::var(lanes.var) } else { self.axes[i].at("w") };
             let w: Vec<Affine> = (a + 1..rank).map(held).collect();
             let flat = self.flat();
             let axis = &self.axes[a];
-            let pixel = |e: i64| [p.clone(), vec![axis.at("w") * axis.advance() + e], v.clone(), w.clone()].concat();
+            // The panel itself is what the first step reads; its columns are counted by the windows of x, whatever lies along the lanes.
+            let of_panel = from == PANEL;
+            let columns: Vec<Affine> = if of_panel { (a + 1..rank).map(|i| self.axes[i].at("w")).collect() } else { w.clone() };
+            let pixel = |e: i64| [p.clone(), vec![axis.at("w") * axis.advance() + e], v.clone(), columns.clone()].concat();
             let to = |i: i64| -> Vec<Affine> {
                 if a == 0 {
                     return [vec![i.into()], v.clone(), vec![into_windows.clone(), flat.clone()]].concat();
@@ -76,12 +80,12 @@ impl Lowering<'_> {
                 .collect();
             let name = if a == 0 { WINDOWS.into() } else { Name::from(format!("X{}", axis.name)) };
             let dims: Vec<i64> = if a == 0 {
-                self.axes.iter().map(Axis::v).chain(self.windows_dims()).collect()
+                self.axes.iter().filter_map(Axis::v_dim).chain(self.windows_dims()).collect()
             } else {
                 let held = |i: usize| if i < x { self.axes[i].windows } else { lanes.const_range().map_or(1, |r| r.1) };
-                panel[..a].iter().copied().chain(self.axes[a..].iter().map(Axis::v)).chain((a..rank).map(held)).collect()
+                panel[..a].iter().copied().chain(self.axes[a..].iter().filter_map(Axis::v_dim)).chain((a..rank).map(held)).collect()
             };
-            let from_panel = if a == x { vec![from_panel.clone()] } else { Vec::new() };
+            let from_panel = if of_panel { vec![from_panel.clone()] } else { Vec::new() };
             let pixels: Vec<Entry> = axis.pixels().map(|e| (e, [from_panel.clone(), pixel(e)].concat())).collect();
             let stores: Vec<Stored> = rows.into_iter().map(|(i, s)| (to(i), s)).collect();
             let into = self.buffer(name, BufferKind::Scratch, &dims);
@@ -112,7 +116,7 @@ impl Lowering<'_> {
     fn windows_dims(&self) -> [i64; 2] {
         if self.channels_along() {
             let channels = spread_lines(up(self.inputs, self.lanes()), self.func.elem.bytes() as i64);
-            return [channels, up(self.windows(), self.plan.extent(WINDOW) as i64)];
+            return [channels, up(self.windows(), self.plan.extent(WINDOW) as i64) + self.x().reach()];
         }
         [self.inputs | 1, self.window_places().0]
     }
@@ -120,7 +124,7 @@ impl Lowering<'_> {
     /// Places for the windows of a channel, and whether a whole vector of them is stored at the end of a row, too: what it writes of the next row, that writes
     /// again. Behind the last row it takes room, which must be little beside that of the windows.
     fn window_places(&self) -> (i64, bool) {
-        let tiled = up(self.windows(), self.plan.extent(WINDOW) as i64);
+        let tiled = up(self.windows(), self.plan.extent(WINDOW) as i64) + self.x().reach();
         let read = self.windows() - self.x().windows + self.row();
         window_places(tiled, read, self.plan.vector != "oc", self.func.elem.bytes() as i64)
     }

@@ -80,7 +80,7 @@ impl Lowering<'_> {
         let last = self.last(&from, &oc, &mut lead);
         body.extend(last);
         if along {
-            let windows: Vec<Loop> = self.axes.iter().map(|a| Loop::new(a.var("w"), a.held(), Vec::new())).collect();
+            let windows: Vec<Loop> = self.axes.iter().map(|a| Loop::new(a.var("w"), a.stored(), Vec::new())).collect();
             body = wrap(&windows, body);
         }
         Loop { body, ..channel }.into()
@@ -136,10 +136,10 @@ impl Lowering<'_> {
         });
         value.map_affine(&mut |e| place(e));
         let mut exists = vec![inside(x + 2)];
-        if !along && axis.blocked && !axis.held().is(self.row()) {
+        if !along && axis.blocked && !axis.stored().is(self.row_stored()) {
             // Lanes behind the end of a block's row belong to the next block.
             let e = to.index[x + 2].clone();
-            let end = e.subst(axis.var("w").as_str(), &axis.held()).subst(h.as_str(), &0.into());
+            let end = e.subst(axis.var("w").as_str(), &axis.stored()).subst(h.as_str(), &0.into());
             exists.push(Cond::Range { lo: 0.into(), e, hi: end });
         }
         if along && !self.chunks_of(together) {
@@ -198,7 +198,7 @@ impl Lowering<'_> {
         }
         // An axis of one position has no variable that would tell its windows apart.
         let moves = self.output.index[x + 2].uses_var(self.x().var("q").as_str());
-        let columns = Loop::new(across, if moves { self.row() } else { 1 }, step);
+        let columns = Loop::new(across, if moves { self.row_stored() } else { 1 }, step);
         wrap(&loops, Stmt::when(rows_exist, vec![columns.into()]))
     }
 

@@ -3,7 +3,7 @@
 //! *Needs* the axes and the tile's channels. *Leaves* `u`, in blocks of channels that stay in cache from step to step.
 
 use super::axis::{Axis, index_over, loops_over};
-use super::sums::{Entry, Stored, axis_reg, sum};
+use super::sums::{Entry, Stored, Sum, axis_reg, sum};
 use super::{CHANNELS, FACTORS, Lowering};
 use crate::ir::names::{WEIGHT, part};
 use crate::ir::{Affine, BufferKind, Cond, Loop, LoopKind, Name, Stmt};
@@ -64,8 +64,8 @@ impl Lowering<'_> {
                 let at = [k.clone(), vec![e.into()], u.clone()].concat();
                 if a + 1 == rank { [channels.clone(), at].concat() } else { [at, within.to_vec()].concat() }
             };
-            let to = |i: i64| {
-                let at = [k.clone(), axis.factor_at(i), u.clone()].concat();
+            let to = |at: Vec<Affine>| {
+                let at = [k.clone(), at, u.clone()].concat();
                 if a > 0 {
                     return [at, within.to_vec()].concat();
                 }
@@ -76,9 +76,14 @@ impl Lowering<'_> {
             for c in &axis.classes {
                 // Phases whose windows interleave have the same taps.
                 for (f, r) in c.phases.iter().enumerate().take(if c.starts.len() > 1 { 1 } else { usize::MAX }) {
-                    let taps: Vec<i64> = (0..c.toom.taps as i64).rev().map(|t| self.tap(a, *r, t)).collect();
+                    let taps: Vec<i64> = (0..c.taps).rev().map(|t| self.tap(a, *r, t)).collect();
                     let products = c.toom.weight.iter().enumerate();
-                    let stores = products.map(|(i, g)| (to(c.u(i, f)), sum(g, |t| taps[t]))).collect();
+                    let stores = if let Some(all) = axis.taps() {
+                        let one = |t: usize| Sum(taps.get(t).map(|e| (*e, 1.into())).into_iter().collect());
+                        (0..all.count).map(|t| (to(axis.factor_at(c.u(0, f), t)), one(t as usize))).collect()
+                    } else {
+                        products.map(|(i, g)| (to(axis.factor_at(c.u(i, f), 0)), sum(g, |t| taps[t]))).collect()
+                    };
                     phases.push((taps.iter().map(|&e| (e, tap(e))).collect(), stores));
                 }
             }

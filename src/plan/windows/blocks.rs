@@ -5,8 +5,9 @@ use crate::ir::Name;
 use crate::ir::names::{axes, on};
 use crate::passes::winograd::{PIECE, in_pieces};
 use crate::plan::candidates::Space;
-use crate::plan::rounding::axis_rounding;
+use crate::plan::rounding::{axis_rounding, is_summed};
 use crate::plan::{Algorithm, Form, Plan, TileAxis, Winograd};
+use crate::problem::Layout;
 use std::ops::RangeInclusive;
 
 /// Most bytes of scratch memory where [`SCRATCH`] would take so much longer, since weights then stream by more often.
@@ -18,6 +19,10 @@ const WORTH: f64 = 0.8;
 const MOST_PRODUCTS: RangeInclusive<usize> = 3..=6;
 /// Window sizes that are costed, those with the fewest products.
 const SIZES: usize = 3;
+/// The same of those that sum the taps along x; and up to how many output channels they are costed: with more, a transform along x costs little beside what it
+/// saves.
+const SUMMED: usize = 3;
+const FEW: usize = 16;
 /// Blocks of each size that are costed with all tiles.
 const BLOCKS: usize = 4;
 /// By how much a plan that finishes phases one by one must be cheaper: each reads the windows again, where the next of several finds them at hand.
@@ -51,7 +56,8 @@ impl Space<'_> {
         let mut blocks: Vec<Block> = Vec::new();
         let sizes = self.window_sizes(axes);
         for outputs in &sizes {
-            let per_window = |a: usize| axes[a].classes.iter().map(|c| outputs[a] + c.0 - 1).sum::<usize>() * axes[a].interleaved;
+            let entries = |a: usize| axes[a].classes.iter().map(|c| outputs[a] + c.0 - 1).sum::<usize>() * axes[a].interleaved;
+            let per_window = |a: usize| if is_summed(p, a, outputs[a]) { 1 } else { entries(a) };
             let channels = (p.c_in / p.groups).saturating_mul(p.elem.bytes());
             let window = (0..rank).map(per_window).fold(channels, usize::saturating_mul);
             for block in self.window_blocks(axes, outputs) {
@@ -111,10 +117,15 @@ impl Space<'_> {
             all: f64,
             share: f64,
         }
+        // Where channels lie along the lanes from the input to the output, a transform along x is none of lanes.
+        let per_group = p.c_out / p.groups;
+        let few = per_group <= FEW && (p.layout == Layout::ChannelsFirst || per_group < self.machine.lanes);
         let along = |a: usize| -> Vec<Size> {
             let (axis, taps) = (&axes[a], axes[a].taps());
             let of = |products: usize| if taps < 2 { 1 } else { (products + 1).saturating_sub(taps).clamp(1, axis.positions) };
             let mut outputs: Vec<usize> = MOST_PRODUCTS.map(of).collect();
+            outputs.extend((few && is_summed(p, a, 1)).then_some(1));
+            outputs.sort_unstable();
             outputs.dedup();
             let size = |m: usize| {
                 let products: usize = axis.classes.iter().map(|(taps, phases)| (m + taps - 1) * phases).sum();
@@ -138,7 +149,9 @@ impl Space<'_> {
         };
         sizes.retain(usable);
         sizes.sort_by(|a, b| a.2.total_cmp(&b.2));
-        sizes.into_iter().take(SIZES).map(|s| s.0).collect()
+        let x = p.rank() - 1;
+        let (summed, all): (Vec<_>, Vec<_>) = sizes.into_iter().map(|s| s.0).partition(|outputs| axes[x].taps() > 1 && is_summed(p, x, outputs[x]));
+        all.into_iter().take(SIZES).chain(summed.into_iter().take(SUMMED)).collect()
     }
 
     /// Whether the first steps have registers for the pixels of windows that interleave, and the last one for the outputs of a window and one phase's products.
