@@ -278,6 +278,21 @@ fn phases_go_one_by_one() {
     planned_layers_are_exact(&tiles);
 }
 
+/// Taps along x may be summed with the channels, of extents that are known or open.
+#[test]
+fn taps_are_summed() {
+    let tiles = [
+        ("2d n1 9x19x70 -> 3 k4 s2 p1", "gather aligned panel winograd 3x1 held 3 fy=2 fx=2 oc=3 qw=LANES along qw xLANES block 6x0"),
+        ("2d n2 5x?x? -> 2 k3 s2 p1 op1 bias relu", "gather aligned panel winograd 3x1 held 2 oc=2 qw=LANES along qw xLANES block 6x33"),
+        ("2d n1 6x?x? -> 4 k3 s1 p1 g2", "gather aligned panel winograd 2x1 held 2 oc=2 qw=LANES along qw xLANES block 8x20"),
+        ("2d n1 9x19x40 -> 3 k9 s3 p4 nhwc", "gather aligned panel winograd 2x1 held 3 oc=3 qw=LANES along qw xLANES block 4x16"),
+        ("2d n1 20x9x40 -> 20 k5 s2 p2 nhwc", "gather aligned panel winograd 2x1 held LANES oc=LANES qw=5 along oc xLANES block 4x0"),
+        ("3d n1 6x?x7x20 -> 1 k4 s2 p1", "gather aligned panel winograd 3x3x1 held 1 fz=2 fy=2 fx=2 qw=LANES along qw xLANES block 3x0x0"),
+        ("3d n1 6x5x?x? -> 9 k4 s2 p1", "gather aligned panel winograd 3x1x1 held LANES oc=LANES qw=5 along oc xLANES block 3x4x7"),
+    ];
+    planned_layers_are_exact(&tiles);
+}
+
 /// Phases that share a window may be in the tile of its products: all of them, along some axes or all.
 #[test]
 fn phases_share_a_tile() {

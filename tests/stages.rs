@@ -263,6 +263,29 @@ fn windows_transformed() {
             }
         }
     }
+    // Taps along x that are summed with the channels: phases alike, of different taps, without any, with starts of their own; groups; in three dimensions.
+    let summed = [
+        ("2d n1 5x6x7 -> 3 k4 s2 p1 bias relu", "3x1", "0x0"),
+        ("2d n2 4x7x13 -> 4 k3 s1 p1 g2", "2x1", "4x8"),
+        ("2d n1 3x5x9 -> 2 k3 s2 p0", "3x1", "3x0"),
+        ("2d n1 3x5x9 -> 2 k4x5 s2x3 p1x2 op1", "2x1", "0x6"),
+        ("2d n1 3x5x9 -> 2 k4x2 s2x3 p1x0", "3x1", "0x0"),
+        ("2d n1 3x5x9 -> 2 k3x5 s1 p1x2 d2x1", "2x1", "0x4"),
+        ("2d n1 3x5x9 -> 2 k3x3 s1x2 p1 d1x2", "2x1", "0x0"),
+        ("2d n1 3x5x9 -> 2 k3x2 s1 p1x2 d1x3", "2x1", "0x0"),
+        ("3d n1 3x3x4x9 -> 2 k4 s2 p1", "3x3x1", "3x0x0"),
+        ("3d n1 3x3x4x9 -> 2 k3x4x5 s1x2x2 p1", "1x3x1", "0x0x0"),
+    ];
+    for (text, outputs, block) in summed {
+        for text in [text.to_string(), format!("{text} nhwc")] {
+            for (held, rest) in [(2, "oc=2 qw=8 along qw"), (4, "oc=1 qw=4 along qw"), (4, "oc=4 qw=5 along oc")] {
+                check(&text, &format!("gather aligned panel winograd {outputs} held {held} {rest} x4 block {block}"));
+            }
+        }
+    }
+    for rest in ["by-phase fx=2 oc=2 qw=4", "fy=2 fx=2 oc=2 qw=8"] {
+        check("2d n1 5x6x7 -> 3 k4 s2 p1 bias", &format!("gather aligned panel winograd 3x1 held 2 {rest} along qw x4 block 3x0"));
+    }
     // One phase after the other: along one axis or two, beside an axis whose phases differ, beside one with windows that interleave; blocks; more phases than two.
     let by_phase = [
         ("2d n1 5x6x7 -> 7 k4 s2 p1 bias leaky_relu(0.25)", "2x3", "0x0"),

@@ -2,7 +2,7 @@
 
 use super::candidates::{self, Space};
 use super::cost::{Cost, Costs};
-use super::rounding::{interleaved, phase_classes};
+use super::rounding::{interleaved, is_summed, phase_classes};
 use super::windows::{SCRATCH, Windows};
 use super::{Form, Machine, Plan, Processor, Rounding, Winograd, versions};
 use crate::codegen::target::Isa;
@@ -270,6 +270,12 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
             outputs.join("x"),
             windows.share() * 100.0
         ));
+        let x = p.rank() - 1;
+        if is_summed(p, x, w.outputs[x]) && phase_classes(p, x).last().is_some_and(|c| c.0 > 1) {
+            out.push(
+                "algorithm: taps along x are summed with the input channels; transforming their windows would cost what it saves".into(),
+            );
+        }
         let together: Vec<usize> = (0..p.rank()).map(|a| interleaved(p, a).unwrap_or(1)).collect();
         if together.iter().any(|n| *n > 1) {
             let together = together.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");

@@ -350,6 +350,22 @@ impl Around<'_> {
         let reach = classes.iter().map(|c| c.starts[0] + c.taps - 1).max().filter(|_| summed).unwrap_or(0);
         let (windows, count) = (wanted + reach, wanted_count.map(|n| if summed { part(&n, "p") } else { n }));
         let blocked = block.is_some();
-        Ok(Axis { name, outputs, stride, apart, classes, by_phase: false, of, summed, windows, count, wanted, wanted_count, base, blocked, panel })
+        Ok(Axis {
+            name,
+            outputs,
+            stride,
+            apart,
+            classes,
+            by_phase: false,
+            of,
+            summed,
+            windows,
+            count,
+            wanted,
+            wanted_count,
+            base,
+            blocked,
+            panel,
+        })
     }
 }

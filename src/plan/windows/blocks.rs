@@ -150,7 +150,8 @@ impl Space<'_> {
         sizes.retain(usable);
         sizes.sort_by(|a, b| a.2.total_cmp(&b.2));
         let x = p.rank() - 1;
-        let (summed, all): (Vec<_>, Vec<_>) = sizes.into_iter().map(|s| s.0).partition(|outputs| axes[x].taps() > 1 && is_summed(p, x, outputs[x]));
+        let (summed, all): (Vec<_>, Vec<_>) =
+            sizes.into_iter().map(|s| s.0).partition(|outputs| axes[x].taps() > 1 && is_summed(p, x, outputs[x]));
         all.into_iter().take(SIZES).chain(summed.into_iter().take(SUMMED)).collect()
     }
 
