@@ -17,6 +17,10 @@ use std::ops::Range;
 const LINE: i64 = 64;
 /// How far ahead weights are asked for: what a tile reads while a line comes from the third-level cache.
 const AHEAD: i64 = 4096;
+/// The same where each weight is read once and all of them are too many for the last level: while a line comes from memory. So many lines are under way at once
+/// that only the second level has places for them. And how many bytes are too many.
+const FAR_AHEAD: i64 = 32 << 10;
+const FROM_MEMORY: i64 = 8 << 20;
 /// How far ahead the panel and transformed windows are asked for, in statements: what is computed while a line comes from the second-level cache or, now and
 /// then, from the third.
 const SOON: i64 = 160;
@@ -125,16 +129,27 @@ impl Selector<'_> {
                 continue;
             }
             asked.push(base);
-            if let Some(&(_, at, by)) = self.evenly.iter().find(|e| e.0 == p.group) {
+            let evenly = self.evenly.iter().find(|e| e.0 == p.group).copied();
+            if let Some((_, at, by)) = evenly {
                 for line in 0..(by + LINE - 1) / LINE {
                     self.push(Inst::Prefetch { mem: Mem { base: at, disp: (line * LINE) as i32 }, ask: Ask::ReadLater });
                 }
                 self.push(Inst::AddImm { dst: at, by });
             }
+            let once = evenly.is_none() && self.bytes_of(p.buffer) > FROM_MEMORY;
             for line in 0..lines {
                 self.push(Inst::Prefetch { mem: Mem { base, disp: (AHEAD + line * LINE) as i32 }, ask: Ask::Read });
+                if once {
+                    self.push(Inst::Prefetch { mem: Mem { base, disp: (FAR_AHEAD + line * LINE) as i32 }, ask: Ask::ReadLater });
+                }
             }
         }
+    }
+
+    /// Bytes of a buffer whose extents are known.
+    fn bytes_of(&self, buffer: usize) -> i64 {
+        let elements = |n: i64, d: &Affine| n.saturating_mul(d.as_const().unwrap_or(1));
+        self.func.buffers[buffer].dims.iter().fold(self.size() as i64, elements)
     }
 
     /// In the innermost loop of a sum: asks for what a few iterations ahead read of the panel or of transformed windows. A channel's rows may lie in another
