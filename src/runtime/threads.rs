@@ -1,20 +1,122 @@
-//! Sharing out tasks: contiguous ranges, one per thread, on the rayon pool in which `run` is called.
+//! Sharing out tasks: contiguous ranges, one per thread, on the rayon pool in which `run` is called. A thread that is done with its range takes half of what
+//! another has left, since cores are seldom equally fast and tasks seldom equally long.
 //!
 //! Tasks write disjoint outputs, and each is computed the same way whichever thread it lands on, so results do not depend on
-//! how many threads there are. `join` puts its work on the stack: nothing is allocated.
+//! how many threads there are, nor on which of them takes what. `join` puts its work on the stack, and so are the ranges: nothing is allocated, and nobody waits.
 
-/// Calls `f(part, lo, hi)` for `parts` consecutive ranges that together make `0..tasks`.
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Most threads.
+const MOST: usize = 256;
+
+/// What each thread has left: the first task and the end, in the upper and the lower half.
+struct Left([AtomicU64; MOST]);
+
+/// Calls `f(part, lo, hi)` for ranges that together make `0..tasks`; ranges of the same `part` (below `parts`) one after the other.
 pub fn share(tasks: i64, parts: usize, f: &(impl Fn(usize, i64, i64) + Sync)) {
-    let parts = parts.max(1).min(usize::try_from(tasks).unwrap_or(1).max(1));
-    split(0, parts, parts, tasks, f);
+    // So many tasks are counted in units of several.
+    let unit = tasks.max(0) / i64::from(u32::MAX) + 1;
+    let units = (tasks.max(0) + unit - 1) / unit;
+    let parts = parts.clamp(1, MOST).min(usize::try_from(units).unwrap_or(1).max(1));
+    let left = Left([const { AtomicU64::new(0) }; MOST]);
+    for p in 0..parts {
+        let at = |p: usize| (units as i128 * p as i128 / parts as i128) as u64;
+        left.0[p].store(at(p) << 32 | at(p + 1), Ordering::Relaxed);
+    }
+    split(0, parts, &|part| {
+        while let Some((lo, hi)) = left.next(part, parts) {
+            f(part, lo as i64 * unit, (hi as i64 * unit).min(tasks));
+        }
+    });
 }
 
-fn split(first: usize, count: usize, parts: usize, tasks: i64, f: &(impl Fn(usize, i64, i64) + Sync)) {
+fn split(first: usize, count: usize, f: &(impl Fn(usize) + Sync)) {
     if count <= 1 {
-        let at = |p: usize| (i128::from(tasks) * p as i128 / parts as i128) as i64;
-        f(first, at(first), at(first + 1));
-        return;
+        return f(first);
     }
     let half = count / 2;
-    rayon::join(|| split(first, half, parts, tasks, f), || split(first + half, count - half, parts, tasks, f));
+    rayon::join(|| split(first, half, f), || split(first + half, count - half, f));
+}
+
+impl Left {
+    /// The next tasks of a part: a quarter of what it has left, or of what it takes from another.
+    fn next(&self, part: usize, parts: usize) -> Option<(u64, u64)> {
+        loop {
+            let quarter = |(lo, hi): (u64, u64)| (lo + (hi - lo).div_ceil(4), hi);
+            if let Some(((lo, _), (first, _))) = self.change(part, quarter) {
+                return Some((lo, first));
+            }
+            let most = (0..parts).max_by_key(|&p| self.of(p).map_or(0, |(lo, hi)| hi - lo))?;
+            self.of(most)?;
+            let half = |(lo, hi): (u64, u64)| (lo, hi - (hi - lo).div_ceil(2));
+            // Nobody changes a range that is empty but its owner, and no range comes back, since each task is run once.
+            if let Some(((_, hi), (_, end))) = self.change(most, half) {
+                self.0[part].store(end << 32 | hi, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What a part has left, if anything.
+    fn of(&self, part: usize) -> Option<(u64, u64)> {
+        range(self.0[part].load(Ordering::Relaxed))
+    }
+
+    /// Changes what a part has left, if anything: what it was, and is.
+    fn change(&self, part: usize, to: impl Fn((u64, u64)) -> (u64, u64)) -> Option<((u64, u64), (u64, u64))> {
+        let packed = |(lo, hi): (u64, u64)| lo << 32 | hi;
+        let was = self.0[part].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |v| range(v).map(|r| packed(to(r)))).ok().and_then(range)?;
+        Some((was, to(was)))
+    }
+}
+
+fn range(packed: u64) -> Option<(u64, u64)> {
+    let (lo, hi) = (packed >> 32, packed & u64::from(u32::MAX));
+    (lo < hi).then_some((lo, hi))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    #[test]
+    fn every_task_runs_once() {
+        for (tasks, parts) in [(0, 2), (1, 1), (1, 4), (7, 2), (64, 3), (1000, 5), (999, 300)] {
+            let runs: Vec<AtomicU32> = (0..tasks).map(|_| AtomicU32::new(0)).collect();
+            share(tasks, parts, &|part, lo, hi| {
+                assert!(part < parts && lo < hi && hi <= tasks, "{part}: {lo}..{hi} of {tasks} in {parts} parts");
+                (lo..hi).for_each(|t| {
+                    runs[t as usize].fetch_add(1, Ordering::Relaxed);
+                });
+            });
+            assert!(runs.iter().all(|r| r.load(Ordering::Relaxed) == 1), "{tasks} tasks in {parts} parts");
+        }
+    }
+
+    #[test]
+    fn more_tasks_than_fit_half_a_word() {
+        let tasks = 3 * i64::from(u32::MAX) + 5;
+        let all = AtomicU64::new(0);
+        share(tasks, 3, &|_, lo, hi| {
+            all.fetch_add((hi - lo) as u64, Ordering::Relaxed);
+        });
+        assert_eq!(all.into_inner(), tasks as u64);
+    }
+
+    /// A part that waits in its first task leaves the others to the rest.
+    #[test]
+    fn who_is_done_takes_from_others() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("two threads");
+        let done = AtomicU32::new(0);
+        pool.install(|| {
+            share(16, 2, &|_, lo, hi| {
+                // Whoever has the first tasks waits for all others.
+                while lo == 0 && done.load(Ordering::Acquire) < 16 - hi as u32 {
+                    std::thread::yield_now();
+                }
+                done.fetch_add((hi - lo) as u32, Ordering::AcqRel);
+            });
+        });
+        assert_eq!(done.into_inner(), 16);
+    }
 }
