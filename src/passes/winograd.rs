@@ -21,6 +21,9 @@
 //! [`super::toom_cook`]. `v` counts the entries of a transformed window, `f` the phases that share it; where phases differ in their taps, `u` counts both
 //! and the table `v.y` says which entry a product is of. `h` counts the `s*m` outputs of a window along one axis.
 //!
+//! Windows of one output along x have nothing to transform along it: the taps there are summed with the input channels, `V` holds the columns of the panel, and
+//! `acc = fma(V[vy, ic, qw + tx], u[vy, fy, fx, tx, ic, oc], acc)`. With few output channels that costs less than transforms along the lanes.
+//!
 //! How many windows a block has may be a count that is known at run time. Rows of windows lie side by side all the same, so that a tile is not cut by their
 //! ends.
 //!

@@ -99,7 +99,9 @@ struct AxisCounts {
     interleaved: f64,
     /// Phases that are finished one after the other.
     around: f64,
-    /// Taps that are summed with the channels, the mean over the phases; then windows are pixels, and those behind the last output come on top.
+    /// Whether taps are summed with the channels, and pixels go into `V` as they are; how many, the mean over the phases, else 1; and the pixels behind the last
+    /// output's, which are held like windows.
+    summed: bool,
     taps: f64,
     reach: f64,
 }
@@ -120,10 +122,6 @@ impl AxisCounts {
         self.products * self.taps
     }
 
-    /// Whether pixels go into `V` as they are.
-    fn summed(&self) -> bool {
-        self.reach > 0.0 || self.taps > 1.0
-    }
 
     /// Products that wait together, and outputs that are computed from them.
     fn waiting(&self) -> f64 {
@@ -228,6 +226,7 @@ impl<'a> Windows<'a> {
                 positions: (m * interleaved) as f64,
                 interleaved: each,
                 around: if w.by_phase && axis.separable { p.stride[a] as f64 } else { 1.0 },
+                summed,
                 taps,
                 reach,
             })
@@ -316,7 +315,7 @@ impl<'a> Windows<'a> {
         let (mut first, mut then) = ((0..rank).map(panel).product::<f64>() * together, 0.0);
         for a in 0..rank {
             let (before, behind) = (&self.axes[..a], &self.axes[a + 1..]);
-            if a > 0 && !self.axes[a].summed() {
+            if a > 0 && !self.axes[a].summed {
                 first += (0..a).map(panel).product::<f64>() * (a..rank).map(|b| self.axes[b].entries * along(b)).product::<f64>();
             }
             if a + 1 < rank {
@@ -388,7 +387,7 @@ impl<'a> Windows<'a> {
             let windows: f64 = self.axes[a..rank - 1].iter().map(|b| b.windows).product();
             let entries: f64 = self.axes[a + 1..].iter().map(|b| b.entries).product();
             let load = if a + 1 == rank && !natural { APART * axis.positions / m.passes } else { LOAD };
-            if !axis.summed() {
+            if !axis.summed {
                 inward += before * windows * entries * row * (axis.pixels * load + axis.inward * ADD + axis.entries * STORE);
             }
             if a + 1 < rank {
