@@ -122,7 +122,6 @@ impl AxisCounts {
         self.products * self.taps
     }
 
-
     /// Products that wait together, and outputs that are computed from them.
     fn waiting(&self) -> f64 {
         self.products / self.around

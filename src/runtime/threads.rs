@@ -64,7 +64,8 @@ impl Left {
     /// Changes what a part has left, if anything: what it was, and is.
     fn change(&self, part: usize, to: impl Fn((u64, u64)) -> (u64, u64)) -> Option<((u64, u64), (u64, u64))> {
         let packed = |(lo, hi): (u64, u64)| lo << 32 | hi;
-        let was = self.0[part].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |v| range(v).map(|r| packed(to(r)))).ok().and_then(range)?;
+        let was =
+            self.0[part].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |v| range(v).map(|r| packed(to(r)))).ok().and_then(range)?;
         Some((was, to(was)))
     }
 }
