@@ -224,6 +224,15 @@ fn rows_in_place() {
     check("1d n1 3x40 -> 2 k16 s8 p4 bias", "gather aligned in-place rx=8 qx=8 along qx x4 block 16");
 }
 
+/// Checks plans with windows of a channels-first problem, and of the same one channels last.
+fn windows_in_both_layouts(text: &str, outputs: &str, block: &str, tiles: &[&str]) {
+    for text in [text.to_string(), format!("{text} nhwc")] {
+        for tile in tiles {
+            check(&text, &format!("gather aligned panel winograd {outputs} {tile} x4 block {block}"));
+        }
+    }
+}
+
 /// Coefficients are halves at most, so integers stay exact here, too.
 #[test]
 fn windows_transformed() {
@@ -277,11 +286,12 @@ fn windows_transformed() {
         ("3d n1 3x3x4x9 -> 2 k3x4x5 s1x2x2 p1", "1x3x1", "0x0x0"),
     ];
     for (text, outputs, block) in summed {
-        for text in [text.to_string(), format!("{text} nhwc")] {
-            for (held, rest) in [(2, "oc=2 qw=8 along qw"), (4, "oc=1 qw=4 along qw"), (4, "oc=4 qw=5 along oc")] {
-                check(&text, &format!("gather aligned panel winograd {outputs} held {held} {rest} x4 block {block}"));
-            }
-        }
+        windows_in_both_layouts(
+            text,
+            outputs,
+            block,
+            &["held 2 oc=2 qw=8 along qw", "held 4 oc=1 qw=4 along qw", "held 4 oc=4 qw=5 along oc"],
+        );
     }
     for rest in ["by-phase fx=2 oc=2 qw=4", "fy=2 fx=2 oc=2 qw=8"] {
         check("2d n1 5x6x7 -> 3 k4 s2 p1 bias", &format!("gather aligned panel winograd 3x1 held 2 {rest} along qw x4 block 3x0"));
@@ -296,13 +306,10 @@ fn windows_transformed() {
         ("3d n1 3x7x4x5 -> 4 k4x3x4 s2x1x2 p1", "3x2x3", "3x0x0"),
     ];
     for (text, outputs, block) in by_phase {
-        for text in [text.to_string(), format!("{text} nhwc")] {
-            for (held, rest) in [(4, "oc=2 qw=8 along qw"), (8, "oc=4 qw=5 along oc"), (2, "fx=2 oc=2 qw=4 along qw")] {
-                if !rest.contains("fx") || text.contains("k4 ") {
-                    check(&text, &format!("gather aligned panel winograd {outputs} held {held} by-phase {rest} x4 block {block}"));
-                }
-            }
-        }
+        let tiles = ["held 4 by-phase oc=2 qw=8 along qw", "held 8 by-phase oc=4 qw=5 along oc", "held 2 by-phase fx=2 oc=2 qw=4 along qw"];
+        // Phases along x that share a window.
+        let fit = if text.contains("k4 ") { 3 } else { 2 };
+        windows_in_both_layouts(text, outputs, block, &tiles[..fit]);
     }
     // Parts of the channels that are no multiple of those that are held; groups.
     for vector in ["oc=4 qw=4 along qw", "oc=4 qw=3 along oc"] {
