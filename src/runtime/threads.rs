@@ -21,7 +21,7 @@ pub fn share(tasks: i64, parts: usize, f: &(impl Fn(usize, i64, i64) + Sync)) {
     let left = Left([const { AtomicU64::new(0) }; MOST]);
     for p in 0..parts {
         let at = |p: usize| (units as i128 * p as i128 / parts as i128) as u64;
-        left.0[p].store(at(p) << 32 | at(p + 1), Ordering::Relaxed);
+        left.0[p].store(packed((at(p), at(p + 1))), Ordering::Relaxed);
     }
     split(0, parts, &|part| {
         while let Some((lo, hi)) = left.next(part, parts) {
@@ -41,17 +41,19 @@ fn split(first: usize, count: usize, f: &(impl Fn(usize) + Sync)) {
 impl Left {
     /// The next tasks of a part: a quarter of what it has left, or of what it takes from another.
     fn next(&self, part: usize, parts: usize) -> Option<(u64, u64)> {
+        let quarter = |(lo, hi): (u64, u64)| (lo + (hi - lo).div_ceil(4), hi);
+        if let Some(((lo, _), (end, _))) = self.change(part, quarter) {
+            return Some((lo, end));
+        }
         loop {
-            let quarter = |(lo, hi): (u64, u64)| (lo + (hi - lo).div_ceil(4), hi);
-            if let Some(((lo, _), (first, _))) = self.change(part, quarter) {
-                return Some((lo, first));
-            }
             let most = (0..parts).max_by_key(|&p| self.of(p).map_or(0, |(lo, hi)| hi - lo))?;
             self.of(most)?;
             let half = |(lo, hi): (u64, u64)| (lo, hi - (hi - lo).div_ceil(2));
-            // Nobody changes a range that is empty but its owner, and no range comes back, since each task is run once.
-            if let Some(((_, hi), (_, end))) = self.change(most, half) {
-                self.0[part].store(end << 32 | hi, Ordering::Relaxed);
+            if let Some(((_, hi), (_, lo))) = self.change(most, half) {
+                // A range that is empty is changed by its owner only. What is returned is no longer to be had, so whoever takes something also runs something.
+                let rest = quarter((lo, hi));
+                self.0[part].store(packed(rest), Ordering::Relaxed);
+                return Some((lo, rest.0));
             }
         }
     }
@@ -63,11 +65,14 @@ impl Left {
 
     /// Changes what a part has left, if anything: what it was, and is.
     fn change(&self, part: usize, to: impl Fn((u64, u64)) -> (u64, u64)) -> Option<((u64, u64), (u64, u64))> {
-        let packed = |(lo, hi): (u64, u64)| lo << 32 | hi;
         let was =
             self.0[part].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |v| range(v).map(|r| packed(to(r)))).ok().and_then(range)?;
         Some((was, to(was)))
     }
+}
+
+fn packed((lo, hi): (u64, u64)) -> u64 {
+    lo << 32 | hi
 }
 
 fn range(packed: u64) -> Option<(u64, u64)> {

@@ -271,9 +271,7 @@ impl Selector<'_> {
         }
         let mut rows: Vec<Place> = Vec::new();
         input_rows(body, &self.kinds, self.size(), &mut rows);
-        let row = |p: &Place| p.spread.as_ref().map_or(0, |s| (s.count * self.size()) as i64);
-        let lines = |p: &Place| (0..row(p)).step_by(LINE as usize).map(|at| (p.group, p.disp as i64 + at)).collect::<Vec<_>>();
-        let copied: BTreeSet<(usize, i64)> = rows.iter().flat_map(lines).collect();
+        let copied: BTreeSet<(usize, i64)> = rows.iter().flat_map(|p| lines((p, 1))).collect();
         let mut next: Vec<(usize, Option<(G, i64)>)> = Vec::new();
         for p in rows {
             let at = match next.iter().find(|n| n.0 == p.group) {

@@ -32,13 +32,24 @@ fn strictest(guards: &[&Vec<Lin>]) -> Option<Vec<Lin>> {
     Some(all)
 }
 
+/// What is to be at least 0, and at most how much: the two ends of a range of known length are one comparison.
+fn ranges(conds: &[Lin]) -> impl Iterator<Item = (&Lin, Option<i32>)> {
+    let mut left: Vec<&Lin> = conds.iter().rev().collect();
+    std::iter::from_fn(move || {
+        let c = left.pop()?;
+        let most = |other: &Lin| c.plus(other).as_const().and_then(|n| i32::try_from(n).ok()).filter(|n| *n >= 0);
+        let other = left.iter().rposition(|o| most(o).is_some());
+        Some((c, other.and_then(|o| most(left.remove(o)))))
+    })
+}
+
 impl Selector<'_> {
     /// Computes once what several guards among `nodes` test, but for a constant.
     pub(super) fn keep_tested(&mut self, nodes: &[Node]) {
         let mut all: Vec<(Lin, usize)> = Vec::new();
         for n in nodes {
             let Node::When { conds, .. } = n else { continue };
-            for of in conds.iter().map(Lin::varying) {
+            for of in ranges(conds).map(|(c, _)| c.varying()) {
                 match all.iter_mut().find(|(l, _)| *l == of) {
                     Some((_, uses)) => *uses += 1,
                     None => all.push((of, 1)),
@@ -65,15 +76,7 @@ impl Selector<'_> {
 
     /// The beginning of statements under a guard, by the number of the region.
     pub(super) fn when_begin(&mut self, conds: &[Lin]) -> usize {
-        let mut tests: Vec<Test> = Vec::new();
-        let mut left: Vec<&Lin> = conds.iter().rev().collect();
-        while let Some(c) = left.pop() {
-            // Two ends of a range of known length are one comparison.
-            let most = |other: &&Lin| c.plus(other).as_const().and_then(|n| i32::try_from(n).ok()).filter(|n| *n >= 0);
-            let other = left.iter().rposition(|o| most(o).is_some());
-            let most = other.and_then(|o| most(&left.remove(o)));
-            tests.push(Test { of: self.test(c), most });
-        }
+        let tests = ranges(conds).map(|(c, most)| Test { of: self.test(c), most }).collect();
         self.region_begin(tests)
     }
 
