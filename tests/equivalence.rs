@@ -7,7 +7,7 @@ mod support;
 
 use polyphase::codegen::target::Isa;
 use polyphase::ir::{Buffer, BufferKind, Func};
-use polyphase::passes::lower_problem;
+use polyphase::passes::snapshots;
 use polyphase::plan::{Algorithm, Form, Plan};
 use polyphase::{Activation, Deconv, DeconvBuilder, Elem, Kernel, Layout, Merge, Options};
 use proptest::prelude::*;
@@ -132,7 +132,7 @@ fn holds<T: Num>(ints: &Case<T>, reals: &Case<T>, options: &Options) -> Kernel<T
 
 /// Every stage of one plan computes the same.
 fn stages_agree<T: Num>(case: &Case<T>, plan: &Plan) {
-    for s in lower_problem(&case.problem, plan).unwrap_or_else(|e| panic!("{} with {plan}: {e}", case.problem)) {
+    for s in snapshots(&case.problem, plan).unwrap_or_else(|e| panic!("{} with {plan}: {e}", case.problem)) {
         like_reference(&format!("{} after {} of {plan}", case.problem, s.pass), case, plan, case.exact(), &case.interpret(&s.func));
     }
 }

@@ -20,8 +20,8 @@
 
 mod support;
 
-use polyphase::ir::{self, Func, Stage};
-use polyphase::passes::{self, PASSES, Pass, lower_problem, simplify};
+use polyphase::ir::{self, Func};
+use polyphase::passes::{self, PASSES, Pass, snapshots};
 use polyphase::plan::Plan;
 use polyphase::{Deconv, Elem};
 use std::fmt::Write as _;
@@ -69,16 +69,13 @@ fn naive(f: &File) -> String {
 
 /// What the passes before number `at` make of the problem.
 fn before_pass(f: &File, at: usize, plan: &Plan) -> Func {
-    PASSES[..at].iter().fold(passes::naive::build(&f.problem()), |func, p| apply(f, p, &func, plan))
+    PASSES[..at].iter().fold(passes::naive::build(&f.problem()), |func, p| apply(f, p, func, plan))
 }
 
 /// One pass and the clean-up after it.
-fn apply(f: &File, pass: &Pass, func: &Func, plan: &Plan) -> Func {
-    let after = (pass.run)(func, plan).unwrap_or_else(|e| panic!("{}: pass {}: {e}\n{func}", f.name, pass.name));
-    // Before stage `phases` every loop stays where the problem puts it.
-    let after = if after.stage >= Stage::Phases && pass.indices { simplify::run(after) } else { after };
-    after.verify().unwrap_or_else(|e| panic!("{}: after pass {}: {e}\n{after}", f.name, pass.name));
-    after
+fn apply(f: &File, pass: &Pass, func: Func, plan: &Plan) -> Func {
+    let text = func.to_string();
+    pass.apply(func, plan).unwrap_or_else(|e| panic!("{}: {e}\n{text}", f.name)).0
 }
 
 fn pass(f: &File, name: &str) -> String {
@@ -90,7 +87,7 @@ fn pass(f: &File, name: &str) -> String {
         text => parse(f, text),
     };
     before.verify().unwrap_or_else(|e| panic!("{}: {e}", f.name));
-    let after = apply(f, &PASSES[at], &before, &plan);
+    let after = apply(f, &PASSES[at], before.clone(), &plan);
     for (when, func) in [("before", &before), ("after", &after)] {
         computes(f, when, func);
     }
@@ -183,7 +180,7 @@ fn run_line<T: Num>(f: &File, line: &str) {
         let kernel = case.kernel(&options);
         let what = format!("{}: `{line}` by {}", f.name, label(&kernel));
         same_bits(&what, &want, &case.run(&kernel));
-        for s in lower_problem(&p, kernel.plan()).unwrap() {
+        for s in snapshots(&p, kernel.plan()).unwrap() {
             same_bits(&format!("{what}, interpreted after {}", s.pass), &want, &case.interpret(&s.func));
         }
     }

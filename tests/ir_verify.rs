@@ -382,10 +382,10 @@ fn what_no_text_can_say() {
     );
     change(
         NAIVE,
-        |f| first_loop(f).hi[0] = Affine::atom(Atom::Div(Box::new(Affine::sym("L") * 2), 2)),
+        |f| first_loop(f).hi[0] = Affine::atom(Atom::Div((Affine::sym("L") * 2).into(), 2)),
         "the division (2*L) / 2 can be carried out",
     );
-    change(NAIVE, |f| first_loop(f).hi[0] = Affine::atom(Atom::Div(Box::new(Affine::sym("L")), -2)), "divisor -2 in L / -2");
+    change(NAIVE, |f| first_loop(f).hi[0] = Affine::atom(Atom::Div((Affine::sym("L")).into(), -2)), "divisor -2 in L / -2");
     change(
         VECTOR,
         |f| f.prepare.push(Loop::new("z", Affine::sym("L"), vec![]).into()),

@@ -28,8 +28,21 @@ fn plans() -> impl Strategy<Value = Plan> {
             let (aligned, panel) = (aligned && gather, panel && gather);
             let (bounded, reduction) = (panel && fma, if stream { channel_parts } else { 0 });
             let vector = vector.into();
-            let plan =
-                Plan { form, aligned, panel, bounded, block, reduction, channel_parts, winograd: None, tile, vector, lanes, fma, stream };
+            let plan = Plan {
+                form,
+                aligned,
+                panel,
+                bounded,
+                block: block.into(),
+                reduction,
+                channel_parts,
+                winograd: None,
+                tile: tile.into(),
+                vector,
+                lanes,
+                fma,
+                stream,
+            };
             if stream && gather { with_windows(plan, vectors) } else { plan }
         },
     )
@@ -37,9 +50,9 @@ fn plans() -> impl Strategy<Value = Plan> {
 
 /// The plan with windows, and lanes along them.
 fn with_windows(plan: Plan, outputs: usize) -> Plan {
-    let winograd = Some(Winograd { outputs: vec![outputs; plan.block.len()], held: 8 * outputs, by_phase: outputs > 1 });
+    let winograd = Some(Winograd { outputs: vec![outputs; plan.block.len()].into(), held: 8 * outputs, by_phase: outputs > 1 });
     let tile = vec![TileAxis { var: "oc".into(), extent: outputs }, TileAxis { var: "qw".into(), extent: 2 * plan.lanes }];
-    Plan { aligned: true, panel: true, winograd, tile, vector: "qw".into(), ..plan }
+    Plan { aligned: true, panel: true, winograd, tile: tile.into(), vector: "qw".into(), ..plan }
 }
 
 proptest! {

@@ -164,7 +164,7 @@ fn affine() -> impl Strategy<Value = Affine> + Clone {
             (leaves.clone(), inner, 1..9_i64, integer()).prop_map(|(mut e, inside, by, coef)| {
                 // Only divisions that cannot be carried out stay divisions.
                 if coef != 0 && inside.terms.values().any(|c| c % by != 0) {
-                    e.terms.insert(Atom::Div(Box::new(inside), by), coef);
+                    e.terms.insert(Atom::Div(inside.into(), by), coef);
                 }
                 e
             })

@@ -3,7 +3,7 @@
 
 use polyphase::codegen::target::Isa;
 use polyphase::interp::{Tensors, execute};
-use polyphase::passes::lower_problem;
+use polyphase::passes::snapshots;
 use polyphase::plan::Plan;
 use polyphase::{Deconv, Options};
 
@@ -27,7 +27,7 @@ fn check(text: &str, plan: &str) {
     let bias = p.bias.then(|| integers(p.c_out, 3));
     let outputs = p.output_shape(batch, &spatial).expect("legal").iter().product();
     let mut expected: Option<Vec<f32>> = None;
-    for s in lower_problem(&p, &plan).unwrap_or_else(|e| panic!("{text}, {plan}: {e}")) {
+    for s in snapshots(&p, &plan).unwrap_or_else(|e| panic!("{text}, {plan}: {e}")) {
         let mut y = vec![f32::NAN; outputs];
         let tensors = Tensors { input: &x, weight: &w, bias: bias.as_deref(), output: &mut y };
         execute(&s.func, &[], tensors).unwrap_or_else(|e| panic!("{text} after {}: {e}\n{}", s.pass, s.func));
@@ -369,7 +369,7 @@ fn windows_that_are_not_legal() {
         let p: Deconv = text.parse().expect("legal");
         let plan: Plan =
             format!("gather aligned panel winograd {outputs} held 2 {more} oc=2 qw=8 along qw x4 block {block}").parse().expect("legal");
-        let e = lower_problem(&p, &plan).err().unwrap_or_else(|| panic!("{text} was lowered"));
+        let e = snapshots(&p, &plan).err().unwrap_or_else(|| panic!("{text} was lowered"));
         assert!(e.to_string().contains(why), "{text}: {e}");
     }
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use polyphase::passes::lower_problem;
+use polyphase::passes::snapshots;
 use polyphase::plan::Form;
 use polyphase::problem::conventions::tensorflow::{Keras, Padding, TensorFlow};
 use polyphase::weights::{WeightLayout, to_torch};
@@ -20,7 +20,7 @@ fn gives(p: &Deconv, x: &[f32], w: &[f32], want: &[f32]) {
         for form in [None, Some(Form::Gather), Some(Form::Scatter)] {
             let kernel = case.kernel(&Options { form, ..at(isa) });
             assert_eq!(case.run(&kernel), want, "{}", label(&kernel));
-            for s in lower_problem(p, kernel.plan()).unwrap() {
+            for s in snapshots(p, kernel.plan()).unwrap() {
                 assert_eq!(case.interpret(&s.func), want, "{} after {}", label(&kernel), s.pass);
             }
         }

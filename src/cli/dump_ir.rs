@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
             let (_, problem) = source::one(layers)?;
             check_pass(&args.after)?;
             let choice = plan::choose(&problem, isa, &options, true)?;
-            let snapshots = passes::lower_problem(&problem, &choice.plan)?;
+            let snapshots = passes::snapshots(&problem, &choice.plan)?;
             if args.clif || args.asm {
                 let chosen = snapshots.iter().find(|s| s.pass == args.after).or(snapshots.last());
                 native(&mut out, args, &chosen.expect("there is a snapshot for every pass").func, isa)?;

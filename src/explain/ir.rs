@@ -84,7 +84,7 @@ pub fn function(name: &str, func: &Func, given: &[(String, i64)], isa: Option<Is
     if let Some(v) = symbols.iter().find(|v| !(0..=1 << 31).contains(*v)) {
         return Err(Error::new(Kind::Options, format!("a symbol is {v}; 0 to {} are legal", 1u64 << 31)));
     }
-    let lowered = lower::run(func, &target_plan(isa)?)?;
+    let lowered = lower::run(func, &target_plan(isa)?)?.unwrap_or_else(|| func.clone());
     let run = IrRun { func: &lowered, values: lowered.with_counts(&symbols), isa };
     run.affordable()?;
     match func.elem {
@@ -100,7 +100,7 @@ pub fn function(name: &str, func: &Func, given: &[(String, i64)], isa: Option<Is
 /// [`Kind::Ir`] if the function breaks a rule, [`Kind::Tensor`] if a tensor does not fit it.
 pub fn compute<T: Element>(func: &Func, symbols: &[i64], isa: Isa, tensors: Tensors<'_, T>) -> Result<()> {
     func.verify()?;
-    let func = lower::run(func, &target_plan(isa)?)?;
+    let func = lower::run(func, &target_plan(isa)?)?.unwrap_or_else(|| func.clone());
     let Tensors { input, weight, bias, output } = tensors;
     execute_counted(&func, symbols, Tensors { input, weight, bias, output: &mut *output })?;
     let native = cranelift::compile(&func, isa)?;

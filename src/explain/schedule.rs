@@ -171,7 +171,7 @@ pub(super) fn schedule(p: &Deconv, sizes: &Sizes, options: &Options) -> Result<S
     let of = |(i, v): (usize, &Version)| VersionOf { typical: v.typical.clone(), plan: v.choice.plan.to_string(), shown: i == shown };
     let versions = if all.len() > 1 { all.iter().enumerate().map(of).collect() } else { Vec::new() };
     let choice = all.swap_remove(shown).choice;
-    let snapshots = passes::lower_problem(p, &choice.plan)?;
+    let snapshots = passes::snapshots(p, &choice.plan)?;
     let func = &snapshots[snapshots.len() - 1].func;
     let summary =
         |name| passes::PASSES.iter().find(|p| p.name == name).map_or("the zero-inserted loop nest that textbooks draw", |p| p.summary);

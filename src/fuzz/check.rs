@@ -185,7 +185,7 @@ fn differ<T: Element>(a: &[T], b: &[T]) -> Option<usize> {
 
 /// Every stage, as compilation goes through them.
 fn lowered<T: Element>(case: &Case, data: &Data<T>) -> Result<Vec<passes::Snapshot>> {
-    passes::lower_problem(&case.problem, &plan_of(case, data)?)
+    passes::snapshots(&case.problem, &plan_of(case, data)?)
 }
 
 fn plan_of<T: Element>(case: &Case, data: &Data<T>) -> Result<Plan> {
@@ -199,7 +199,7 @@ fn options_for<T: Element>(case: &Case, data: &Data<T>) -> Options {
     let options = case.options();
     let chosen = plan::choose(&case.problem, case.isa, &options, finite);
     let fits = |plan: &Plan| {
-        let func = passes::lower_problem(&case.problem, plan)?.pop().expect("the table of passes is not empty").func;
+        let func = passes::lower_problem(&case.problem, plan)?;
         crate::codegen::tiles_fit(&func, case.isa)
     };
     // What a plan may not ask for; any other error is a fault, which the check will meet.

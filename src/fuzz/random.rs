@@ -92,7 +92,7 @@ fn plan(rng: &mut ChaCha8Rng, p: &Deconv, isa: Isa, fill: Fill) -> Option<Plan> 
 /// Changes a plan to one that the compiler would not weigh: other extents, blocks and alignment. It may be illegal.
 fn alter(rng: &mut ChaCha8Rng, p: &Deconv, plan: &mut Plan) {
     let whole = |n: usize, unit: usize| n.max(1).next_multiple_of(unit.max(1));
-    for t in &mut plan.tile {
+    for t in plan.tile.iter_mut() {
         if rng.random_bool(0.4) && !t.var.as_str().starts_with('r') {
             let unit = if t.var == plan.vector { plan.lanes } else { 1 };
             t.extent = whole(rng.random_range(1..=t.extent + 2), unit);

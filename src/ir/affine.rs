@@ -12,11 +12,12 @@
 //! ```
 
 use super::Name;
-use smallvec::{SmallVec, smallvec};
+use crate::Short;
+use internment::Intern;
 use std::ops::{Add, Mul, Neg, Sub};
 
 /// What an affine expression is a sum of.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Atom {
     /// A run-time extent.
     Sym(Name),
@@ -26,8 +27,8 @@ pub enum Atom {
     Table(Name, Name),
     /// A symbol times a loop variable: `symbol*var`.
     Scaled(Name, Name),
-    /// Floor division by a positive constant; in stage `naive` only.
-    Div(Box<Affine>, i64),
+    /// Floor division by a positive constant; in stage `naive` only. Each dividend is kept once, as names are.
+    Div(Intern<Affine>, i64),
 }
 
 /// `offset + Σ coefficient · atom`; no coefficient is 0.
@@ -41,7 +42,7 @@ pub struct Affine {
 
 /// Atoms with their coefficients, sorted by atom, each once: a map that is cheap to copy, since most have one or two entries.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Terms(SmallVec<[(Atom, i64); 3]>);
+pub struct Terms(Short<(Atom, i64), 3>);
 
 impl Terms {
     /// Every atom with its coefficient.
@@ -82,7 +83,7 @@ impl Terms {
 }
 impl IntoIterator for Terms {
     type Item = (Atom, i64);
-    type IntoIter = smallvec::IntoIter<[(Atom, i64); 3]>;
+    type IntoIter = <Short<(Atom, i64), 3> as IntoIterator>::IntoIter;
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }
@@ -121,7 +122,7 @@ impl Affine {
     }
     /// An atom by itself.
     pub fn atom(atom: Atom) -> Self {
-        Affine { terms: Terms(smallvec![(atom, 1)]), offset: 0 }
+        Affine { terms: Terms([(atom, 1)].as_slice().into()), offset: 0 }
     }
     /// `floor(self / by)`, carried out at once where every coefficient is divisible or the expression is constant.
     pub fn floor_div(self, by: i64) -> Self {
@@ -130,7 +131,7 @@ impl Affine {
             let terms = self.terms.into_iter().map(|(a, c)| (a, c / by)).collect();
             return Affine { terms, offset: self.offset.div_euclid(by) };
         }
-        Self::atom(Atom::Div(Box::new(self), by))
+        Self::atom(Atom::Div(Intern::new(self), by))
     }
     /// The constant, if nothing else is in it.
     pub fn as_const(&self) -> Option<i64> {
@@ -160,25 +161,21 @@ impl Affine {
     /// Every loop variable that occurs, tables and divisions included.
     pub fn vars(&self) -> Vec<Name> {
         let mut out = Vec::new();
-        self.for_each_var(&mut |v| {
-            if !out.contains(v) {
-                out.push(*v);
+        self.all_vars(&mut |v| {
+            if !out.contains(&v) {
+                out.push(v);
             }
+            true
         });
         out
     }
-    fn for_each_var(&self, f: &mut impl FnMut(&Name)) {
-        for a in self.terms.keys() {
-            match a {
-                Atom::Sym(_) => {}
-                Atom::Var(v) | Atom::Table(_, v) | Atom::Scaled(_, v) => f(v),
-                Atom::Div(e, _) => {
-                    for v in e.vars() {
-                        f(&v)
-                    }
-                }
-            }
-        }
+    /// Whether something holds of every loop variable that occurs, tables and divisions included.
+    pub fn all_vars(&self, f: &mut dyn FnMut(Name) -> bool) -> bool {
+        self.terms.keys().all(|a| match a {
+            Atom::Sym(_) => true,
+            Atom::Var(v) | Atom::Table(_, v) | Atom::Scaled(_, v) => f(*v),
+            Atom::Div(e, _) => e.all_vars(f),
+        })
     }
     /// Adds `coef * atom` in place.
     pub fn add_term(&mut self, atom: Atom, coef: i64) {
@@ -201,7 +198,7 @@ impl Affine {
             match (f(a), a) {
                 (Some(new), _) => out = out + new * c,
                 (None, Atom::Div(e, by)) => out = out + e.map_atoms(f).floor_div(*by) * c,
-                (None, _) => out.add_term(a.clone(), c),
+                (None, _) => out.add_term(*a, c),
             }
         }
         out
@@ -250,8 +247,8 @@ impl From<i64> for Affine {
 impl Add for Affine {
     type Output = Affine;
     fn add(mut self, rhs: Affine) -> Affine {
-        for (a, c) in rhs.terms {
-            self.add_term(a, c);
+        for (a, c) in &rhs.terms {
+            self.add_term(*a, *c);
         }
         self.offset += rhs.offset;
         self

@@ -10,13 +10,33 @@ impl Func {
             && (tables, regs, prepare, run) == (&other.tables, &other.regs, &other.prepare, &other.run)
     }
 
+    /// The same function with another body of `run`.
+    pub fn with_run(&self, run: Vec<Stmt>) -> Func {
+        let Func { name, stage, elem, symbols, counts, buffers, tables, regs, prepare, run: _ } = self;
+        Func {
+            name: *name,
+            stage: *stage,
+            elem: *elem,
+            symbols: symbols.clone(),
+            counts: counts.clone(),
+            buffers: buffers.clone(),
+            tables: tables.clone(),
+            regs: regs.clone(),
+            prepare: prepare.clone(),
+            run,
+        }
+    }
+
     /// Every symbol, then every count: the order in which code is given their values.
     pub fn all_symbols(&self) -> impl Iterator<Item = &Name> {
         self.symbols.iter().chain(self.counts.iter().map(|c| &c.name))
     }
     /// Whether that is the name of a symbol or of a count.
-    pub fn is_symbol(&self, name: &str) -> bool {
-        self.all_symbols().any(|s| s == name)
+    pub fn is_symbol<N: ?Sized>(&self, name: &N) -> bool
+    where
+        Name: PartialEq<N>,
+    {
+        self.all_symbols().any(|s| *s == *name)
     }
     /// Works out the counts: `values` has a place for each of [`Func::all_symbols`], of which the symbols are filled in.
     pub fn work_out(&self, values: &mut [i64]) {
@@ -226,6 +246,14 @@ impl Stmt {
     pub fn visit(&self, f: &mut impl FnMut(&Stmt)) {
         f(self);
         self.body().into_iter().flatten().for_each(|s| s.visit(f));
+    }
+    /// Calls `f` on every value that this statement and those below compute, operands included.
+    pub fn visit_values(&self, f: &mut impl FnMut(&Value)) {
+        self.visit(&mut |s| match s {
+            Stmt::Set { value, .. } => value.visit(f),
+            Stmt::Store { parts, .. } => parts.iter().for_each(|v| v.visit(f)),
+            Stmt::For(_) | Stmt::When { .. } | Stmt::Tile { .. } => {}
+        });
     }
     /// Calls `f` on every index expression in this statement and below.
     pub fn visit_affine(&self, f: &mut impl FnMut(&Affine)) {

@@ -36,6 +36,7 @@ pub use parse::parse;
 pub use verify::{Diagnostic, verify};
 
 use internment::Intern;
+use smallvec::SmallVec;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
@@ -50,6 +51,11 @@ impl Name {
     /// The text of the name.
     pub fn as_str(&self) -> &'static str {
         Intern::<String>::as_ref(self.0)
+    }
+    /// The name that these make one after the other.
+    pub fn joined(parts: &[&str]) -> Self {
+        let text: SmallVec<[u8; 32]> = parts.iter().flat_map(|part| part.bytes()).collect();
+        std::str::from_utf8(&text).expect("whole texts one after the other").into()
     }
 }
 impl From<&str> for Name {

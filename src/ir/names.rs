@@ -27,10 +27,10 @@ pub fn axes(rank: usize) -> &'static [&'static str] {
 
 /// The variable of a role on an axis: `on("q", "x")` is `qx`.
 pub fn on(role: &str, axis: &str) -> Name {
-    format!("{role}{axis}").into()
+    Name::joined(&[role, axis])
 }
 
 /// A part of a split axis: `part(&"qx".into(), "b")` is `qx.b`.
 pub fn part(var: &Name, suffix: &str) -> Name {
-    format!("{var}.{suffix}").into()
+    Name::joined(&[var.as_str(), ".", suffix])
 }

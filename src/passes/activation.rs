@@ -202,7 +202,7 @@ impl Pass<'_> {
     fn is_taken(&self, name: &Name) -> bool {
         let f = self.func;
         let declared = f.find_reg(name).is_some() || f.find_buffer(name).is_some();
-        let mut taken = declared || f.find_table(name).is_some() || f.is_symbol(name.as_str());
+        let mut taken = declared || f.find_table(name).is_some() || f.is_symbol(name);
         for stmt in &f.run {
             stmt.visit(&mut |s| taken |= matches!(s, Stmt::For(l) if l.var == *name));
         }

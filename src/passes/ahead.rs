@@ -20,10 +20,10 @@ use crate::plan::Plan;
 const CHANNELS: usize = 1;
 
 /// Adds what tiles ask for.
-pub fn run(func: &Func, _plan: &Plan) -> Result<Func> {
+pub fn run(func: &Func, _plan: &Plan) -> Result<Option<Func>> {
     let mut out = func.clone();
     list(func, &mut out.run, &mut Vec::new());
-    Ok(out)
+    Ok(Some(out))
 }
 
 /// `around` are the loops that hold nothing but these statements, outermost first.

@@ -15,14 +15,13 @@
 
 use super::nest::{Nest, wrap};
 use crate::ir::names::{self, part};
-use crate::ir::{Affine, Atom, Count, CountOf, Func, Loop, LoopKind, Name, Stage};
+use crate::ir::{Affine, Atom, Count, CountOf, Func, Loop, LoopKind, Name};
 use crate::plan::Plan;
 use crate::{Error, Kind, Result};
 
 /// Splits positions into blocks and marks the parallel loops.
-pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
-    let mut out = func.clone();
-    out.stage = Stage::Panel;
+pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
+    let mut counts = Vec::new();
     let nest = Nest::of(func);
     let mut outer: Vec<Loop> = Vec::new();
     let mut blocks: Vec<Loop> = Vec::new();
@@ -72,14 +71,15 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
                 let count = Name::from(l.var.as_str().replacen('q', "n.", 1));
                 end = Affine::var(at) + Affine::sym(count) * unit;
                 (block.step, block.times) = (unit, Some(count));
-                out.counts.push(Count { name: count, of: CountOf::Even { extent, unit, most: size / unit } });
+                counts.push(Count { name: count, of: CountOf::Even { extent, unit, most: size / unit } });
             }
             blocks.insert(pos, block);
             inner.push(Loop { lo: [l.lo.clone(), vec![Affine::var(at)]].concat(), hi: [l.hi.clone(), vec![end]].concat(), ..l });
         }
     }
-    out.run = wrap(&[outer, blocks, inner, innermost].concat(), nest.body);
-    Ok(out)
+    let mut out = func.with_run(wrap(&[outer, blocks, inner, innermost].concat(), nest.body));
+    out.counts.extend(counts);
+    Ok(Some(out))
 }
 
 /// The positions of the largest block that a parallel loop steps over.
@@ -115,7 +115,7 @@ pub fn extreme(bound: &Affine, func: &Func, range: impl Fn(&str) -> Option<(i64,
             Atom::Var(v) => range(v.as_str()).map(|(lo, hi)| if up { hi - 1 } else { lo }),
             _ => None,
         };
-        sum + end.map_or_else(|| Affine::atom(atom.clone()) * c, |e| Affine::from(e * c))
+        sum + end.map_or_else(|| Affine::atom(*atom) * c, |e| Affine::from(e * c))
     })
 }
 

@@ -18,19 +18,19 @@ use super::naive::HITS;
 use super::nest::{Nest, wrap};
 use crate::Result;
 use crate::ir::names::{ACC, OUTPUT, on};
-use crate::ir::{Access, Affine, Atom, BinOp, Buffer, BufferKind, Cond, Func, Loop, Name, Reg, Stage, Stmt, Value};
+use crate::ir::{Access, Affine, Atom, BinOp, Buffer, BufferKind, Cond, Func, Loop, Name, Reg, Stmt, Value};
 use crate::plan::{Form, Plan};
 
 const PATCH: &str = super::naive::PATCH;
 
 /// Rewrites a naive nest into the plan's form.
-pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
-    let mut out = func.clone();
-    out.stage = Stage::Form;
-    if plan.form == Form::Scatter {
-        scatter(&mut out)?;
+pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
+    if plan.form == Form::Gather {
+        return Ok(None);
     }
-    Ok(out)
+    let mut out = func.clone();
+    scatter(&mut out)?;
+    Ok(Some(out))
 }
 
 fn scatter(func: &mut Func) -> Result<()> {

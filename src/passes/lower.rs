@@ -8,17 +8,22 @@
 //! ```
 
 use crate::Result;
-use crate::ir::{BinOp, Func, Stage, Stmt, Value};
+use crate::ir::{BinOp, Func, Stmt, UnOp, Value};
 use crate::plan::Plan;
 
 /// Replaces operations that code generation lacks.
-pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
+pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
+    let mut curves = false;
+    let mut look = |v: &Value| curves |= matches!(v, Value::Un(UnOp::Tanh | UnOp::Sigmoid, _));
+    func.run.iter().for_each(|s| s.visit_values(&mut look));
+    if !curves && plan.fma {
+        return Ok(None);
+    }
     let mut out = super::activation::run(func);
-    out.stage = Stage::Lowered;
     if !plan.fma {
         out.run = std::mem::take(&mut out.run).into_iter().map(split).collect();
     }
-    Ok(out)
+    Ok(Some(out))
 }
 
 fn split(mut s: Stmt) -> Stmt {

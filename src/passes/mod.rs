@@ -34,30 +34,102 @@ pub struct Pass {
     pub name: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
+    /// The stage that it leaves a function in, at least.
+    pub stage: Stage,
     /// Whether it changes indices, bounds or conditions, so that `simplify` follows it.
     pub indices: bool,
-    /// The pass itself.
-    pub run: fn(&Func, &Plan) -> Result<Func>,
+    /// The pass itself: the new function, or `None` where it has nothing to do.
+    pub run: fn(&Func, &Plan) -> Result<Option<Func>>,
+}
+
+impl Pass {
+    /// Runs the pass, the clean-up after it and the verifier. The function, and whether anything but its stage is another.
+    ///
+    /// # Errors
+    /// What the pass refuses; what the verifier finds is a bug of the pass.
+    pub fn apply(&self, before: Func, plan: &Plan) -> Result<(Func, bool)> {
+        let after = (self.run)(&before, plan).map_err(|e| e.context(format!("pass {}", self.name)))?;
+        let stage = before.stage;
+        // Before `phases` every loop is still there, so that passes find them where the problem puts them.
+        let simplify = |func: Func| if func.stage >= Stage::Phases && self.indices { simplify::run(func) } else { func };
+        let staged = |func: Func| Func { stage: func.stage.max(self.stage), ..func };
+        let (func, changed) = match after {
+            Some(func) => {
+                let func = simplify(staged(func));
+                let changed = !before.same_but_stage(&func);
+                (func, changed)
+            }
+            // What is left as it is has been simplified before, if that was due.
+            None if stage >= Stage::Phases || self.stage < Stage::Phases => (staged(before), false),
+            None => {
+                let func = simplify(staged(before.clone()));
+                let changed = !before.same_but_stage(&func);
+                (func, changed)
+            }
+        };
+        // What has been verified as it is need not be again.
+        if changed || func.stage != stage {
+            check(self.name, &func)?;
+        }
+        Ok((func, changed))
+    }
 }
 
 /// Every pass, in order.
 pub const PASSES: &[Pass] = &[
-    Pass { name: "form", summary: "per output (gather) or per input pixel (scatter)", indices: true, run: form::run },
-    Pass { name: "phases", summary: "one nest per residue: no multiplication by inserted zeros is left", indices: true, run: phases::run },
-    Pass { name: "block", summary: "cache blocks, and what threads share out", indices: true, run: block::run },
-    Pass { name: "panel", summary: "input staged with a halo of zeros: no guard is left inside", indices: true, run: panel::run },
-    Pass { name: "winograd", summary: "windows and weights transformed: fewer multiplications", indices: true, run: winograd::run },
+    Pass { name: "form", summary: "per output (gather) or per input pixel (scatter)", stage: Stage::Form, indices: true, run: form::run },
+    Pass {
+        name: "phases",
+        summary: "one nest per residue: no multiplication by inserted zeros is left",
+        stage: Stage::Phases,
+        indices: true,
+        run: phases::run,
+    },
+    Pass { name: "block", summary: "cache blocks, and what threads share out", stage: Stage::Panel, indices: true, run: block::run },
+    Pass {
+        name: "panel",
+        summary: "input staged with a halo of zeros: no guard is left inside",
+        stage: Stage::Panel,
+        indices: true,
+        run: panel::run,
+    },
+    Pass {
+        name: "winograd",
+        summary: "windows and weights transformed: fewer multiplications",
+        stage: Stage::Panel,
+        indices: true,
+        run: winograd::run,
+    },
     Pass {
         name: "reduction",
         summary: "input channels summed in parts: weights come from memory once",
+        stage: Stage::Panel,
         indices: true,
         run: reduction::run,
     },
-    Pass { name: "tile", summary: "register tile; weights packed in the order they are read", indices: true, run: tile::run },
-    Pass { name: "vector", summary: "one tile axis becomes lanes; tails become clips", indices: true, run: vector::run },
-    Pass { name: "region", summary: "tiles take in the loops around them; copies become tiles", indices: false, run: region::run },
-    Pass { name: "ahead", summary: "tiles ask for the input of the next block", indices: false, run: ahead::run },
-    Pass { name: "lower", summary: "only operations that the target has", indices: false, run: lower::run },
+    Pass {
+        name: "tile",
+        summary: "register tile; weights packed in the order they are read",
+        stage: Stage::Tile,
+        indices: true,
+        run: tile::run,
+    },
+    Pass {
+        name: "vector",
+        summary: "one tile axis becomes lanes; tails become clips",
+        stage: Stage::Vector,
+        indices: true,
+        run: vector::run,
+    },
+    Pass {
+        name: "region",
+        summary: "tiles take in the loops around them; copies become tiles",
+        stage: Stage::Vector,
+        indices: false,
+        run: region::run,
+    },
+    Pass { name: "ahead", summary: "tiles ask for the input of the next block", stage: Stage::Vector, indices: false, run: ahead::run },
+    Pass { name: "lower", summary: "only operations that the target has", stage: Stage::Lowered, indices: false, run: lower::run },
 ];
 
 /// The name under which the naive nest, before any pass, is dumped.
@@ -76,34 +148,35 @@ pub struct Snapshot {
     pub time: Duration,
 }
 
-/// Runs every pass on a problem; the last snapshot is what code generation takes.
-pub fn lower_problem(problem: &Deconv, plan: &Plan) -> Result<Vec<Snapshot>> {
-    let start = Instant::now();
-    let func = naive::build(problem);
-    check(NAIVE, &func)?;
-    lower(Snapshot { pass: NAIVE, func, changed: true, time: start.elapsed() }, plan)
+/// Runs every pass on a problem: the function that code generation takes.
+///
+/// # Errors
+/// What a pass refuses.
+pub fn lower_problem(problem: &Deconv, plan: &Plan) -> Result<Func> {
+    let naive = naive(problem)?;
+    PASSES.iter().try_fold(naive.func, |func, pass| Ok(pass.apply(func, plan)?.0))
 }
 
-/// Runs every pass on a function in stage `naive`.
-pub fn lower(naive: Snapshot, plan: &Plan) -> Result<Vec<Snapshot>> {
-    let mut all = vec![naive];
+/// The same, with the function as it stands after each pass; the last snapshot is what code generation takes.
+///
+/// # Errors
+/// What a pass refuses.
+pub fn snapshots(problem: &Deconv, plan: &Plan) -> Result<Vec<Snapshot>> {
+    let mut all = vec![naive(problem)?];
     for pass in PASSES {
+        let before = all[all.len() - 1].func.clone();
         let start = Instant::now();
-        let before = &all[all.len() - 1].func;
-        let mut func = (pass.run)(before, plan).map_err(|e| e.context(format!("pass {}", pass.name)))?;
-        let mut changed = !before.same_but_stage(&func);
-        // Before `phases` every loop is still there, so that passes find them where the problem puts them.
-        if func.stage >= Stage::Phases && pass.indices && (changed || before.stage < Stage::Phases) {
-            func = simplify::run(func);
-            changed = !before.same_but_stage(&func);
-        }
-        // What has been verified as it is need not be again.
-        if changed || func.stage != before.stage {
-            check(pass.name, &func)?;
-        }
+        let (func, changed) = pass.apply(before, plan)?;
         all.push(Snapshot { pass: pass.name, func, changed, time: start.elapsed() });
     }
     Ok(all)
+}
+
+fn naive(problem: &Deconv) -> Result<Snapshot> {
+    let start = Instant::now();
+    let func = naive::build(problem);
+    check(NAIVE, &func)?;
+    Ok(Snapshot { pass: NAIVE, func, changed: true, time: start.elapsed() })
 }
 
 /// A pass that leaves something illegal is a bug of that pass.

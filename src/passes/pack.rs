@@ -225,7 +225,7 @@ fn stored_in_place(func: &mut Func, from: &Access, dims: &[Dim]) {
             return to[d].clone();
         }
         let by = from.index[d].coef_of_var(v);
-        to[d].terms.iter().find(|(_, c)| **c == by).map_or(Affine::from(0), |(atom, _)| Affine::atom(atom.clone()))
+        to[d].terms.iter().find(|(_, c)| **c == by).map_or(Affine::from(0), |(atom, _)| Affine::atom(*atom))
     };
     // The first tile of a chunk, as the loops of `prepare` count them.
     let start = Affine::var(CHUNKS) * dims.iter().find(|d| d.var == TILES).map_or(0, |d| -d.index.coef_of_var(CHUNKS));

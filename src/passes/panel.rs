@@ -35,17 +35,16 @@ struct Side {
 }
 
 /// Stages the input of each block in a panel.
-pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
-    let mut out = func.clone();
+pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
     if !plan.panel {
-        return Ok(out);
+        return Ok(None);
     }
     let nest = Nest::of(func);
     let par = nest.loops.iter().take_while(|l| l.kind == LoopKind::Par).count();
     let (blocks, inner) = nest.loops.split_at(par);
     let Some(at) = nest.body.iter().position(|s| find_load(std::slice::from_ref(s), INPUT).is_some()) else {
         // Nothing is read: every output is bias only.
-        return Ok(out);
+        return Ok(None);
     };
     let (taps, guarded) = peel(&nest.body[at..=at]);
     // Where every position has all its taps the guard is gone already, and with it the need for a halo.
@@ -82,6 +81,12 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     } else if plan.winograd.is_none() {
         apart(&mut dims, func.elem.bytes() as i64);
     }
+    let fill = fill(&access, &sides, channels, &order);
+    let channel = if grouped.is_some() { "g" } else { "ic" };
+    let body = Stmt::when([known, leftover(&conds, &sides)].concat(), redirect(reduction, &sides, channel));
+    let mut inside = nest.body.clone();
+    inside.splice(at..=at, wrap(&taps, body));
+    let mut out = func.with_run(wrap(blocks, [fill, wrap(inner, inside)].concat()));
     out.buffers.push(Buffer {
         name: PANEL.into(),
         kind: BufferKind::Scratch,
@@ -90,14 +95,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
         order,
     });
     out.regs.push(Reg { name: COPY.into(), lanes: 1, dims: Vec::new() });
-
-    let fill = fill(&access, &sides, channels, &out.buffers[out.buffers.len() - 1].order);
-    let channel = if grouped.is_some() { "g" } else { "ic" };
-    let body = Stmt::when([known, leftover(&conds, &sides)].concat(), redirect(reduction, &sides, channel));
-    let mut inside = nest.body.clone();
-    inside.splice(at..=at, wrap(&taps, body));
-    out.run = wrap(blocks, [fill, wrap(inner, inside)].concat());
-    Ok(out)
+    Ok(Some(out))
 }
 
 /// The panel's dimensions in memory, outermost first. Where pixels are broadcast to output channels along the lanes, a pixel's channels

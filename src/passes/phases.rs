@@ -25,16 +25,14 @@
 
 use super::nest::{Congruence, Nest, congruence, peel, wrap};
 use crate::ir::names::on;
-use crate::ir::{Affine, Atom, Cond, Count, CountOf, Func, Loop, Stage, Stmt, Table};
+use crate::ir::{Affine, Atom, Cond, Count, CountOf, Func, Loop, Stmt, Table};
 use crate::plan::{Plan, interleaved_by};
 use crate::{Error, Kind, Result};
 
 /// Replaces the congruence guards by phases.
-pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
-    let mut out = func.clone();
-    out.stage = Stage::Phases;
+pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
     if super::form::is_scatter(func) {
-        return Ok(out);
+        return Ok(None);
     }
     let nest = Nest::of(func);
     let axes = super::nest::axes(func);
@@ -72,10 +70,10 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
         axis_phases.iter().map(AxisPhases::position_loop).collect(),
     ]
     .concat();
-    out.run = wrap(&loops, body);
+    let mut out = func.with_run(wrap(&loops, body));
     out.counts.extend(axis_phases.iter().filter_map(|p| p.count.clone()));
     out.tables.extend(axis_phases.into_iter().flat_map(|p| p.tables));
-    Ok(out)
+    Ok(Some(out))
 }
 
 /// The phases of one axis: tables per phase, and the loops that replace `o` and `k`.

@@ -25,11 +25,10 @@ use crate::{Error, Kind, Result};
 const SUMS: &str = "S";
 
 /// Splits the reduction.
-pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
-    let mut out = func.clone();
+pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
     let (channels, part_of) = (input_channels(&func.run), plan.reduction as i64);
     if part_of == 0 || channels <= part_of {
-        return Ok(out);
+        return Ok(None);
     }
     let nest = Nest::of(func);
     let par = nest.loops.iter().take_while(|l| l.kind == LoopKind::Par).count();
@@ -41,7 +40,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     let (loops, body) = peel(&inner);
     if let [Stmt::Set { .. }, Stmt::Store { .. }] = body {
         // No tap lands: there is nothing to sum.
-        return Ok(out);
+        return Ok(None);
     }
     let [start @ Stmt::Set { value: Value::Const(0.0), .. }, taps, end @ Stmt::Store { .. }] = body else {
         return Err(super::unexpected("reduction", "an accumulator, its taps and a store"));
@@ -64,9 +63,9 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     ];
     let nest = [tile.around, vec![Loop::new(counter, parts, Vec::new())], tile.inside].concat();
     inside.extend(wrap(&nest, body));
-    out.run = wrap(blocks, inside);
+    let mut out = func.with_run(wrap(blocks, inside));
     out.buffers.push(tile.buffer);
-    Ok(out)
+    Ok(Some(out))
 }
 
 /// The taps over the channels of one part.

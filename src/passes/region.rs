@@ -19,14 +19,14 @@ use crate::plan::Plan;
 use rustc_hash::FxHashMap as HashMap;
 
 /// Grows every tile outwards.
-pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
-    let mut out = func.clone();
-    if plan.lanes > 1 {
-        let all = mentions(func.run.iter().chain(&func.prepare));
-        out.run = list(&func.run, &all);
-        out.prepare = list(&func.prepare, &all);
+pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
+    if plan.lanes <= 1 {
+        return Ok(None);
     }
-    Ok(out)
+    let all = mentions(func.run.iter().chain(&func.prepare));
+    let mut out = func.with_run(list(&func.run, &all));
+    out.prepare = list(&func.prepare, &all);
+    Ok(Some(out))
 }
 
 type Mentions = HashMap<Name, usize>;

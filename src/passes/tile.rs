@@ -56,9 +56,7 @@ struct Tiler<'a> {
 }
 
 /// Cuts the nest into register tiles.
-pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
-    let mut out = func.clone();
-    out.stage = Stage::Tile;
+pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
     let (regs, counts) = (func.regs.clone(), func.counts.clone());
     let mut tiler = Tiler {
         func,
@@ -71,10 +69,11 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
         tested: Vec::new(),
         small: false,
     };
-    out.run = tiler.list(&func.run)?;
+    let mut out = func.with_run(tiler.list(&func.run)?);
+    out.stage = Stage::Tile;
     (out.regs, out.counts) = (tiler.regs, tiler.counts);
     tiler.packer.finish(&mut out);
-    Ok(out)
+    Ok(Some(out))
 }
 
 /// Loops that run over outputs, inputs or kernel positions, as opposed to a reduction.

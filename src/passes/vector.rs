@@ -18,16 +18,15 @@ use crate::plan::Plan;
 use crate::{Error, Kind, Result};
 
 /// Turns the plan's vector axis into lanes.
-pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
-    let mut out = func.clone();
-    out.stage = Stage::Vector;
+pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
     if plan.lanes <= 1 {
-        return Ok(out);
+        return Ok(None);
     }
     let lanes = plan.lanes;
     let axis = Axis { scalar: part(&plan.vector, "t"), vector: part(&plan.vector, "v"), lanes };
     let mut vectorised = Vec::new();
-    out.run = axis.list(&func.run, &[], &mut vectorised)?;
+    let mut out = func.with_run(axis.list(&func.run, &[], &mut vectorised)?);
+    out.stage = Stage::Vector;
     for (reg, dim) in vectorised {
         let Some(r) = out.regs.iter_mut().find(|r| r.name == reg) else { continue };
         if r.lanes == 1 {
@@ -42,7 +41,7 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
     }
     out.run = std::mem::take(&mut out.run).into_iter().map(|s| interleave(s, &out.buffers)).collect();
     super::copies::run(&mut out, lanes);
-    Ok(out)
+    Ok(Some(out))
 }
 
 /// The axis that becomes lanes.

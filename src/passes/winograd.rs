@@ -75,12 +75,12 @@ pub fn in_pieces(outputs: usize, lanes: usize, elem: Elem) -> bool {
 }
 
 /// Replaces the reduction by transforms and products.
-pub fn run(func: &Func, plan: &Plan) -> Result<Func> {
+pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
     match &plan.winograd {
         // Without an output there is nothing to do.
-        Some(_) if func.run.is_empty() => Ok(func.clone()),
-        Some(w) => Lowering::new(func, plan, w)?.lower(),
-        None => Ok(func.clone()),
+        Some(_) if func.run.is_empty() => Ok(None),
+        Some(w) => Ok(Some(Lowering::new(func, plan, w)?.lower()?)),
+        None => Ok(None),
     }
 }
 

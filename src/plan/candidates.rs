@@ -90,7 +90,7 @@ impl<'a> Space<'a> {
             form,
             aligned: vector == "rx",
             panel,
-            block: vec![0; self.problem.rank()],
+            block: [0; 3][..self.problem.rank()].into(),
             bounded: false,
             reduction: 0,
             channel_parts: 1,

@@ -130,7 +130,7 @@ fn wide_windows(p: &Deconv, plan: &Plan, m: &Machine) -> bool {
 
 /// The lowered plan, if each of its tiles fits the level's registers. Lowering takes about a millisecond, so it is asked only where there is doubt.
 fn fitting(problem: &Deconv, plan: &Plan, isa: Isa) -> Option<Func> {
-    let func = passes::lower_problem(problem, plan).ok()?.pop()?.func;
+    let func = passes::lower_problem(problem, plan).ok()?;
     crate::codegen::tiles_fit(&func, isa).unwrap_or(false).then_some(func)
 }
 
@@ -156,7 +156,8 @@ fn mean(costs: &[(f64, Costs)], plan: &Plan) -> Cost {
 }
 
 fn cheapest_first(all: &mut [Rejected]) {
-    all.sort_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
+    // Cycles are not negative: their bits are in the same order. Plans are large, so that keys are sorted, not they.
+    all.sort_by_cached_key(|r| r.cost.cycles().to_bits());
 }
 
 /// The plans of a space, for the problem whose open extents it has fixed, by their mean cost if there are such extents.

@@ -164,11 +164,25 @@ struct Model<'a> {
     output: &'a [f64],
     landing: &'a [f64],
     at_run_time: bool,
+    /// The extents of the tile along each axis, for each of [`ROLES`].
+    extents: [[f64; 3]; ROLES.len()],
 }
+
+/// The roles of loops along an axis that a tile may hold: positions, phases, taps of a patch.
+const ROLES: [char; 3] = ['q', 'r', 'k'];
 
 impl<'a> Model<'a> {
     fn new(of: &'a Costs, plan: &'a Plan) -> Self {
         let p = of.p;
+        let mut extents = [[1.0; 3]; ROLES.len()];
+        for t in &plan.tile {
+            let Some((role, axis)) = ROLES.iter().enumerate().find_map(|(i, role)| Some((i, t.var.as_str().strip_prefix(*role)?))) else {
+                continue;
+            };
+            if let Some(a) = axes(p.rank()).iter().position(|name| *name == axis) {
+                extents[role][a] = t.extent as f64;
+            }
+        }
         Model {
             p,
             plan,
@@ -181,11 +195,12 @@ impl<'a> Model<'a> {
             output: &of.output,
             landing: &of.landing,
             at_run_time: of.at_run_time,
+            extents,
         }
     }
 
-    fn extent(&self, role: &str, a: usize) -> f64 {
-        self.plan.extent_on(role, axes(self.rank)[a]) as f64
+    fn extent(&self, role: char, a: usize) -> f64 {
+        ROLES.iter().position(|r| *r == role).map_or(1.0, |role| self.extents[role][a])
     }
 
     /// Taps of a phase, on average.
@@ -230,7 +245,7 @@ impl<'a> Model<'a> {
     fn sweeps(&self) -> f64 {
         let along = |a: usize| {
             let block = if self.plan.block[a] > 0 { self.plan.block[a] as f64 } else { self.output[a] / self.p.stride[a] as f64 };
-            (block / self.extent("q", a)).ceil()
+            (block / self.extent('q', a)).ceil()
         };
         (0..self.rank).map(along).product()
     }
@@ -245,8 +260,8 @@ impl<'a> Model<'a> {
         let x = self.rank - 1;
         let lanes = plan.lanes as f64;
         let row = |role| if self.rank > 1 { self.extent(role, x - 1) } else { 1.0 };
-        let (moc, mq, mrow) = (plan.extent("oc") as f64, self.extent("q", x), row("q"));
-        let mr: f64 = (0..self.rank).map(|a| self.extent("r", a)).product();
+        let (moc, mq, mrow) = (plan.extent("oc") as f64, self.extent('q', x), row('q'));
+        let mr: f64 = (0..self.rank).map(|a| self.extent('r', a)).product();
         let groups = plan.extent("g") as f64;
         let vectors = moc * mq * mrow * mr * groups / lanes;
         let tiles = self.tiles(moc);
@@ -256,7 +271,7 @@ impl<'a> Model<'a> {
         let straddle = 1.0 + if self.taps(x) > 1.0 || !shared { plan.lanes as f64 * self.p.elem.bytes() as f64 / 64.0 } else { 0.0 };
         // Tiles of all phases with few products for each load shift them out of whole lines instead.
         let rows = mq / lanes * mrow * self.rows_read(moc, mr);
-        let whole = (0..self.rank).all(|a| self.extent("r", a) == self.p.stride[a] as f64);
+        let whole = (0..self.rank).all(|a| self.extent('r', a) == self.p.stride[a] as f64);
         let shifts = self.m.isa == Isa::Avx512 && plan.panel && !shared && moc == 1.0 && whole && vectors <= FEW_PRODUCTS * rows;
         let straddle = if shifts { straddle.min(self.m.rates.shifted) } else { straddle };
         let (operands, scalars) = match plan.vector.as_str() {
@@ -287,14 +302,14 @@ impl<'a> Model<'a> {
         let compute = tiles * (steps * step + tests + pages + waits + CALL);
 
         let side_by_side = match (plan.vector.as_str(), self.p.layout) {
-            ("qx", Layout::ChannelsFirst) => self.p.stride[x] as f64 == self.extent("r", x),
+            ("qx", Layout::ChannelsFirst) => self.p.stride[x] as f64 == self.extent('r', x),
             ("oc" | "g", Layout::ChannelsLast) | ("rx", Layout::ChannelsFirst) => true,
             _ => false,
         };
         let interleave = match plan.vector.as_str() {
-            "qx" if self.extent("r", x) > 4.0 => 4.0,
+            "qx" if self.extent('r', x) > 4.0 => 4.0,
             // Pixels of one phase leave gaps in memory that the other phases come back for.
-            "g" => self.p.stride[x] as f64 / self.extent("r", x),
+            "g" => self.p.stride[x] as f64 / self.extent('r', x),
             _ => INTERLEAVE,
         };
         let each = match (plan.vector.as_str(), self.p.layout) {
@@ -302,7 +317,7 @@ impl<'a> Model<'a> {
             _ => self.strided(moc),
         };
         let store = tiles * vectors * self.m.passes * if side_by_side { interleave } else { lanes * each };
-        let runs = if plan.vector == "qx" { vectors * lanes / (mq * self.extent("r", x)) } else { 0.0 };
+        let runs = if plan.vector == "qx" { vectors * lanes / (mq * self.extent('r', x)) } else { 0.0 };
         let store = store + tiles * self.late(vectors, runs) + self.hanging();
         let panel = if plan.panel { self.fill() } else { 0.0 };
         let blocks = self.blocks();
@@ -341,7 +356,7 @@ impl<'a> Model<'a> {
         }
         let written = candidates::written_out(self.p, self.plan, self.plan.bounded);
         let along = |a: usize| {
-            let (phases, taps) = (self.extent("r", a), self.taps(a).ceil());
+            let (phases, taps) = (self.extent('r', a), self.taps(a).ceil());
             if written[a] { phases.min((taps + 1.0) / taps) } else { phases }
         };
         (0..self.rank).map(along).product()
@@ -359,8 +374,8 @@ impl<'a> Model<'a> {
         let collides = self.plan.vector == "oc" && plane % 2048.0 == 0.0 && plane >= 8192.0;
         // All phases of a row together fill pieces.
         let x = self.rank - 1;
-        let run = self.extent("r", x) * self.extent("q", x);
-        let whole = self.plan.vector == "oc" && self.extent("r", x) == self.p.stride[x] as f64 && run > 1.0;
+        let run = self.extent('r', x) * self.extent('q', x);
+        let whole = self.plan.vector == "oc" && self.extent('r', x) == self.p.stride[x] as f64 && run > 1.0;
         let most = 16.0 / self.p.elem.bytes() as f64;
         let each = if whole { PIECE * (run / most).ceil() / run } else { STRIDED };
         each * if !collides {
@@ -378,10 +393,10 @@ impl<'a> Model<'a> {
         let groups = (self.p.groups as f64 / plan.extent("g") as f64).ceil();
         let mut tiles = self.batch * groups * (self.oc / moc).ceil();
         for a in 0..self.rank {
-            let phases = self.p.stride[a] as f64 / self.extent("r", a);
+            let phases = self.p.stride[a] as f64 / self.extent('r', a);
             let shifted = plan.aligned && self.p.pad_begin[a] % self.p.stride[a] as i64 != 0;
             let span = self.output[a] / self.p.stride[a] as f64 + if shifted { 1.0 } else { 0.0 };
-            let tile = self.extent("q", a);
+            let tile = self.extent('q', a);
             let block = if plan.block[a] > 0 { plan.block[a] as f64 } else { span };
             let whole = (span / block).floor();
             let rest = span - whole * block;
@@ -422,7 +437,7 @@ impl<'a> Model<'a> {
         let plan = self.plan;
         let x = self.rank - 1;
         let lanes = plan.lanes as f64;
-        let (moc, mk) = (plan.extent("oc") as f64, self.extent("k", x));
+        let (moc, mk) = (plan.extent("oc") as f64, self.extent('k', x));
         let vectors = moc * mk / lanes;
         let patches: f64 = self.batch * self.input.iter().product::<f64>() * self.p.groups as f64 * (self.oc / moc).ceil();
         let kernel: f64 = self.p.kernel[..x].iter().map(|k| *k as f64).product::<f64>() * (self.p.kernel[x] as f64 / mk).ceil();
@@ -455,7 +470,7 @@ impl<'a> Model<'a> {
             if weights > self.m.l2 as f64 { (1.0 / self.m.rates.weights[1 + usize::from(gone)] - 1.0 / demand).max(0.0) } else { 0.0 };
         let streamed = blocks * weights * late.max(exposed / self.m.rate(weights));
         let panel = self.panel() * bytes;
-        let phases: f64 = (0..self.rank).map(|a| self.p.stride[a] as f64 / self.extent("r", a)).product();
+        let phases: f64 = (0..self.rank).map(|a| self.p.stride[a] as f64 / self.extent('r', a)).product();
         let passes = blocks * self.p.groups as f64 * channel_tiles * phases;
         // A line of channels serves so many steps that it comes in time; a pixel of a tile with phases along the lanes serves one vector only.
         let exposed = match self.plan.vector.as_str() {

@@ -33,7 +33,10 @@ pub(crate) use rounding::interleaved_by;
 pub use versions::{MOST_SIZES, Version, cheapest, main_size, version_for, versions};
 
 use crate::ir::Name;
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, Short};
+
+/// One number per spatial axis, outermost first.
+pub type Sizes = Short<usize, 3>;
 
 /// Per output (gather) or per input pixel (scatter).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,7 +87,7 @@ impl Algorithm {
 }
 
 /// One loop that is split for the register tile: `extent` consecutive iterations are written out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TileAxis {
     /// The loop variable: `oc`, `qx`, `qy`, `rx`, `ry`, `kx`, `ix`, `qw` (windows) …
     pub var: Name,
@@ -96,7 +99,7 @@ pub struct TileAxis {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Winograd {
     /// Outputs of each phase that one window gives, per spatial axis, outermost first.
-    pub outputs: Vec<usize>,
+    pub outputs: Sizes,
     /// Output channels whose products are held in scratch memory at a time.
     pub held: usize,
     /// Whether they are those of one phase along the axes before x whose phases share their windows: one phase is finished before the next begins.
@@ -115,7 +118,7 @@ pub struct Plan {
     /// Whether taps that fall outside the input are left out, along axes of which the tile holds one position or all; otherwise the panel has zeros there.
     pub bounded: bool,
     /// Positions per panel block on each spatial axis, outermost first; 0 is the whole axis.
-    pub block: Vec<usize>,
+    pub block: Sizes,
     /// Input channels that are summed before the outputs wait for the next so many; 0 is all of them.
     pub reduction: usize,
     /// Into how many parts the output channels of a group are cut for threads.
@@ -123,7 +126,7 @@ pub struct Plan {
     /// Fewer multiplications by Toom-Cook (Winograd) transforms, or `None` for direct sums.
     pub winograd: Option<Winograd>,
     /// The register tile, outer axes first.
-    pub tile: Vec<TileAxis>,
+    pub tile: Short<TileAxis, 4>,
     /// Which tile axis lies along the lanes.
     pub vector: Name,
     /// Lanes per vector.

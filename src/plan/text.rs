@@ -28,11 +28,11 @@
 //! # Ok::<(), polyphase::Error>(())
 //! ```
 
-use super::{Form, Plan, TileAxis, Winograd};
+use super::{Form, Plan, Sizes, TileAxis, Winograd};
 use crate::ir::names::axes;
 use crate::passes::toom_cook;
 use crate::problem::MAX_EXTENT;
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, Short};
 use std::fmt;
 use std::iter::Peekable;
 use std::str::{FromStr, SplitWhitespace};
@@ -185,8 +185,8 @@ impl<'a> Words<'a> {
         found.ok_or_else(|| error(format!("{} stands where {legal} is legal", quoted(word))))
     }
 
-    fn tile(&mut self) -> Result<Vec<TileAxis>> {
-        let mut tile: Vec<TileAxis> = Vec::new();
+    fn tile(&mut self) -> Result<Short<TileAxis, 4>> {
+        let mut tile: Short<TileAxis, 4> = Short::new();
         while let Some(word) = self.words.next_if(|w| *w != "along") {
             let Some((var, extent)) = word.split_once('=') else {
                 return Err(error(format!("{} stands where a tile loop such as oc=6, or `along`, is legal", quoted(word))));
@@ -207,15 +207,15 @@ impl<'a> Words<'a> {
         Ok(Winograd { outputs, held, by_phase: self.take("by-phase") })
     }
 
-    fn block(&mut self) -> Result<Vec<usize>> {
+    fn block(&mut self) -> Result<Sizes> {
         self.sizes("block", 0, MAX_EXTENT as usize)
     }
 
     /// One number per spatial axis, as in `4x0`.
-    fn sizes(&mut self, what: &str, lo: usize, hi: usize) -> Result<Vec<usize>> {
+    fn sizes(&mut self, what: &str, lo: usize, hi: usize) -> Result<Sizes> {
         let list = self.next(&format!("a list of {what} sizes, as in 4x0,"))?;
         let one = format!("a {what} size");
-        let sizes = list.split('x').map(|b| number(b, &one, lo, hi)).collect::<Result<Vec<_>>>()?;
+        let sizes = list.split('x').map(|b| number(b, &one, lo, hi)).collect::<Result<Sizes>>()?;
         if sizes.len() > 3 {
             return Err(error(format!("{what} {} has {} sizes; one per spatial axis, 1 to 3, is legal", quoted(list), sizes.len())));
         }

@@ -8,7 +8,7 @@
 use super::choose::choose_at;
 use super::rounding::interleaved;
 use super::windows::{even, positions_of};
-use super::{Choice, Plan};
+use super::{Choice, Plan, Sizes};
 use crate::codegen::target::Isa;
 use crate::ir::Func;
 use crate::ir::names::{axes, on};
@@ -115,8 +115,7 @@ impl Version {
         if let Some(func) = self.lowered.take() {
             return Ok(func);
         }
-        let last = lower_problem(problem, &self.choice.plan)?.pop();
-        Ok(last.expect("the table of passes is not empty").func)
+        lower_problem(problem, &self.choice.plan)
     }
 
     /// Predicted cycles for other spatial extents. Blocks are computed as a whole, and in them whole tiles.
@@ -203,7 +202,7 @@ pub(super) fn packs_alike(a: &Plan, b: &Plan) -> bool {
     let packing = |plan: &Plan| {
         let mut tile = plan.tile.clone();
         tile.retain(|t| !t.var.as_str().starts_with('q'));
-        Plan { tile, panel: false, bounded: false, stream: false, block: Vec::new(), ..plan.clone() }
+        Plan { tile, panel: false, bounded: false, stream: false, block: Sizes::new(), ..plan.clone() }
     };
     packing(a) == packing(b)
 }

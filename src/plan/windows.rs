@@ -7,6 +7,7 @@ mod blocks;
 use super::cost::{Cost, OPEN, lane_apart, step};
 use super::rounding::{PhaseClasses, interleaved, is_summed, phase_classes};
 use super::{Machine, Plan};
+use crate::Short;
 use crate::ir::names::axes;
 use crate::passes::panel::spread_lines;
 use crate::passes::toom_cook::{self, Exact, ToomCook};
@@ -135,7 +136,7 @@ impl AxisCounts {
 pub struct Windows<'a> {
     p: &'a Deconv,
     plan: &'a Plan,
-    axes: SmallVec<[AxisCounts; 3]>,
+    axes: Short<AxisCounts, 3>,
     ic: f64,
     oc: f64,
     batch: f64,
@@ -230,10 +231,13 @@ impl<'a> Windows<'a> {
                 reach,
             })
         };
-        let axes = axes.iter().enumerate().map(counts).collect::<Option<SmallVec<_>>>()?;
+        let mut all = Short::new();
+        for axis in axes.iter().enumerate() {
+            all.push(counts(axis)?);
+        }
         let batch = p.batch.known().unwrap_or(1);
         let oc = (p.c_out / p.groups) as f64;
-        Some(Windows { p, plan, axes, ic: (p.c_in / p.groups) as f64, oc, batch: batch as f64, held: w.held as f64 })
+        Some(Windows { p, plan, axes: all, ic: (p.c_in / p.groups) as f64, oc, batch: batch as f64, held: w.held as f64 })
     }
 
     /// Those of a plan with the same windows and blocks, but other tiles.

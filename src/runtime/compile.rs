@@ -7,7 +7,7 @@ use super::workspace::{Bytes, Stash};
 use super::{Options, kernel};
 use crate::codegen::{cranelift, target::Isa};
 use crate::ir::names::WEIGHT;
-use crate::ir::{Affine, Atom, Buffer, BufferKind, Func, Stmt, Value};
+use crate::ir::{Affine, Atom, Buffer, BufferKind, Func, Value};
 use crate::problem::Deconv;
 use crate::{Error, Kind, Result, plan};
 use std::sync::Arc;
@@ -137,14 +137,8 @@ fn check_bias<T>(problem: &Deconv, bias: Option<&[T]>) -> Result<()> {
 /// Whether `run` reads the weights as they came.
 fn reads_weights(func: &Func) -> bool {
     let mut found = false;
-    let mut look = |v: &Value| v.visit(&mut |v| found |= matches!(v, Value::Load(a) if a.buffer == WEIGHT));
-    for s in &func.run {
-        s.visit(&mut |s| match s {
-            Stmt::Set { value, .. } => look(value),
-            Stmt::Store { parts, .. } => parts.iter().for_each(&mut look),
-            _ => {}
-        });
-    }
+    let mut look = |v: &Value| found |= matches!(v, Value::Load(a) if a.buffer == WEIGHT);
+    func.run.iter().for_each(|s| s.visit_values(&mut look));
     found
 }
 

@@ -9,12 +9,13 @@
 
 use super::alloc::{Loc, Places};
 use super::inst::*;
+use super::link::link;
 use super::select::Program;
 use super::{Budget, TileArg, WideIsa, WideTile};
 use crate::ir::{Elem, Func, Table};
 use crate::{Error, Kind, Result};
-use iced_x86::IcedError;
 use iced_x86::code_asm::*;
+use iced_x86::{IcedError, Instruction};
 use rustc_hash::FxHashMap as HashMap;
 
 /// Registers for pointers and counters; those that need not be saved come first.
@@ -69,15 +70,16 @@ pub(super) struct Encoder<'a> {
 
 /// Encodes a program whose registers have places.
 pub(super) fn encode(func: &Func, args: Vec<TileArg>, p: &Program, places: &Places, isa: WideIsa) -> Result<WideTile> {
-    let code = assemble(func, p, places, isa).map_err(|e| Error::new(Kind::Codegen, format!("assembling a tile: {e}")))?;
-    let (code, frame) = code;
+    let assembled = assemble(func, p, places, isa).and_then(|(code, frame)| Ok((link(&code)?, frame)));
+    let (code, frame) = assembled.map_err(|e| Error::new(Kind::Codegen, format!("assembling a tile: {e}")))?;
     let notes = Budget { frame_bytes: frame, code_bytes: code.len(), ..places.budget };
     Ok(WideTile { code, args, notes })
 }
 
-fn assemble(func: &Func, p: &Program, places: &Places, isa: WideIsa) -> Done<(Vec<u8>, usize)> {
+fn assemble(func: &Func, p: &Program, places: &Places, isa: WideIsa) -> Done<(Vec<Instruction>, usize)> {
     let mut asm = CodeAssembler::new(64)?;
     asm.set_prefer_vex(isa == WideIsa::Avx2);
+    asm.set_prefer_short_branch(false);
     // Lanes go through the frame one by one.
     let through = |i: &Inst| match i {
         Inst::LoadScattered { .. } | Inst::StoreScattered { .. } | Inst::StoreTurned { .. } => true,
@@ -107,7 +109,7 @@ fn assemble(func: &Func, p: &Program, places: &Places, isa: WideIsa) -> Done<(Ve
     }
     e.epilogue()?;
     e.constants()?;
-    Ok((e.asm.assemble(0)?, e.frame as usize))
+    Ok((e.asm.take_instructions(), e.frame as usize))
 }
 
 impl Encoder<'_> {

@@ -416,9 +416,9 @@ impl<'a> Resolver<'a> {
         let mut out = Lin { inv: a.offset.into(), terms: Vec::new() };
         for (atom, &c) in &a.terms {
             match atom {
-                Atom::Sym(_) => out.inv.add_term(atom.clone(), c),
+                Atom::Sym(_) => out.inv.add_term(*atom, c),
                 Atom::Var(v) => match self.env.get(v) {
-                    None => out.inv.add_term(atom.clone(), c),
+                    None => out.inv.add_term(*atom, c),
                     Some(Bind::Const(i)) => out.inv.offset += c * i,
                     Some(Bind::Counted { id, base }) => {
                         let (id, base) = (*id, base.clone());
@@ -427,7 +427,7 @@ impl<'a> Resolver<'a> {
                     }
                 },
                 Atom::Scaled(s, v) => match self.env.get(v) {
-                    None => out.inv.add_term(atom.clone(), c),
+                    None => out.inv.add_term(*atom, c),
                     Some(Bind::Const(i)) => out.inv.add_term(Atom::Sym(*s), c * i),
                     Some(Bind::Counted { id, base }) => {
                         let id = *id;
@@ -438,7 +438,7 @@ impl<'a> Resolver<'a> {
                     }
                 },
                 Atom::Table(t, v) => match self.env.get(v) {
-                    None => out.inv.add_term(atom.clone(), c),
+                    None => out.inv.add_term(*atom, c),
                     Some(bind) => {
                         let found = self.func.tables.iter().position(|x| x.name == *t);
                         let at = found.ok_or_else(|| ir(format!("no table {t}")))?;

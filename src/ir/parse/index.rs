@@ -59,7 +59,7 @@ impl Parser<'_> {
         }
         let second = self.factor()?;
         let alone = |a: &Affine| match a.terms.iter().next() {
-            Some((atom, 1)) if a.terms.len() == 1 && a.offset == 0 => Some(atom.clone()),
+            Some((atom, 1)) if a.terms.len() == 1 && a.offset == 0 => Some(*atom),
             _ => None,
         };
         match (alone(&first), alone(&second)) {
@@ -172,7 +172,7 @@ fn add(sum: &mut Affine, e: &Affine, coef: i128) -> Option<()> {
                 sum.terms.remove(atom);
             }
             c => {
-                sum.terms.insert(atom.clone(), c);
+                sum.terms.insert(*atom, c);
             }
         }
     }

@@ -42,7 +42,7 @@ pub(super) fn entry(at: &At<'_>, name: &Name, idx: &[Affine], report: &mut Repor
     }
     for (e, &dim) in idx.iter().zip(&reg.dims) {
         let symbolic = e.terms.keys().any(|a| matches!(a, Atom::Sym(_) | Atom::Scaled(..) | Atom::Div(..)));
-        if symbolic || e.vars().iter().any(|v| !at.is_unroll(v)) {
+        if symbolic || !at.all_unroll(e) {
             report.add(format!("{name} is indexed by {e}; registers are indexed by constants and unroll variables"));
         } else if let Some((lo, hi)) = at.range(e).filter(|_| !at.guarded) {
             outside(&|| format!("{e} of {name}"), (lo, hi), &Affine::from(int(dim)), report);

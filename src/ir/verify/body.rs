@@ -6,20 +6,22 @@ use super::range::Values;
 use super::*;
 
 /// An enclosing loop.
-#[derive(Clone)]
 pub(super) struct Scope<'a> {
-    pub var: &'a Name,
+    pub var: Name,
     pub kind: LoopKind,
     /// The values it takes, if they are constants.
     pub values: Option<Values>,
+    /// The one around it.
+    pub outer: Option<&'a Scope<'a>>,
 }
 
 /// Where a statement stands.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct At<'a> {
     pub func: &'a Func,
     pub prepare: bool,
-    pub scopes: Vec<Scope<'a>>,
+    /// The innermost loop around it.
+    pub inside: Option<&'a Scope<'a>>,
     pub in_tile: bool,
     /// It may not run at all: a `when` or a loop without iterations is around it.
     pub guarded: bool,
@@ -28,11 +30,12 @@ pub(super) struct At<'a> {
 }
 
 impl At<'_> {
-    pub fn scope(&self, var: &str) -> Option<&Scope<'_>> {
-        self.scopes.iter().rev().find(|s| s.var == var)
+    pub fn scope(&self, var: Name) -> Option<&Scope<'_>> {
+        std::iter::successors(self.inside, |s| s.outer).find(|s| s.var == var)
     }
-    pub fn is_unroll(&self, var: &Name) -> bool {
-        self.scope(var.as_str()).is_some_and(|s| s.kind == LoopKind::Unroll)
+    /// Whether every variable of an expression is one of an unroll loop.
+    pub fn all_unroll(&self, e: &Affine) -> bool {
+        e.all_vars(&mut |v| self.scope(v).is_some_and(|s| s.kind == LoopKind::Unroll))
     }
     /// The range of an index, if it is decided.
     pub fn range(&self, e: &Affine) -> Option<(i64, i64)> {
@@ -42,7 +45,7 @@ impl At<'_> {
 
 pub(super) fn check(func: &Func, report: &mut Report) {
     for (section, body, prepare) in [("prepare", &func.prepare, true), ("run", &func.run, false)] {
-        let at = At { func, prepare, scopes: Vec::new(), in_tile: false, guarded: false, outermost: body.len() == 1 };
+        let at = At { func, prepare, inside: None, in_tile: false, guarded: false, outermost: body.len() == 1 };
         report.within(|| section.into(), |report| body.iter().for_each(|s| statement(&at, s, report)));
     }
 }
@@ -54,15 +57,15 @@ fn statement(at: &At<'_>, s: &Stmt, report: &mut Report) {
             Stmt::For(l) => {
                 head(at, l, report);
                 let values = Values::of(l);
-                let mut inner = at.clone();
-                inner.scopes.push(Scope { var: &l.var, kind: l.kind, values: values.flatten() });
-                inner.guarded |= matches!(values, Some(None));
-                inner.outermost &= l.kind == LoopKind::Par && l.body.len() == 1;
+                let scope = Scope { var: l.var, kind: l.kind, values: values.flatten(), outer: at.inside };
+                let guarded = at.guarded || matches!(values, Some(None));
+                let outermost = at.outermost && l.kind == LoopKind::Par && l.body.len() == 1;
+                let inner = At { inside: Some(&scope), guarded, outermost, ..*at };
                 l.body.iter().for_each(|s| statement(&inner, s, report));
             }
             Stmt::When { conds, body } => {
                 conds.iter().for_each(|c| cond(at, c, report));
-                let inner = At { guarded: true, outermost: false, ..at.clone() };
+                let inner = At { guarded: true, outermost: false, ..*at };
                 body.iter().for_each(|s| statement(&inner, s, report));
             }
             Stmt::Tile { asks, body, .. } => {
@@ -73,7 +76,7 @@ fn statement(at: &At<'_>, s: &Stmt, report: &mut Report) {
                 if at.in_tile {
                     report.add("a tile inside a tile; tiles are leaves");
                 }
-                let inner = At { in_tile: true, outermost: false, ..at.clone() };
+                let inner = At { in_tile: true, outermost: false, ..*at };
                 body.iter().for_each(|s| statement(&inner, s, report));
             }
             Stmt::Set { reg, index, value: v } => {
@@ -97,8 +100,8 @@ fn head(at: &At<'_>, l: &Loop, report: &mut Report) {
         report.add(why);
     }
     let func = at.func;
-    let taken = at.scope(l.var.as_str()).is_some()
-        || func.is_symbol(l.var.as_str())
+    let taken = at.scope(l.var).is_some()
+        || func.is_symbol(&l.var)
         || func.find_buffer(&l.var).is_some()
         || func.find_table(&l.var).is_some()
         || func.find_reg(&l.var).is_some();
@@ -115,14 +118,15 @@ fn head(at: &At<'_>, l: &Loop, report: &mut Report) {
         if l.kind != LoopKind::Par {
             report.add(format!("the step is multiplied by {symbol}; those of par loops only may be"));
         }
-        if at.prepare || !func.is_symbol(symbol.as_str()) {
+        if at.prepare || !func.is_symbol(symbol) {
             report.add(format!("the step is multiplied by {symbol}, which is no symbol declared for run"));
         }
     }
     l.lo.iter().chain(&l.hi).for_each(|e| index(at, e, report));
     match l.kind {
         LoopKind::Seq => {
-            for v in l.lo.iter().chain(&l.hi).flat_map(Affine::vars).filter(|v| at.in_tile && at.is_unroll(v)) {
+            let unrolled = |v: Name| at.scope(v).is_some_and(|s| s.kind == LoopKind::Unroll);
+            for v in l.lo.iter().chain(&l.hi).filter(|_| at.in_tile).flat_map(Affine::vars).filter(|v| unrolled(*v)) {
                 report.add(format!("a bound uses the unroll variable {v}; bounds of counted loops in a tile do not"));
             }
         }
@@ -150,7 +154,7 @@ fn unroll_head(at: &At<'_>, l: &Loop, report: &mut Report) {
     single(l, "an unroll", report);
     for e in l.lo.iter().chain(&l.hi) {
         let symbolic = e.terms.keys().any(|a| matches!(a, Atom::Sym(_) | Atom::Scaled(..) | Atom::Div(..)));
-        if symbolic || e.vars().iter().any(|v| !at.is_unroll(v)) {
+        if symbolic || !at.all_unroll(e) {
             report.add(format!("bound {e} of an unroll loop; it must be made of constants and outer unroll variables"));
         }
     }
@@ -180,10 +184,10 @@ pub(super) fn index(at: &At<'_>, e: &Affine, report: &mut Report) {
         }
         match atom {
             Atom::Sym(s) if at.prepare => report.add(format!("symbol {s} in prepare, which runs before symbols are known")),
-            Atom::Sym(s) if at.func.is_symbol(s.as_str()) => {}
+            Atom::Sym(s) if at.func.is_symbol(s) => {}
             Atom::Sym(s) => report.add(format!("{s} is not a declared symbol")),
             Atom::Scaled(s, v) => {
-                if at.prepare || !at.func.is_symbol(s.as_str()) {
+                if at.prepare || !at.func.is_symbol(s) {
                     report.add(format!("{s} in {atom} is no symbol declared for run"));
                 }
                 report.stage(at.func.stage >= Stage::Panel, format_args!("the product {atom}"), "from panel on", at.func);
@@ -208,7 +212,7 @@ pub(super) fn index(at: &At<'_>, e: &Affine, report: &mut Report) {
 }
 
 fn in_scope(at: &At<'_>, v: &Name, report: &mut Report) {
-    if at.scope(v.as_str()).is_none() {
+    if at.scope(*v).is_none() {
         report.add(format!("{v} is neither a loop variable in scope nor a declared symbol"));
     }
 }
@@ -217,7 +221,7 @@ fn table(at: &At<'_>, t: &Name, v: &Name, report: &mut Report) {
     let Some(table) = at.func.find_table(t) else {
         return report.add(format!("{t} is not a declared table"));
     };
-    if let Some(values) = at.scope(v.as_str()).and_then(|s| s.values) {
+    if let Some(values) = at.scope(*v).and_then(|s| s.values) {
         let len = table.values.len();
         if values.first < 0 || usize::try_from(values.last).is_ok_and(|last| last >= len) {
             report.add(format!("{t}[{v}] with {v} from {} to {}; the table has {len} entries", values.first, values.last));

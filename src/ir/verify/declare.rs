@@ -124,7 +124,7 @@ fn buffer(func: &Func, b: &Buffer, report: &mut Report) {
                 Atom::Sym(_) if constant => {
                     report.add(format!("extent {e} is not constant; the extents of a {} buffer are", b.kind.name()))
                 }
-                Atom::Sym(s) if func.is_symbol(s.as_str()) => {}
+                Atom::Sym(s) if func.is_symbol(s) => {}
                 Atom::Sym(s) => report.add(format!("extent {e} uses {s}, which is not a declared symbol")),
                 _ => report.add(format!("extent {e} uses {atom}; extents are affine in symbols only")),
             }

@@ -39,7 +39,7 @@ impl Values {
 }
 
 /// The least and the greatest value of `e`, both attained; `None` if that is not decided.
-pub(super) fn range(func: &Func, e: &Affine, values: &impl Fn(&str) -> Option<Values>) -> Option<(i64, i64)> {
+pub(super) fn range(func: &Func, e: &Affine, values: &impl Fn(Name) -> Option<Values>) -> Option<(i64, i64)> {
     let (mut lo, mut hi) = (i128::from(e.offset), i128::from(e.offset));
     for (at, (atom, &coef)) in e.terms.iter().enumerate() {
         let (a, b) = match atom {
@@ -49,11 +49,11 @@ pub(super) fn range(func: &Func, e: &Affine, values: &impl Fn(&str) -> Option<Va
                 if e.terms.iter().take(at).any(|t| same(&t)) {
                     continue;
                 }
-                part(func, e.terms.iter().skip(at).filter(same), values(v.as_str())?)?
+                part(func, e.terms.iter().skip(at).filter(same), values(*v)?)?
             }
             Atom::Div(inner, by) => {
                 // Exact only where no variable occurs both inside and outside.
-                let shared = inner.vars().iter().any(|v| e.terms.keys().any(|a| a != atom && Affine::atom(a.clone()).uses_var(v.as_str())));
+                let shared = inner.vars().iter().any(|v| e.terms.keys().any(|a| a != atom && Affine::atom(*a).uses_var(v.as_str())));
                 if shared || *by < 1 {
                     return None;
                 }

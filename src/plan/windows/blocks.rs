@@ -6,7 +6,7 @@ use crate::ir::names::{axes, on};
 use crate::passes::winograd::{PIECE, in_pieces};
 use crate::plan::candidates::Space;
 use crate::plan::rounding::{axis_rounding, is_summed};
-use crate::plan::{Algorithm, Form, Plan, TileAxis, Winograd};
+use crate::plan::{Algorithm, Form, Plan, Sizes, TileAxis, Winograd};
 use crate::problem::Layout;
 use std::ops::RangeInclusive;
 
@@ -27,6 +27,11 @@ const FEW: usize = 16;
 const BLOCKS: usize = 4;
 /// By how much a plan that finishes phases one by one must be cheaper: each reads the windows again, where the next of several finds them at hand.
 const BY_PHASE: f64 = 1.04;
+
+/// The sizes, and one for the next axis.
+fn and(sizes: &Sizes, next: usize) -> Sizes {
+    sizes.iter().copied().chain([next]).collect()
+}
 
 /// A way to cut the output into blocks of windows, with what it costs and how much scratch memory it may take.
 struct Block {
@@ -108,7 +113,7 @@ impl Space<'_> {
     }
 
     /// Window sizes that save multiplications and may be used, those first that need the fewest products for the whole output.
-    fn window_sizes(&self, axes: &[WindowAxis]) -> Vec<Vec<usize>> {
+    fn window_sizes(&self, axes: &[WindowAxis]) -> Vec<Sizes> {
         let p = self.problem;
         struct Size {
             outputs: usize,
@@ -136,15 +141,15 @@ impl Space<'_> {
             };
             outputs.into_iter().filter_map(size).collect()
         };
-        let mut sizes = vec![(Vec::new(), 1.0, 1.0, 1.0)];
+        let mut sizes = vec![(Sizes::new(), 1.0, 1.0, 1.0)];
         for a in 0..p.rank() {
             let of = along(a);
-            let with = |(outputs, growth, all, share): &(Vec<usize>, f64, f64, f64)| -> Vec<_> {
-                of.iter().map(|s| ([&outputs[..], &[s.outputs]].concat(), growth * s.growth, all * s.all, share * s.share)).collect()
+            let with = |(outputs, growth, all, share): &(Sizes, f64, f64, f64)| -> Vec<_> {
+                of.iter().map(|s| (and(outputs, s.outputs), growth * s.growth, all * s.all, share * s.share)).collect()
             };
             sizes = sizes.iter().flat_map(with).collect();
         }
-        let usable = |(outputs, growth, _, share): &(Vec<usize>, f64, f64, f64)| {
+        let usable = |(outputs, growth, _, share): &(Sizes, f64, f64, f64)| {
             *share < WORTH && *growth <= self.options.rounding && self.outputs_fit(axes, outputs)
         };
         sizes.retain(usable);
@@ -167,10 +172,10 @@ impl Space<'_> {
     }
 
     /// Block sizes: along x the whole row, a half of it (a third of a sequence), or whole vectors of windows; along the other axes a few windows, or all.
-    fn window_blocks(&self, axes: &[WindowAxis], outputs: &[usize]) -> Vec<Vec<usize>> {
+    fn window_blocks(&self, axes: &[WindowAxis], outputs: &[usize]) -> Vec<Sizes> {
         let rank = axes.len();
         let lanes = self.machine.lanes;
-        let mut all: Vec<Vec<usize>> = vec![Vec::new()];
+        let mut all = vec![Sizes::new()];
         for (a, &m) in outputs.iter().enumerate() {
             let windows = axes[a].positions.div_ceil(m);
             let mut sizes: Vec<usize> = if a + 1 == rank {
@@ -183,7 +188,7 @@ impl Space<'_> {
             sizes.sort();
             sizes.dedup();
             sizes.push(0);
-            all = all.into_iter().flat_map(|b| sizes.iter().map(move |s| [b.clone(), vec![*s]].concat())).collect();
+            all = all.into_iter().flat_map(|b| sizes.iter().map(move |s| and(&b, *s))).collect();
         }
         // Several windows along an outer axis only where the axes between it and x are whole.
         let few = |a: usize, b: &[usize]| b[a] == outputs[a] || b[a + 1..(rank - 1).max(a + 1)].iter().all(|s| *s == 0);
@@ -196,16 +201,17 @@ impl Space<'_> {
     fn window_tiles(&self, counts: &Windows<'_>, limit: usize, vectors: RangeInclusive<usize>, most: usize, out: &mut Vec<Plan>) {
         let lanes = self.machine.lanes;
         let per_group = self.problem.c_out / self.problem.groups;
+        let [oc, qw] = ["oc", "qw"].map(Name::from);
         // Besides accumulators: the vectors and a broadcast, or what turning stores takes.
         let room = |vectors: usize| self.machine.registers.saturating_sub((vectors + 1).max(3)) / vectors;
         for vectors in vectors.clone().filter(|v| *v <= 3) {
             for channels in self.channel_tiles(room(vectors).min(per_group)).into_iter().take(most) {
-                self.window_tile(counts, limit, &[], (channels, vectors * lanes), "qw", out);
+                self.window_tile(counts, limit, &[], [(oc, channels), (qw, vectors * lanes)], qw, out);
             }
             // Few channels leave room for the phases that share a window: it is loaded once for all of them.
             let fit = |phases: &Vec<(Name, usize)>| phases.iter().map(|f| f.1).product::<usize>() * per_group <= room(vectors);
             for phases in self.phases_together(counts.plan).filter(fit) {
-                self.window_tile(counts, limit, &phases, (per_group, vectors * lanes), "qw", out);
+                self.window_tile(counts, limit, &phases, [(oc, per_group), (qw, vectors * lanes)], qw, out);
             }
         }
         if !self.machine.isa.wide() {
@@ -217,7 +223,7 @@ impl Space<'_> {
             // The number that leaves the fewest places empty, the largest of those.
             let tile = (most.div_ceil(2)..=most).rev().min_by_key(|t| count.next_multiple_of(*t));
             if let Some(tile) = tile.filter(|_| vectors * lanes <= per_group.next_multiple_of(lanes)) {
-                self.window_tile(counts, limit, &[], (vectors * lanes, tile), "oc", out);
+                self.window_tile(counts, limit, &[], [(oc, vectors * lanes), (qw, tile)], oc, out);
             }
         }
     }
@@ -241,15 +247,15 @@ impl Space<'_> {
         counts: &Windows<'_>,
         limit: usize,
         phases: &[(Name, usize)],
-        (channels, count): (usize, usize),
-        vector: &str,
+        inner: [(Name, usize); 2],
+        vector: Name,
         out: &mut Vec<Plan>,
     ) {
         let per_group = self.problem.c_out / self.problem.groups;
-        let tile = phases.iter().copied().chain([("oc".into(), channels), ("qw".into(), count)]);
-        let tile = tile.filter(|t| t.1 > 1).map(|(var, extent)| TileAxis { var, extent }).collect();
+        let [(_, channels), _] = inner;
+        let tile = phases.iter().copied().chain(inner).filter(|t| t.1 > 1).map(|(var, extent)| TileAxis { var, extent }).collect();
         let holding = |held: usize| counts.plan.winograd.clone().map(|w| Winograd { held, ..w });
-        let mut plan = Plan { tile, vector: vector.into(), winograd: holding(channels), ..counts.plan.clone() };
+        let mut plan = Plan { tile, vector, winograd: holding(channels), ..counts.plan.clone() };
         let tiled = counts.tiled(&plan);
         let (one, rest) = (tiled.product_bytes(), tiled.scratch());
         // What one tile of channels leaves for more of them, whose products take somewhat more room than they have bytes.
