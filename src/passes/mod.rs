@@ -54,15 +54,10 @@ impl Pass {
         let simplify = |func: Func| if func.stage >= Stage::Phases && self.indices { simplify::run(func) } else { func };
         let staged = |func: Func| Func { stage: func.stage.max(self.stage), ..func };
         let (func, changed) = match after {
-            Some(func) => {
-                let func = simplify(staged(func));
-                let changed = !before.same_but_stage(&func);
-                (func, changed)
-            }
-            // What is left as it is has been simplified before, if that was due.
+            // What is left as it is has been simplified before, unless stage `phases` is new.
             None if stage >= Stage::Phases || self.stage < Stage::Phases => (staged(before), false),
-            None => {
-                let func = simplify(staged(before.clone()));
+            after => {
+                let func = simplify(staged(after.unwrap_or_else(|| before.clone())));
                 let changed = !before.same_but_stage(&func);
                 (func, changed)
             }

@@ -3,6 +3,7 @@
 use super::candidates::{self, Space};
 use super::cost::{Cost, Costs};
 use super::rounding::{interleaved, is_summed, phase_classes};
+use super::versions::TypicalSize;
 use super::windows::{SCRATCH, Windows};
 use super::{Form, Machine, Plan, Processor, Rounding, Winograd, versions};
 use crate::codegen::target::Isa;
@@ -58,8 +59,16 @@ pub(super) struct Chosen {
 
 /// The choice for open spatial extents of that size. Of `others`, for larger sizes, the plan or the packed weights are taken where that costs
 /// little.
-pub(super) fn choose_at(problem: &Deconv, typical: &[usize], isa: Isa, options: &Options, finite: bool, others: &[Plan]) -> Result<Chosen> {
-    let machine = Machine::of(isa, problem.elem, &options.processor.unwrap_or_else(Processor::this));
+pub(super) fn choose_at(
+    problem: &Deconv,
+    size: &TypicalSize<'_>,
+    isa: Isa,
+    options: &Options,
+    finite: bool,
+    others: &[Plan],
+) -> Result<Chosen> {
+    let TypicalSize { typical, costs, machine } = size;
+    let machine = **machine;
     // Sizes that cannot be are left open: costs then assume one.
     let at = problem.fixed_at(typical).unwrap_or_else(|_| problem.clone());
     if let Some(plan) = &options.plan {
@@ -67,9 +76,7 @@ pub(super) fn choose_at(problem: &Deconv, typical: &[usize], isa: Isa, options: 
         return Ok(Chosen { choice, alone: plan.clone(), lowered: None });
     }
     let space = Space::new(&at, machine, options, finite);
-    let around = versions::around(problem, typical);
-    let costs = mean_costs(&around, &machine);
-    let mut ranked = ranked_in(&space, problem, &costs);
+    let mut ranked = ranked_in(&space, problem, costs);
     let candidates = ranked.len();
     let doubtful = |plan: &Plan| unusual(problem) || wide_windows(problem, plan, &machine);
     let mut last: Option<(Plan, Func)> = None;
@@ -84,7 +91,7 @@ pub(super) fn choose_at(problem: &Deconv, typical: &[usize], isa: Isa, options: 
     let first = first.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
     let cheapest = ranked[first].cost.cycles();
     let near = |r: &Rejected| r.cost.cycles() <= cheapest * versions::SHARING;
-    let larger = others.last().filter(|_| !costs.is_empty()).map(|plan| Rejected { plan: plan.clone(), cost: mean(&costs, plan) });
+    let larger = others.last().filter(|_| !costs.is_empty()).map(|plan| Rejected { plan: plan.clone(), cost: mean(costs, plan) });
     let again = larger.filter(|r| r.cost.cycles() <= cheapest);
     let shares = |r: &Rejected| others.iter().any(|o| versions::packs_alike(o, &r.plan));
     let shared = ranked[first..].iter().take_while(|r| near(r)).position(|r| shares(r) && legal(r));
@@ -142,16 +149,17 @@ pub fn ranked(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Ve
     let machine = Machine::of(isa, problem.elem, &options.processor.unwrap_or_else(Processor::this));
     let size = versions::main_size(problem, options).unwrap_or_default();
     let at = problem.fixed_at(&size).unwrap_or_else(|_| problem.clone());
-    let around = versions::around(problem, &size);
+    let around = versions::around(problem, &size, options);
     ranked_in(&Space::new(&at, machine, options, finite), problem, &mean_costs(&around, &machine))
 }
 
 /// The costs whose weighted sum ranks plans of open extents; none if no extent is open.
-fn mean_costs<'a>(around: &'a [(f64, Deconv)], machine: &'a Machine) -> Vec<(f64, Costs<'a>)> {
+pub(super) fn mean_costs<'a>(around: &'a [(f64, Deconv)], machine: &'a Machine) -> Vec<(f64, Costs<'a>)> {
     around.iter().map(|(weight, p)| (*weight, Costs::at_run_time(p, machine))).collect()
 }
 
-fn mean(costs: &[(f64, Costs)], plan: &Plan) -> Cost {
+/// The mean cost of a plan.
+pub(super) fn mean(costs: &[(f64, Costs)], plan: &Plan) -> Cost {
     costs.iter().fold(Cost::default(), |sum, (weight, costs)| sum.plus(costs.of(plan).times(*weight)))
 }
 

@@ -5,10 +5,11 @@
 //! to be the cheapest for its extents ([`Version::cycles_at`]). A size takes the plan of the next larger one if none is cheaper, and the packed weights of
 //! any where that costs little.
 
-use super::choose::choose_at;
+use super::choose::{choose_at, mean, mean_costs};
+use super::cost::Costs;
 use super::rounding::interleaved;
 use super::windows::{even, positions_of};
-use super::{Choice, Plan, Sizes};
+use super::{Choice, Machine, Plan, Processor, Sizes};
 use crate::codegen::target::Isa;
 use crate::ir::Func;
 use crate::ir::names::{axes, on};
@@ -21,8 +22,8 @@ use crate::{Error, Kind, Result};
 const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[4, 8, 16, 32, 64, 128], &[4, 8, 16, 32, 64]];
 /// Most sizes that a caller may name.
 pub const MOST_SIZES: usize = 16;
-/// By how much a prediction may be off for twice or half the pixels.
-const FAR: f64 = 0.1;
+/// By how much a prediction may be off for a plan that was made for twice or half the pixels.
+const FAR: f64 = 0.05;
 /// How much dearer a plan may be if it takes weights that are packed already.
 pub(super) const SHARING: f64 = 1.03;
 
@@ -37,8 +38,8 @@ pub struct Version {
     units: Vec<Units>,
     /// The windows of a block, over all axes.
     windows: Tiles,
-    /// Predicted cycles at the typical size, per unit.
-    each: f64,
+    /// Predicted cycles per unit at all typical sizes in ascending order, which are given by the logarithm of their pixels.
+    each: Vec<(f64, f64)>,
     /// The lowered plan, where it is known from the choice.
     lowered: Option<Func>,
 }
@@ -101,10 +102,7 @@ impl Version {
         };
         let units = axes(p.rank()).iter().enumerate().map(units).collect();
         let windows = Tiles::of(plan, "qw");
-        let cycles = choice.cost.cycles();
-        let mut version = Version { typical, choice, units, windows, each: 1.0, lowered };
-        version.each = cycles / version.cycles_at(&version.typical).max(1.0);
-        version
+        Version { typical, choice, units, windows, each: Vec::new(), lowered }
     }
 
     /// The lowered plan, as [`lower_problem`] makes it.
@@ -118,28 +116,58 @@ impl Version {
         lower_problem(problem, &self.choice.plan)
     }
 
-    /// Predicted cycles for other spatial extents. Blocks are computed as a whole, and in them whole tiles.
-    pub fn cycles_at(&self, spatial: &[usize]) -> f64 {
+    /// Takes from the cost model what the plan needs at the typical sizes. What the model leaves out counts for more the further a size is from the plan's own.
+    fn predict(&mut self, alone: &Plan, sizes: &[TypicalSize<'_>]) {
+        let own = logarithm(&self.typical);
+        let each = |size: &TypicalSize<'_>| {
+            let at = logarithm(size.typical);
+            (at, mean(&size.costs, alone).cycles() * (1.0 + FAR * (at - own).abs()) / self.units_at(size.typical))
+        };
+        self.each = sizes.iter().map(each).collect();
+    }
+
+    /// Units of a run. Blocks are computed as a whole, and in them whole tiles.
+    fn units_at(&self, spatial: &[usize]) -> f64 {
         let each = self.units.iter().zip(spatial).map(|(u, extent)| u.of(*extent));
         let (held, blocks) = each.fold((1, 1.0), |all: (usize, f64), (held, blocks)| (all.0.saturating_mul(held), all.1 * blocks as f64));
-        let held = self.windows.reach(held) as f64;
-        // Among versions that are alike the one whose size is nearer.
-        let far = (pixels(spatial) as f64 / pixels(&self.typical) as f64).log2().abs();
-        self.each * blocks * held * (1.0 + FAR * far)
+        (blocks * self.windows.reach(held) as f64).max(1.0)
+    }
+
+    /// Predicted cycles for other spatial extents: as many a unit as at the typical sizes next to them.
+    pub fn cycles_at(&self, spatial: &[usize]) -> f64 {
+        let at = logarithm(spatial);
+        let above = self.each.partition_point(|(size, _)| *size <= at);
+        let each = match (self.each[..above].last(), self.each.get(above)) {
+            (Some((a, x)), Some((b, y))) => x + (y - x) * (at - a) / (b - a),
+            (Some((_, each)), None) | (None, Some((_, each))) => *each,
+            (None, None) => 1.0,
+        };
+        each * self.units_at(spatial)
     }
 }
 
-/// Which of several versions, in ascending order of their sizes, is the cheapest for these spatial extents. Predictions do not reach far: it is the next
-/// smaller one, or the next larger one.
-pub fn cheapest<'a>(versions: impl ExactSizeIterator<Item = &'a Version> + Clone, spatial: &[usize]) -> usize {
-    let smaller = versions.clone().take_while(|v| pixels(&v.typical) <= pixels(spatial)).count();
-    let near = versions.enumerate().skip(smaller.saturating_sub(1)).take(if smaller == 0 { 1 } else { 2 });
-    let cycles = near.map(|(i, v)| (i, v.cycles_at(spatial)));
+/// Which of several versions is predicted to be the cheapest for these spatial extents.
+pub fn cheapest<'a>(versions: impl Iterator<Item = &'a Version>, spatial: &[usize]) -> usize {
+    let cycles = versions.map(|v| v.cycles_at(spatial)).enumerate();
     cycles.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(i, _)| i)
+}
+
+fn logarithm(spatial: &[usize]) -> f64 {
+    (pixels(spatial) as f64).log2()
 }
 
 fn pixels(spatial: &[usize]) -> usize {
     spatial.iter().fold(1, |n, e| n.saturating_mul(*e))
+}
+
+/// A size for which there is to be a plan.
+pub(super) struct TypicalSize<'a> {
+    /// The spatial input extents, outermost first.
+    pub typical: &'a [usize],
+    /// The costs whose weighted sum ranks plans for it; none if no extent is open.
+    pub costs: Vec<(f64, Costs<'a>)>,
+    /// The machine that they are for.
+    pub machine: &'a Machine,
 }
 
 /// The plans of a problem, for sizes in ascending order; one for a problem without open spatial extents, and where the options force a plan.
@@ -147,12 +175,16 @@ fn pixels(spatial: &[usize]) -> usize {
 /// # Errors
 /// As [`super::choose`]; [`Kind::Options`] if the options name sizes that the problem cannot have.
 pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Result<Vec<Version>> {
+    let machine = Machine::of(isa, problem.elem, &options.processor.unwrap_or_else(Processor::this));
     let sizes = sizes(problem, options)?;
+    let around: Vec<Vec<(f64, Deconv)>> = sizes.iter().map(|typical| around(problem, typical, options)).collect();
+    let size = |(i, typical): (usize, _)| TypicalSize { typical, costs: mean_costs(&around[i], &machine), machine: &machine };
+    let sizes: Vec<TypicalSize> = sizes.iter().map(Vec::as_slice).enumerate().map(size).collect();
     let (mut all, mut plans): (Vec<Version>, Vec<Plan>) = (Vec::new(), Vec::new());
     let mut illegal = None;
     // Large sizes first: their weights are what later versions may take.
-    for typical in sizes.into_iter().rev() {
-        let chosen = match choose_at(problem, &typical, isa, options, finite, &plans) {
+    for size in sizes.iter().rev() {
+        let chosen = match choose_at(problem, size, isa, options, finite, &plans) {
             Ok(chosen) => chosen,
             // What the options ask for may need more positions; plans of other sizes serve this one, too.
             Err(e) => {
@@ -165,7 +197,10 @@ pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> 
             all.pop();
         }
         plans.push(chosen.alone);
-        all.push(Version::new(problem, typical, chosen.choice, chosen.lowered));
+        all.push(Version::new(problem, size.typical.to_vec(), chosen.choice, chosen.lowered));
+    }
+    if all.len() > 1 {
+        all.iter_mut().zip(&plans).for_each(|(version, alone)| version.predict(alone, &sizes));
     }
     all.reverse();
     match illegal {
@@ -184,12 +219,12 @@ pub fn version_for(problem: &Deconv, spatial: &[usize], isa: Isa, options: &Opti
 }
 
 /// The sizes that a plan for this one must suit, with what makes the sum of their costs a mean at this size; none if no extent is open. Images and volumes
-/// often have typical sizes to the pixel; lengths of sequences seldom do, so a plan must suit those up to the next size as well.
-pub(super) fn around(problem: &Deconv, typical: &[usize]) -> Vec<(f64, Deconv)> {
+/// often have typical sizes to the pixel; lengths of sequences seldom do, so where the caller names none a plan must suit those up to the next size as well.
+pub(super) fn around(problem: &Deconv, typical: &[usize], options: &Options) -> Vec<(f64, Deconv)> {
     if problem.input.iter().all(|e| e.known().is_some()) {
         return Vec::new();
     }
-    let grown: &[f64] = if problem.rank() == 1 { &[1.0, 1.2, 1.4, 1.7] } else { &[1.0] };
+    let grown: &[f64] = if problem.rank() == 1 && options.typical.is_empty() { &[1.0, 1.2, 1.4, 1.7] } else { &[1.0] };
     let at = |by: &f64| {
         let size: Vec<usize> = typical.iter().zip(&problem.input).map(|(t, e)| e.known().unwrap_or((*t as f64 * by) as usize)).collect();
         Some((pixels(typical) as f64 / pixels(&size) as f64 / grown.len() as f64, problem.fixed_at(&size).ok()?))
