@@ -278,6 +278,25 @@ fn nan_and_infinity_in_the_weights() {
     }
 }
 
+/// 8 MiB, which are looked at while they are packed, part by part; a value that is not finite in any of them forbids a panel.
+#[test]
+fn one_of_many_weights_is_not_a_number() {
+    let p = layer("1d n1 1024x3 -> 512 k4 s2 p1");
+    let options = Options { algorithm: Some(Algorithm::Direct), ..Options::default() };
+    let case = Case::<f32>::new(&p, Fill::Ints, 1);
+    assert!(case.kernel(&options).plan().panel);
+    for at in [0, 777_777, case.w.len() - 1] {
+        let mut case = Case::<f32>::new(&p, Fill::Ints, 1);
+        case.w[at] = f32::NAN;
+        let kernel = case.kernel(&options);
+        assert!(!kernel.plan().panel, "{at}");
+        let got = case.run(&kernel);
+        let want = case.reference();
+        let same = |(g, w): (&f32, &f64)| f64::from(*g) == *w || g.is_nan() && w.is_nan();
+        assert!(got.iter().zip(&want).all(same) && want.iter().any(|w| w.is_nan()), "{at}");
+    }
+}
+
 #[test]
 fn an_infinite_weight_meets_only_pixels() {
     // Of a layer of ones no output may be NaN, however many inserted zeros and halos there are.

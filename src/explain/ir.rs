@@ -8,7 +8,7 @@ use super::check::{same_bits, values};
 use crate::codegen::cranelift::{self, Native};
 use crate::codegen::target::Isa;
 use crate::interp::{Counts, Tensors, execute_counted};
-use crate::ir::{Affine, Atom, BufferKind, Elem, Func, LoopKind, Stmt};
+use crate::ir::{Affine, Atom, BufferKind, Elem, Func, Stmt};
 use crate::passes::lower;
 use crate::plan::{self, Plan};
 use crate::runtime::Element;
@@ -238,12 +238,13 @@ impl IrRun<'_> {
                 kind => given.iter().find(|g| g.0 == kind).map_or(std::ptr::null_mut(), |g| g.1.as_ptr().cast_mut().cast()),
             });
         }
-        let tasks = self.tasks();
+        let tasks = |section| self.func.tasks(section, &self.values);
+        let (first, tasks) = (tasks(&self.func.prepare), tasks(&self.func.run));
         // SAFETY: the table has, in order, memory of each buffer's full extent; `report` has just run the same function on the same extents in the
         // interpreter, which refuses any access outside of them, and which element is accessed does not depend on values.
         unsafe {
             if let Some(prepare) = native.prepare {
-                prepare(table.as_ptr(), self.values.as_ptr(), 0, 1);
+                prepare(table.as_ptr(), self.values.as_ptr(), 0, first);
             }
             (native.run)(table.as_ptr(), self.values.as_ptr(), 0, tasks);
         }
@@ -254,20 +255,5 @@ impl IrRun<'_> {
         }
         drop(own);
         Ok(median)
-    }
-
-    /// How many tasks the outermost `par` loops make; 1 without any.
-    fn tasks(&self) -> i64 {
-        let (mut body, mut tasks) = (&self.func.run, 1i64);
-        while let [Stmt::For(l)] = &body[..] {
-            if l.kind != LoopKind::Par {
-                break;
-            }
-            let span = self.eval(&l.hi[0]).saturating_sub(self.eval(&l.lo[0]));
-            let step = self.step(l);
-            tasks = tasks.saturating_mul((span.saturating_add(step - 1)).max(0) / step);
-            body = &l.body;
-        }
-        tasks
     }
 }

@@ -80,6 +80,21 @@ impl Func {
             _ => None,
         })
     }
+    /// How many tasks the outermost `par` loops of a section make, one without any, given the values of [`Func::all_symbols`].
+    pub fn tasks(&self, mut section: &[Stmt], values: &[i64]) -> i64 {
+        let symbol = |s: &Name| self.all_symbols().position(|n| n == s).and_then(|i| values.get(i)).map_or(0, |v| *v);
+        let eval = |e: &Affine| e.eval(&mut |atom| if let Atom::Sym(s) = atom { symbol(s) } else { 0 });
+        let mut tasks = 1i64;
+        while let [Stmt::For(l)] = section
+            && l.kind == LoopKind::Par
+        {
+            let span = eval(&l.hi[0]).saturating_sub(eval(&l.lo[0])).max(0);
+            let step = l.step.saturating_mul(l.times.as_ref().map_or(1, symbol)).max(1);
+            tasks = tasks.saturating_mul(span / step + i64::from(span % step > 0));
+            section = &l.body;
+        }
+        tasks
+    }
     /// The values of [`Func::all_symbols`] for those of the symbols.
     pub fn with_counts(&self, symbols: &[i64]) -> Vec<i64> {
         let mut values = [symbols, &vec![1; self.counts.len()]].concat();

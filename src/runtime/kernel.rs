@@ -9,7 +9,7 @@ use super::workspace::{Bytes, Stash, Workspace};
 use super::{Options, threads};
 use crate::codegen::cranelift::Native;
 use crate::codegen::target::Isa;
-use crate::ir::{Affine, Atom, Buffer, BufferKind, Func, Loop, LoopKind, Name};
+use crate::ir::{Affine, Atom, Buffer, BufferKind, Func, Name};
 use crate::plan::{Choice, Plan, Version, cheapest};
 use crate::problem::{Deconv, Extent, Layout};
 use crate::{Error, Kind, Result};
@@ -342,7 +342,7 @@ impl Call<'_> {
         let (starts, per_part) = self.version.scratch(&self.symbols);
         workspace.reserve(per_part * self.parts)?;
         let scratch = Scratch(workspace.bytes.as_ptr());
-        let tasks = tasks(&self.version.func, &self.symbols);
+        let tasks = self.version.func.tasks(&self.version.func.run, self.symbols.values);
         if self.parts == 1 {
             self.part(&scratch, &starts, 0, 0, tasks);
         } else {
@@ -376,9 +376,10 @@ struct Scratch(*mut u8);
 // SAFETY: parts use disjoint ranges behind the pointer.
 unsafe impl Sync for Scratch {}
 
-/// Packs the weights into the memory of a version.
-pub(super) fn prepare<T: Element>(version: &Compiled, weights: &[T]) -> Result<()> {
-    let Some(entry) = version.native.prepare else { return Ok(()) };
+/// Packs the weights into the memory of a version. Those that nobody has looked at are looked at on the way, task by task, so that memory sends them once;
+/// whether all are finite, as far as it was asked.
+pub(super) fn prepare<T: Element>(version: &Compiled, weights: &[T], looked_at: bool) -> bool {
+    let Some(entry) = version.native.prepare else { return looked_at || T::all_finite(weights) };
     let mut table = [std::ptr::null_mut::<u8>(); MAX_BUFFERS];
     for (i, (b, own)) in version.func.buffers.iter().zip(&version.memory).enumerate() {
         table[i] = match (b.kind, own) {
@@ -389,10 +390,25 @@ pub(super) fn prepare<T: Element>(version: &Compiled, weights: &[T]) -> Result<(
     }
     // The code loads every symbol when it starts, though no access in `prepare` depends on one.
     let symbols = [0i64; MAX_VALUES];
-    // SAFETY: `prepare` reads the weights, whose length was checked, and writes packed buffers of the extents that it declares; `symbols` is as
-    // long as a problem can have symbols.
-    unsafe { entry(table.as_ptr(), symbols.as_ptr(), 0, 1) };
-    Ok(())
+    let tasks = version.func.tasks(&version.func.prepare, &symbols);
+    let pack = |lo: i64, hi: i64| {
+        // SAFETY: `prepare` reads the weights, whose length was checked, and writes packed buffers of the extents that it declares; `symbols` is as
+        // long as a problem can have symbols.
+        unsafe { entry(table.as_ptr(), symbols.as_ptr(), lo, hi) }
+    };
+    if looked_at {
+        pack(0, tasks);
+        return true;
+    }
+    // Tasks go through the weights in order.
+    let each = weights.len().div_ceil(tasks.max(1) as usize).max(1);
+    let mut parts = weights.chunks(each);
+    let finite = (0..tasks).all(|task| {
+        let finite = parts.next().is_none_or(T::all_finite);
+        pack(task, task + 1);
+        finite
+    });
+    finite && parts.all(T::all_finite)
 }
 
 /// Elements of a buffer.
@@ -402,25 +418,6 @@ pub(super) fn elements(b: &Buffer, symbol: &dyn Fn(&Name) -> i64) -> Result<usiz
         let d = d.eval(&mut |a| if let Atom::Sym(s) = a { symbol(s) } else { 0 });
         n.checked_mul(usize::try_from(d.max(0)).map_err(|_| too_large())?).ok_or_else(too_large)
     })
-}
-
-/// How many tasks the `par` loops make.
-fn tasks(func: &Func, symbols: &Symbols<'_>) -> i64 {
-    let (mut body, mut tasks) = (&func.run, 1);
-    while let [crate::ir::Stmt::For(l)] = &body[..] {
-        if l.kind != LoopKind::Par {
-            break;
-        }
-        tasks *= trips(l, symbols);
-        body = &l.body;
-    }
-    tasks
-}
-
-fn trips(l: &Loop, symbols: &Symbols<'_>) -> i64 {
-    let span = symbols.eval(&l.hi[0]) - symbols.eval(&l.lo[0]);
-    let step = (l.step * l.times.as_ref().map_or(1, |s| symbols.eval(&Affine::sym(s)))).max(1);
-    (span + step - 1).max(0) / step
 }
 
 type Dims = [usize; MAX_RANK];
