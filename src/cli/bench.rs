@@ -32,7 +32,7 @@ pub struct Args {
     /// Time each layer for at least this long
     #[arg(long, value_name = "MS", default_value_t = 100.0)]
     min_ms: f64,
-    /// Compile each layer with open spatial extents as well, and say how much of its speed that keeps
+    /// Compile each layer with open batch and spatial extents as well, and say how much of its speed that keeps
     #[arg(long)]
     open: bool,
     /// Order of the data in memory, instead of the layer's own
@@ -193,10 +193,10 @@ impl Bench {
         Ok(Timed { open, ..timed(&kernel, made, run, gflops, gflops / peak, error) })
     }
 
-    /// How much of a kernel's speed remains if its spatial extents come at run time.
+    /// How much of a kernel's speed remains if its batch and its spatial extents come at run time.
     fn opened<T: Element>(&self, problem: &Deconv, kernel: &Kernel<T>, tensors: &Tensors<T>) -> Result<f64> {
         let (batch, spatial) = problem.fixed_shape().unwrap_or_default();
-        let open = problem.open_spatial().compile(&tensors.w, tensors.bias.as_deref(), &self.options)?;
+        let open = problem.open_extents().compile(&tensors.w, tensors.bias.as_deref(), &self.options)?;
         let mut y = vec![T::from_f64(f64::NAN); problem.output_shape(batch, &spatial)?.iter().product()];
         let run = |kernel: &Kernel<T>, y: &mut Vec<T>| self.on_pool(|| kernel.run_sized(batch, &spatial, &tensors.x, y));
         run(&open, &mut y)?;

@@ -202,7 +202,7 @@ impl<'a, T: Element + PartialEq> Run<'a, T> {
         }
         while self.p.useful_macs(batch, &input) > most {
             let (at, largest) = input.iter().copied().enumerate().max_by_key(|e| e.1)?;
-            let halved = Deconv { batch: Extent::Open("N".into()), ..self.p.open_spatial() };
+            let halved = self.p.open_extents();
             let mut shorter = input.clone();
             shorter[at] = largest.div_ceil(2);
             if batch > 1 {

@@ -38,7 +38,7 @@ pub struct Version {
     units: Vec<Units>,
     /// The windows of a block, over all axes.
     windows: Tiles,
-    /// Predicted cycles per unit at all typical sizes in ascending order, which are given by the logarithm of their pixels.
+    /// Predicted cycles per unit at its own typical size, or at all there are, in ascending order; a size is given by the logarithm of its pixels.
     each: Vec<(f64, f64)>,
     /// The lowered plan, where it is known from the choice.
     lowered: Option<Func>,
@@ -102,7 +102,10 @@ impl Version {
         };
         let units = axes(p.rank()).iter().enumerate().map(units).collect();
         let windows = Tiles::of(plan, "qw");
-        Version { typical, choice, units, windows, each: Vec::new(), lowered }
+        let cycles = choice.cost.cycles();
+        let mut version = Version { typical, choice, units, windows, each: Vec::new(), lowered };
+        version.each = vec![(logarithm(&version.typical), cycles / version.units_at(&version.typical))];
+        version
     }
 
     /// The lowered plan, as [`lower_problem`] makes it.
@@ -116,7 +119,7 @@ impl Version {
         lower_problem(problem, &self.choice.plan)
     }
 
-    /// Takes from the cost model what the plan needs at the typical sizes. What the model leaves out counts for more the further a size is from the plan's own.
+    /// Takes from the cost model what the plan needs at all typical sizes. What the model leaves out counts for more the further a size is from the plan's own.
     fn predict(&mut self, alone: &Plan, sizes: &[TypicalSize<'_>]) {
         let own = logarithm(&self.typical);
         let each = |size: &TypicalSize<'_>| {

@@ -71,6 +71,11 @@ impl Deconv {
         Deconv { input: spatial_symbols(self.rank()).iter().map(|s| Extent::Open((*s).into())).collect(), ..self.clone() }
     }
 
+    /// The same layer with its batch and its spatial extents open.
+    pub fn open_extents(&self) -> Deconv {
+        Deconv { batch: Extent::Open(BATCH.into()), ..self.open_spatial() }
+    }
+
     /// The same layer with its open spatial extents fixed at these; the batch stays as it is.
     ///
     /// # Errors
