@@ -278,7 +278,7 @@ fn nan_and_infinity_in_the_weights() {
     }
 }
 
-/// 8 MiB, which are looked at while they are packed, part by part; a value that is not finite in any of them forbids a panel.
+/// One value that is not finite, wherever it lies in 8 MiB of them, forbids a panel.
 #[test]
 fn one_of_many_weights_is_not_a_number() {
     let p = layer("1d n1 1024x3 -> 512 k4 s2 p1");

@@ -3,6 +3,7 @@
 
 use polyphase::codegen::target::Isa;
 use polyphase::interp::{Tensors, execute};
+use polyphase::ir::{LoopKind, Stmt};
 use polyphase::passes::snapshots;
 use polyphase::plan::Plan;
 use polyphase::{Deconv, Options};
@@ -392,4 +393,18 @@ fn plans_that_are_not_legal() {
     let plan: Plan = "gather panel oc=2 qx=4 along qx x4 block 0".parse().expect("legal");
     let options = Options { plan: Some(Plan { channel_parts: 0, ..plan }), ..Options::default() };
     assert!(p.compile(&[1.0f32; 16], None, &options).is_err_and(|e| e.to_string().contains("parts are 0")));
+}
+
+/// Parallel loops are legal in `prepare`, too; `explain` once ran the first of their iterations only.
+#[test]
+fn parallel_loops_of_prepare_run_to_their_end() {
+    let p: Deconv = "1d n1 3x9 -> 8 k4 s2 p1".parse().expect("legal");
+    let plan = "gather panel oc=4 along oc x4 block 0".parse().expect("legal");
+    let vector = snapshots(&p, &plan).expect("the plan is legal").into_iter().find(|s| s.pass == "vector");
+    let mut func = vector.expect("there is a pass vector").func;
+    let [Stmt::For(outermost)] = &mut func.prepare[..] else { panic!("prepare is one nest:\n{func}") };
+    assert!(outermost.const_range().is_some_and(|(lo, hi)| hi - lo > 1), "one iteration:\n{func}");
+    outermost.kind = LoopKind::Par;
+    let report = polyphase::explain::ir::function("par", &func, &[], None).expect("it verifies and runs");
+    assert!(report.equal_to_interpreter, "{:?}", report.first_difference);
 }

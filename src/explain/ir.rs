@@ -84,7 +84,7 @@ pub fn function(name: &str, func: &Func, given: &[(String, i64)], isa: Option<Is
     if let Some(v) = symbols.iter().find(|v| !(0..=1 << 31).contains(*v)) {
         return Err(Error::new(Kind::Options, format!("a symbol is {v}; 0 to {} are legal", 1u64 << 31)));
     }
-    let lowered = lower::run(func, &target_plan(isa)?)?.unwrap_or_else(|| func.clone());
+    let lowered = lowered(func, isa)?;
     let run = IrRun { func: &lowered, values: lowered.with_counts(&symbols), isa };
     run.affordable()?;
     match func.elem {
@@ -100,7 +100,7 @@ pub fn function(name: &str, func: &Func, given: &[(String, i64)], isa: Option<Is
 /// [`Kind::Ir`] if the function breaks a rule, [`Kind::Tensor`] if a tensor does not fit it.
 pub fn compute<T: Element>(func: &Func, symbols: &[i64], isa: Isa, tensors: Tensors<'_, T>) -> Result<()> {
     func.verify()?;
-    let func = lower::run(func, &target_plan(isa)?)?.unwrap_or_else(|| func.clone());
+    let func = lowered(func, isa)?;
     let Tensors { input, weight, bias, output } = tensors;
     execute_counted(&func, symbols, Tensors { input, weight, bias, output: &mut *output })?;
     let native = cranelift::compile(&func, isa)?;
@@ -109,10 +109,11 @@ pub fn compute<T: Element>(func: &Func, symbols: &[i64], isa: Isa, tensors: Tens
     Ok(())
 }
 
-/// A plan of which only `fma` matters.
-fn target_plan(isa: Isa) -> Result<Plan> {
+/// The function with only the operations that the level has. Of the plan only `fma` matters.
+fn lowered(func: &Func, isa: Isa) -> Result<Func> {
     let any: Deconv = "1d n1 1x1 -> 1 k1".parse()?;
-    Ok(Plan { fma: isa.fma(), ..plan::choose(&any, isa, &Options::default(), true)?.plan })
+    let plan = Plan { fma: isa.fma(), ..plan::choose(&any, isa, &Options::default(), true)?.plan };
+    Ok(lower::run(func, &plan)?.unwrap_or_else(|| func.clone()))
 }
 
 struct IrRun<'a> {

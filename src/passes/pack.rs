@@ -19,7 +19,7 @@ use super::block::extreme;
 use super::nest::wrap;
 use super::winograd::{CHANNELS, FACTORS};
 use crate::ir::names::{WEIGHT, part};
-use crate::ir::{Access, Affine, Buffer, BufferKind, Cond, Func, Loop, LoopKind, Name, Reg, Stmt, Value};
+use crate::ir::{Access, Affine, Buffer, BufferKind, Cond, Func, Loop, Name, Reg, Stmt, Value};
 use crate::{Error, Kind, Result};
 
 /// The packed weights.
@@ -163,8 +163,6 @@ fn copied(func: &mut Func, from: &Access, dims: Vec<Dim>, wide: bool) {
         loops[at].hi = vec![start + CHANNELS, n.into()];
         let outer = loops.iter().position(|l| l.var != "g").unwrap_or(0);
         loops.insert(outer, Loop::new(block, (n + CHANNELS - 1) / CHANNELS, Vec::new()));
-        // Tasks go through the weights in the order of memory.
-        loops[..=outer].iter_mut().for_each(|l| l.kind = LoopKind::Par);
     }
     func.prepare = wrap(&loops, body);
     func.regs.extend(regs);

@@ -21,7 +21,7 @@ use super::block::{extreme, phases};
 use super::nest::wrap;
 use super::pack::Packer;
 use crate::ir::names::{INPUT, OUTPUT, part};
-use crate::ir::{Access, Affine, Atom, Cond, Count, CountOf, Func, Loop, LoopKind, Name, Reg, Stage, Stmt, Value};
+use crate::ir::{Access, Affine, Atom, Cond, Count, CountOf, Func, Loop, LoopKind, Name, Reg, Stmt, Value};
 use crate::plan::Plan;
 use crate::{Error, Kind, Result};
 
@@ -70,7 +70,6 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
         small: false,
     };
     let mut out = func.with_run(tiler.list(&func.run)?);
-    out.stage = Stage::Tile;
     (out.regs, out.counts) = (tiler.regs, tiler.counts);
     tiler.packer.finish(&mut out);
     Ok(Some(out))

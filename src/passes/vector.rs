@@ -13,7 +13,7 @@
 //! ```
 
 use crate::ir::names::part;
-use crate::ir::{Access, Affine, Buffer, Clip, Cond, Func, Lanes, Loop, LoopKind, Name, Stage, Stmt, Value};
+use crate::ir::{Access, Affine, Buffer, Clip, Cond, Func, Lanes, Loop, LoopKind, Name, Stmt, Value};
 use crate::plan::Plan;
 use crate::{Error, Kind, Result};
 
@@ -26,7 +26,6 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
     let axis = Axis { scalar: part(&plan.vector, "t"), vector: part(&plan.vector, "v"), lanes };
     let mut vectorised = Vec::new();
     let mut out = func.with_run(axis.list(&func.run, &[], &mut vectorised)?);
-    out.stage = Stage::Vector;
     for (reg, dim) in vectorised {
         let Some(r) = out.regs.iter_mut().find(|r| r.name == reg) else { continue };
         if r.lanes == 1 {

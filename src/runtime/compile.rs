@@ -11,7 +11,7 @@ use crate::ir::{Affine, Atom, Buffer, BufferKind, Func, Value};
 use crate::problem::Deconv;
 use crate::{Error, Kind, Result, plan};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 impl Deconv {
     /// Compiles a kernel for these weights: chooses a plan, lowers the problem, generates native code and packs the weights.
@@ -48,44 +48,17 @@ impl Deconv {
         check_bias(self, bias)?;
         let weights = weights.as_slice("weights")?;
 
+        let start = Instant::now();
+        let finite = T::all_finite(weights);
+        let look = start.elapsed();
+        let start = Instant::now();
         let isa = match options.isa {
             Some(isa) => Isa::forced(isa.name())?,
             None => Isa::best()?,
         };
-        let making = Making { problem: self, options, isa, weights, bias: bias.unwrap_or(&[]) };
-        // Many weights are looked at while they are packed. All but always they are finite.
-        let many = size_of_val(weights) >= MANY;
-        let start = Instant::now();
-        let finite = many || T::all_finite(weights);
-        let look = start.elapsed();
-        match making.kernel(finite, !many, look)? {
-            Some(kernel) => Ok(kernel),
-            None => Ok(making.kernel(false, true, look)?.expect("weights that were looked at are not looked at again")),
-        }
-    }
-}
-
-/// Bytes of weights that memory has to send again for every look at them.
-const MANY: usize = 4 << 20;
-
-/// What a kernel is made of.
-struct Making<'a, T> {
-    problem: &'a Deconv,
-    options: &'a Options,
-    isa: Isa,
-    weights: &'a [T],
-    bias: &'a [T],
-}
-
-impl<T: Element> Making<'_, T> {
-    /// The kernel for weights that are all `finite`, or not; `None` if they should be, nobody has `looked_at` them, and they are not. `look` is the time that
-    /// looking took.
-    fn kernel(&self, finite: bool, looked_at: bool, look: Duration) -> Result<Option<Kernel<T>>> {
-        let Making { problem, options, isa, weights, bias } = *self;
-        let start = Instant::now();
         let mut compiled = Vec::new();
-        for mut version in plan::versions(problem, isa, options, finite)? {
-            let func = version.lower(problem)?;
+        for mut version in plan::versions(self, isa, options, finite)? {
+            let func = version.lower(self)?;
             if func.buffers.len() > MAX_BUFFERS {
                 return Err(Error::new(Kind::Codegen, format!("{} buffers; at most {MAX_BUFFERS}", func.buffers.len())));
             }
@@ -103,21 +76,18 @@ impl<T: Element> Making<'_, T> {
         let mut packed_bytes = 0;
         for mut one in compiled {
             let same = versions.iter().find(|v| same_packing(&v.func, &one.func));
-            one.memory = own_buffers(&one.func, same, weights, bias)?;
+            one.memory = own_buffers(&one.func, same, weights, bias.unwrap_or(&[]))?;
             if same.is_none() {
-                if !kernel::prepare(&one, weights, looked_at || !versions.is_empty()) {
-                    return Ok(None);
-                }
+                kernel::prepare(&one, weights);
                 let packed = one.func.buffers.iter().zip(&one.memory).filter(|(b, _)| b.kind == BufferKind::Packed);
                 packed_bytes += packed.filter_map(|(_, m)| m.as_ref()).map(|m| m.len()).sum::<usize>();
             }
             versions.push(one);
         }
         let code_bytes = versions.iter().map(|v| v.native.code_bytes()).sum();
-        let main = plan::cheapest(versions.iter().map(|v| &v.version), &plan::main_size(problem, options)?);
+        let main = plan::cheapest(versions.iter().map(|v| &v.version), &plan::main_size(self, options)?);
         let report = Report { compile, pack: look + start.elapsed(), code_bytes, packed_bytes };
-        let (problem, options) = (problem.clone(), options.clone());
-        Kernel::new(Inner { problem, options, isa, versions, main, stash: Stash::new(), report }).map(Some)
+        Kernel::new(Inner { problem: self.clone(), options: options.clone(), isa, versions, main, stash: Stash::new(), report })
     }
 }
 

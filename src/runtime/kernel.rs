@@ -376,10 +376,9 @@ struct Scratch(*mut u8);
 // SAFETY: parts use disjoint ranges behind the pointer.
 unsafe impl Sync for Scratch {}
 
-/// Packs the weights into the memory of a version. Those that nobody has looked at are looked at on the way, task by task, so that memory sends them once;
-/// whether all are finite, as far as it was asked.
-pub(super) fn prepare<T: Element>(version: &Compiled, weights: &[T], looked_at: bool) -> bool {
-    let Some(entry) = version.native.prepare else { return looked_at || T::all_finite(weights) };
+/// Packs the weights into the memory of a version.
+pub(super) fn prepare<T: Element>(version: &Compiled, weights: &[T]) {
+    let Some(entry) = version.native.prepare else { return };
     let mut table = [std::ptr::null_mut::<u8>(); MAX_BUFFERS];
     for (i, (b, own)) in version.func.buffers.iter().zip(&version.memory).enumerate() {
         table[i] = match (b.kind, own) {
@@ -391,24 +390,9 @@ pub(super) fn prepare<T: Element>(version: &Compiled, weights: &[T], looked_at: 
     // The code loads every symbol when it starts, though no access in `prepare` depends on one.
     let symbols = [0i64; MAX_VALUES];
     let tasks = version.func.tasks(&version.func.prepare, &symbols);
-    let pack = |lo: i64, hi: i64| {
-        // SAFETY: `prepare` reads the weights, whose length was checked, and writes packed buffers of the extents that it declares; `symbols` is as
-        // long as a problem can have symbols.
-        unsafe { entry(table.as_ptr(), symbols.as_ptr(), lo, hi) }
-    };
-    if looked_at {
-        pack(0, tasks);
-        return true;
-    }
-    // Tasks go through the weights in order.
-    let each = weights.len().div_ceil(tasks.max(1) as usize).max(1);
-    let mut parts = weights.chunks(each);
-    let finite = (0..tasks).all(|task| {
-        let finite = parts.next().is_none_or(T::all_finite);
-        pack(task, task + 1);
-        finite
-    });
-    finite && parts.all(T::all_finite)
+    // SAFETY: `prepare` reads the weights, whose length was checked, and writes packed buffers of the extents that it declares; `symbols` is as
+    // long as a problem can have symbols.
+    unsafe { entry(table.as_ptr(), symbols.as_ptr(), 0, tasks) };
 }
 
 /// Elements of a buffer.
