@@ -154,7 +154,7 @@ fn texts_that_say_nothing_legal_are_errors() {
         (
             r#"{"thread": 2}"#,
             POLYPHASE_ERROR_OPTIONS,
-            "unknown key `thread`; legal keys are threads, isa, processor, form, algorithm, rounding, typical, plan, stream",
+            "unknown key `thread`; legal keys are threads, isa, processor, form, algorithm, rounding, typical, packing_limit, plan, stream",
         ),
         (r#"{"threads": 0}"#, POLYPHASE_ERROR_OPTIONS, "1 to 1024"),
         (r#"{"threads": 1e300}"#, POLYPHASE_ERROR_OPTIONS, "1 to 1024"),

@@ -8,7 +8,7 @@ mod support;
 use polyphase::codegen::target::Isa;
 use polyphase::ir::{Buffer, BufferKind, Func};
 use polyphase::passes::snapshots;
-use polyphase::plan::{Algorithm, Form, Plan};
+use polyphase::plan::{Algorithm, Form, Plan, Processor};
 use polyphase::{Activation, Deconv, DeconvBuilder, Elem, Kernel, Layout, Merge, Options};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -417,6 +417,27 @@ fn versions_share_packed_weights_and_stand_in_order() {
         let e = p.compile(&weights, None, &Options { typical, ..Options::default() }).err().expect("illegal sizes");
         assert!(e.to_string().contains(why), "{e}");
     }
+}
+
+#[test]
+fn packed_weights_of_all_sizes_keep_to_their_limit() {
+    // On a processor whose plans for these sizes read the weights in at least three orders.
+    let p: Deconv = "2d n1 64x?x? -> 64 k4 s2 p1".parse().unwrap();
+    let kernel = |packing_limit| {
+        let options = Options { packing_limit, processor: Some(Processor::ZEN_4), ..Options::default() };
+        let kernel = Case::<f32>::sized(&p, 1, &[8, 8], Fill::Reals, 1).compile(&options).expect("a kernel");
+        for spatial in [[4, 4], [17, 9]] {
+            let case = Case::<f32>::sized(&p, 1, &spatial, Fill::Reals, 1);
+            same_bits(&format!("{packing_limit:?} {spatial:?}"), &case.interpret(kernel.version_for(&spatial).func()), &case.run(&kernel));
+        }
+        kernel
+    };
+    let [all, some, one] = [None, Some(3 << 20), Some(0)].map(kernel);
+    let bytes = |k: &Kernel<f32>| k.report().packed_bytes;
+    assert!(bytes(&one) < bytes(&some) && bytes(&some) < bytes(&all), "{} {} {}", bytes(&one), bytes(&some), bytes(&all));
+    assert!(bytes(&some) <= 3 << 20, "{}", bytes(&some));
+    assert!(one.versions().iter().all(|v| v.func().prepare == one.func().prepare));
+    assert!(one.choice().reasons.iter().any(|r| r.starts_with("weights: all packings take at most 0 MiB")), "{:?}", one.choice().reasons);
 }
 
 proptest! {

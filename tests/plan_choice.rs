@@ -7,7 +7,7 @@
 
 use polyphase::codegen::target::Isa;
 use polyphase::passes::lower_problem;
-use polyphase::plan::{Processor, cheapest, choose, versions};
+use polyphase::plan::{Processor, cheapest, choose, packed_bytes, packs_alike, versions};
 use polyphase::problem::text;
 use polyphase::{Layout, Options};
 use std::fmt::Write as _;
@@ -65,7 +65,7 @@ fn plans_for_servers_of_intel() {
 /// at three quarters of the speed.
 #[test]
 fn plans_of_open_extents_run_at_their_own_sizes() {
-    let options = Options { processor: Some(Processor::ZEN_4), ..Options::default() };
+    let options = Options { processor: Some(Processor::ZEN_4), packing_limit: Some(usize::MAX), ..Options::default() };
     for (text, lengths) in [("2d n1 1024x?x? -> 512 k4 s2 p1", 6), ("2d n1 256x?x? -> 256 k4 s2 p1", 6)] {
         let problem: polyphase::Deconv = text.parse().expect("legal");
         let all = versions(&problem, Isa::Avx512, &options, true).expect("there are plans");
@@ -75,6 +75,26 @@ fn plans_of_open_extents_run_at_their_own_sizes() {
             assert_eq!(taken, i, "{text}: at {:?} the plan for {:?} would run", version.typical, all[taken].typical);
         }
     }
+}
+
+/// A layer of 32 MiB of weights had six packings of 870 MB together.
+#[test]
+fn packings_of_open_extents_are_few() {
+    let problem: polyphase::Deconv = "2d n1 1024x?x? -> 512 k4 s2 p1".parse().expect("legal");
+    let packings = |packing_limit| {
+        let options = Options { processor: Some(Processor::ZEN_4), packing_limit, ..Options::default() };
+        let all = versions(&problem, Isa::Avx512, &options, true).expect("there are plans");
+        let mut different: Vec<&polyphase::plan::Plan> = Vec::new();
+        for v in &all {
+            if !different.iter().any(|p| packs_alike(p, &v.choice.plan)) {
+                different.push(&v.choice.plan);
+            }
+        }
+        different.iter().map(|p| packed_bytes(&problem, p) >> 20).collect::<Vec<_>>()
+    };
+    assert!(packings(None).iter().sum::<usize>() <= 256, "{:?}", packings(None));
+    assert!(packings(Some(usize::MAX)).iter().sum::<usize>() > 512, "{:?}", packings(Some(usize::MAX)));
+    assert_eq!(packings(Some(0)).len(), 1);
 }
 
 /// Lengths that the caller names are taken as they are; others stand for all up to the next.

@@ -9,7 +9,7 @@
 //! assert_eq!(options, Options { threads: 2, form: Some(Form::Gather), stream: Some(true), ..Options::default() });
 //!
 //! let e = Options::from_json(r#"{"thread": 2}"#).unwrap_err();
-//! assert_eq!(e.message, "options: unknown key `thread`; legal keys are threads, isa, processor, form, algorithm, rounding, typical, plan, stream");
+//! assert_eq!(e.message, "options: unknown key `thread`; legal keys are threads, isa, processor, form, algorithm, rounding, typical, packing_limit, plan, stream");
 //! # Ok::<(), polyphase::Error>(())
 //! ```
 
@@ -19,7 +19,7 @@ use crate::{Error, Kind, Options, Result};
 use serde_json::{Map, Value};
 
 /// Every key that options may have.
-pub const KEYS: [&str; 9] = ["threads", "isa", "processor", "form", "algorithm", "rounding", "typical", "plan", "stream"];
+pub const KEYS: [&str; 10] = ["threads", "isa", "processor", "form", "algorithm", "rounding", "typical", "packing_limit", "plan", "stream"];
 
 // A cap: scratch memory grows with the threads.
 const MAX_THREADS: u64 = 1024;
@@ -79,6 +79,10 @@ fn read(text: &str) -> Result<Options> {
         let sizes = v.as_array().and_then(|all| all.iter().map(size).collect::<Option<Vec<Vec<usize>>>>());
         let wrong = || illegal(format!("typical is {}; a list of sizes such as [[32, 32], [64, 64]] is legal", shown(v)));
         options.typical = sizes.ok_or_else(wrong)?;
+    }
+    if let Some(v) = given(&map, "packing_limit") {
+        let bytes = v.as_u64().and_then(|bytes| usize::try_from(bytes).ok());
+        options.packing_limit = Some(bytes.ok_or_else(|| illegal(format!("packing_limit is {}; a number of bytes is legal", shown(v))))?);
     }
     if let Some(v) = given(&map, "plan") {
         options.plan = Some(string("plan", v)?.parse::<Plan>()?);

@@ -166,8 +166,12 @@ fn schedule(out: &mut String, s: &Schedule) {
 
     if !s.versions.is_empty() {
         section(out, "Versions (a run takes the one that is cheapest for its extents; --typical names other sizes)");
-        let row = |v: &VersionOf| vec![if v.shown { "above" } else { "" }.to_string(), joined(&v.typical, "x"), v.plan.clone()];
-        out.push_str(&table("lll", &["", "for", "plan"], s.versions.iter().map(row).collect()));
+        let size = |v: &VersionOf| joined(&v.typical, "x");
+        let row = |(i, v): (usize, &VersionOf)| {
+            let packed = if v.packing == i { bytes(v.packed) } else { format!("as for {}", size(&s.versions[v.packing])) };
+            vec![if v.shown { "above" } else { "" }.to_string(), size(v), v.plan.clone(), packed]
+        };
+        out.push_str(&table("lllr", &["", "for", "plan", "packed weights"], s.versions.iter().enumerate().map(row).collect()));
     }
 
     section(out, "Register tile");

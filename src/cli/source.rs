@@ -57,6 +57,9 @@ pub struct Source {
     /// Spatial extents at which a layer with open ones is to be fast, instead of a few sizes: `64x64` or `32x32,64x64`
     #[arg(long, value_name = "SIZES", value_delimiter = ',')]
     pub typical: Vec<String>,
+    /// Most MiB of packed weights for all sizes of a layer with open extents, instead of eight times the weights or 64 MiB
+    #[arg(long, value_name = "MIB")]
+    pub packing_limit: Option<usize>,
     /// Threads over which a run is shared out
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub threads: usize,
@@ -127,7 +130,8 @@ impl Source {
         let algorithm = self.algorithm.as_deref().map(Algorithm::named).transpose()?;
         let plan = self.plan.as_deref().map(str::parse).transpose()?;
         let typical = self.typical.iter().map(|size| typical(size)).collect::<Result<_>>()?;
-        Ok(Options { isa, processor, form, algorithm, plan, typical, threads: self.threads, ..Options::default() })
+        let packing_limit = self.packing_limit.map(|mib| mib.saturating_mul(1 << 20));
+        Ok(Options { isa, processor, form, algorithm, plan, typical, packing_limit, threads: self.threads, ..Options::default() })
     }
 
     /// The layers of a text that is not IR.

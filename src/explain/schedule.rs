@@ -52,6 +52,10 @@ pub struct VersionOf {
     pub typical: Vec<usize>,
     /// The plan in one line.
     pub plan: String,
+    /// Bytes of its packed weights, but for what fills up its last tile.
+    pub packed: u64,
+    /// The first of the versions that pack the weights as it does.
+    pub packing: usize,
     /// Whether it is the one for the example extents.
     pub shown: bool,
 }
@@ -168,7 +172,13 @@ pub(super) fn schedule(p: &Deconv, sizes: &Sizes, options: &Options) -> Result<S
     };
     let mut all = plan::versions(p, isa, options, true)?;
     let shown = plan::cheapest(all.iter(), &sizes.input);
-    let of = |(i, v): (usize, &Version)| VersionOf { typical: v.typical.clone(), plan: v.choice.plan.to_string(), shown: i == shown };
+    let of = |(i, v): (usize, &Version)| VersionOf {
+        typical: v.typical.clone(),
+        plan: v.choice.plan.to_string(),
+        packed: plan::packed_bytes(p, &v.choice.plan) as u64,
+        packing: all.iter().position(|first| plan::packs_alike(&first.choice.plan, &v.choice.plan)).unwrap_or(i),
+        shown: i == shown,
+    };
     let versions = if all.len() > 1 { all.iter().enumerate().map(of).collect() } else { Vec::new() };
     let choice = all.swap_remove(shown).choice;
     let snapshots = passes::snapshots(p, &choice.plan)?;

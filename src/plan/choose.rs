@@ -57,15 +57,23 @@ pub(super) struct Chosen {
     pub lowered: Option<Func>,
 }
 
-/// The choice for open spatial extents of that size. Of `others`, for larger sizes, the plan or the packed weights are taken where that costs
-/// little.
+/// What other sizes have to do with the choice for one.
+#[derive(Clone, Copy)]
+pub(super) struct Others<'a> {
+    /// The plans for larger ones: one of them, or its packed weights, are taken where that costs little.
+    pub plans: &'a [Plan],
+    /// Plans that pack the weights as one of these does are the only ones that count; all do, if there is none.
+    pub only: &'a [Plan],
+}
+
+/// The choice for open spatial extents of that size.
 pub(super) fn choose_at(
     problem: &Deconv,
     size: &TypicalSize<'_>,
     isa: Isa,
     options: &Options,
     finite: bool,
-    others: &[Plan],
+    others: Others<'_>,
 ) -> Result<Chosen> {
     let TypicalSize { typical, costs, machine } = size;
     let machine = **machine;
@@ -78,6 +86,9 @@ pub(super) fn choose_at(
     let space = Space::new(&at, machine, options, finite);
     let mut ranked = ranked_in(&space, problem, costs);
     let candidates = ranked.len();
+    if !others.only.is_empty() {
+        ranked.retain(|r| others.only.iter().any(|o| versions::packs_alike(o, &r.plan)));
+    }
     let doubtful = |plan: &Plan| unusual(problem) || wide_windows(problem, plan, &machine);
     let mut last: Option<(Plan, Func)> = None;
     let mut legal = |r: &Rejected| {
@@ -91,9 +102,9 @@ pub(super) fn choose_at(
     let first = first.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
     let cheapest = ranked[first].cost.cycles();
     let near = |r: &Rejected| r.cost.cycles() <= cheapest * versions::SHARING;
-    let larger = others.last().filter(|_| !costs.is_empty()).map(|plan| Rejected { plan: plan.clone(), cost: mean(costs, plan) });
+    let larger = others.plans.last().filter(|_| !costs.is_empty()).map(|plan| Rejected { plan: plan.clone(), cost: mean(costs, plan) });
     let again = larger.filter(|r| r.cost.cycles() <= cheapest);
-    let shares = |r: &Rejected| others.iter().any(|o| versions::packs_alike(o, &r.plan));
+    let shares = |r: &Rejected| others.plans.iter().any(|o| versions::packs_alike(o, &r.plan));
     let shared = ranked[first..].iter().take_while(|r| near(r)).position(|r| shares(r) && legal(r));
     let best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));
     let mut rejected: Vec<Rejected> = Vec::new();

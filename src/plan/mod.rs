@@ -30,7 +30,7 @@ pub use machine::Machine;
 pub use processor::{Processor, Rates};
 pub use rounding::Rounding;
 pub(crate) use rounding::interleaved_by;
-pub use versions::{MOST_SIZES, Version, cheapest, main_size, version_for, versions};
+pub use versions::{MOST_SIZES, Version, cheapest, main_size, packed_bytes, packs_alike, version_for, versions};
 
 use crate::ir::Name;
 use crate::{Error, Kind, Result, Short};

@@ -3,9 +3,13 @@
 //! A plan's blocks, and often its tile, suit a size: rows of 8 positions leave most of a block for 64 empty. So a problem whose spatial extents are
 //! open gets a [`Version`] for each of a few typical sizes; all are compiled, each is right for every size, and a run takes the one that is predicted
 //! to be the cheapest for its extents ([`Version::cycles_at`]). A size takes the plan of the next larger one if none is cheaper, and the packed weights of
-//! any where that costs little.
+//! any where that costs little; packings that are missed least are left out until all of them take no more than a limit (`packings`).
 
-use super::choose::{choose_at, mean, mean_costs};
+mod packings;
+
+pub use packings::{packed_bytes, packs_alike};
+
+use super::choose::{Others, choose_at, mean, mean_costs};
 use super::cost::Costs;
 use super::rounding::interleaved;
 use super::windows::{even, positions_of};
@@ -183,11 +187,34 @@ pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> 
     let around: Vec<Vec<(f64, Deconv)>> = sizes.iter().map(|typical| around(problem, typical, options)).collect();
     let size = |(i, typical): (usize, _)| TypicalSize { typical, costs: mean_costs(&around[i], &machine), machine: &machine };
     let sizes: Vec<TypicalSize> = sizes.iter().map(Vec::as_slice).enumerate().map(size).collect();
+    let choose = |only: &[Plan]| choose_all(problem, &sizes, isa, options, finite, only);
+    let (mut all, plans) = choose(&[])?;
+    let typical: Vec<&[usize]> = sizes.iter().map(|s| s.typical).collect();
+    if let Some(kept) = packings::within(options.packing_limit, problem, &all, &plans, &typical) {
+        // Sizes whose packing is left out find blocks of their own for another.
+        (all, _) = choose(&kept)?;
+        let limit = packings::limit(options.packing_limit, problem) >> 20;
+        let reason = format!("weights: all packings take at most {limit} MiB; for some sizes another order would be faster");
+        all.iter_mut().for_each(|v| v.choice.reasons.push(reason.clone()));
+    }
+    all.reverse();
+    Ok(all)
+}
+
+/// The plans for all sizes, large ones first, with those of one thread. They pack the weights as one of `only` does, if there are any.
+fn choose_all(
+    problem: &Deconv,
+    sizes: &[TypicalSize<'_>],
+    isa: Isa,
+    options: &Options,
+    finite: bool,
+    only: &[Plan],
+) -> Result<(Vec<Version>, Vec<Plan>)> {
     let (mut all, mut plans): (Vec<Version>, Vec<Plan>) = (Vec::new(), Vec::new());
     let mut illegal = None;
     // Large sizes first: their weights are what later versions may take.
     for size in sizes.iter().rev() {
-        let chosen = match choose_at(problem, size, isa, options, finite, &plans) {
+        let chosen = match choose_at(problem, size, isa, options, finite, Others { plans: &plans, only }) {
             Ok(chosen) => chosen,
             // What the options ask for may need more positions; plans of other sizes serve this one, too.
             Err(e) => {
@@ -203,12 +230,11 @@ pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> 
         all.push(Version::new(problem, size.typical.to_vec(), chosen.choice, chosen.lowered));
     }
     if all.len() > 1 {
-        all.iter_mut().zip(&plans).for_each(|(version, alone)| version.predict(alone, &sizes));
+        all.iter_mut().zip(&plans).for_each(|(version, alone)| version.predict(alone, sizes));
     }
-    all.reverse();
     match illegal {
         Some(e) if all.is_empty() => Err(e),
-        _ => Ok(all),
+        _ => Ok((all, plans)),
     }
 }
 
@@ -233,16 +259,6 @@ pub(super) fn around(problem: &Deconv, typical: &[usize], options: &Options) -> 
         Some((pixels(typical) as f64 / pixels(&size) as f64 / grown.len() as f64, problem.fixed_at(&size).ok()?))
     };
     grown.iter().filter_map(at).collect()
-}
-
-/// Whether two plans, of one thread, pack the weights alike.
-pub(super) fn packs_alike(a: &Plan, b: &Plan) -> bool {
-    let packing = |plan: &Plan| {
-        let mut tile = plan.tile.clone();
-        tile.retain(|t| !t.var.as_str().starts_with('q'));
-        Plan { tile, panel: false, bounded: false, stream: false, block: Sizes::new(), ..plan.clone() }
-    };
-    packing(a) == packing(b)
 }
 
 /// The size that stands for all of them where one plan is wanted: the one nearest to 64 along each axis.

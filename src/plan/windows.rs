@@ -338,7 +338,8 @@ impl<'a> Windows<'a> {
         self.plan.vector == "oc" && self.p.layout == Layout::ChannelsLast
     }
 
-    fn factor_bytes(&self) -> f64 {
+    /// Bytes of the transformed weights.
+    pub(super) fn factor_bytes(&self) -> f64 {
         self.product_of(AxisCounts::factors) * self.ic * self.oc * self.bytes() * self.p.groups as f64
     }
 

@@ -29,6 +29,9 @@ pub struct Options {
     /// Spatial extents, outermost first, at which a problem with open ones is to be fast: a plan is chosen and compiled for each. None: for a few
     /// sizes, small to large. A problem without open extents has no use for them.
     pub typical: Vec<Vec<usize>>,
+    /// Most bytes that the packed weights of a kernel with open extents take, whose plans for different sizes may read them in different orders; one
+    /// packing it has in any case. `None`: eight times the bytes of the weights, but 64 MiB at least.
+    pub packing_limit: Option<usize>,
     /// A plan to use as it is, instead of choosing one.
     pub plan: Option<Plan>,
 }
@@ -44,6 +47,7 @@ impl Default for Options {
             algorithm: None,
             rounding: 2.0,
             typical: Vec::new(),
+            packing_limit: None,
             plan: None,
         }
     }
