@@ -6,9 +6,10 @@
 #![cfg(target_arch = "x86_64")]
 
 use polyphase::codegen::target::Isa;
+use polyphase::ir::{Buffer, BufferKind, Stmt};
 use polyphase::passes::lower_problem;
 use polyphase::plan::{Processor, cheapest, choose, packed_bytes, packs_alike, versions};
-use polyphase::problem::text;
+use polyphase::problem::{Extent, text};
 use polyphase::{Layout, Options};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -95,6 +96,28 @@ fn packings_of_open_extents_are_few() {
     assert!(packings(None).iter().sum::<usize>() <= 256, "{:?}", packings(None));
     assert!(packings(Some(usize::MAX)).iter().sum::<usize>() > 512, "{:?}", packings(Some(usize::MAX)));
     assert_eq!(packings(Some(0)).len(), 1);
+}
+
+/// What sizes share is packed once. Plans with bounded rows of taps were said to pack as others do, which read the rows inside the sum over channels.
+#[test]
+fn plans_that_are_said_to_pack_alike_do() {
+    for layer in text::parse_json(include_str!("../benches/layers.json")).expect("the layers are readable") {
+        for limit in [0, usize::MAX] {
+            let mut problem = layer.problem.clone();
+            problem.input.iter_mut().enumerate().for_each(|(a, e)| *e = Extent::Open(["A", "B", "C"][a].into()));
+            let options = Options { processor: Some(Processor::ZEN_4), packing_limit: Some(limit), ..Options::default() };
+            let mut before: Vec<(polyphase::plan::Plan, Vec<Stmt>, Vec<Buffer>)> = Vec::new();
+            for version in &mut versions(&problem, Isa::Avx512, &options, true).expect("there are plans") {
+                let func = version.lower(&problem).expect("the plan is legal");
+                let packed: Vec<Buffer> = func.buffers.iter().filter(|b| b.kind == BufferKind::Packed).cloned().collect();
+                let plan = &version.choice.plan;
+                if let Some((alike, prepare, buffers)) = before.iter().find(|(p, ..)| packs_alike(p, plan)) {
+                    assert!(*prepare == func.prepare && *buffers == packed, "{}: '{plan}' does not pack as '{alike}'", layer.name);
+                }
+                before.push((plan.clone(), func.prepare, packed));
+            }
+        }
+    }
 }
 
 /// Lengths that the caller names are taken as they are; others stand for all up to the next.
