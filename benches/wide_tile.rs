@@ -126,13 +126,13 @@ mod bench {
             }
             for ic in [32, 64, 256] {
                 let (q, vectors) = if wide { (12, 2) } else { (6, 2) };
-                for (shape, last) in [([q, vectors, l], true), ([q, 1, vectors * l], true), ([q, vectors, l], false)] {
-                    let f = oc_tile(Elem::F32, shape, ic, 2, vectors * l, last);
+                let shapes = [([q, vectors, l], true), ([q, 1, vectors * l], true), ([q * vectors, 1, l], true), ([q, vectors, l], false)];
+                for ([q, vectors, l], last) in shapes {
+                    let f = oc_tile(Elem::F32, [q, vectors, l], ic, 2, vectors * l, last);
                     let flops = (2 * q * vectors * l * ic * 2) as f64;
                     let tile = Tile::new(&f, "oc", &[("W", 4 * q)], &["ob", "q0"], flops, isa);
                     let stores = if last { "contiguous" } else { "strided" };
-                    let [_, v, n] = shape;
-                    show(&format!("oc {q}x{v} of {n} lanes, {stores:10} ic {ic:3}"), tile);
+                    show(&format!("oc {q}x{vectors} of {l} lanes, {stores:10} ic {ic:3}"), tile);
                 }
             }
         }

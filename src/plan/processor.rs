@@ -117,6 +117,8 @@ pub struct Rates {
     pub tensors: f64,
     /// Loads that a vector across two lines counts for where it is shifted out of lines that other vectors are shifted out of, too.
     pub shifted: f64,
+    /// Cycles more for storing a vector of transformed windows where rows are joined, so that it lies across two lines beyond the first level.
+    pub joined: f64,
 }
 
 impl Rates {
@@ -141,6 +143,7 @@ impl Rates {
         waiting: 3.0,
         tensors: 0.8,
         shifted: 2.0,
+        joined: 0.0,
     };
     const ZEN_5: Rates = Rates {
         of: "Zen 5",
@@ -175,6 +178,7 @@ impl Rates {
         waiting: 1.0,
         tensors: 0.8,
         shifted: 2.0,
+        joined: 2.5,
     };
 }
 

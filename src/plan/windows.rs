@@ -418,6 +418,11 @@ impl<'a> Windows<'a> {
         let stored = if natural { x.windows - x.reach } else { ((x.windows - x.reach) / lanes).ceil() };
         outward += rows * stored * (x.products * LOAD + x.outward * ADD + store);
         let sparse = if natural { SPARSE } else { 1.0 };
+        // Rows follow each other in the transformed windows, whole lines or not; where they come from transforms along x, storing them is not what takes time.
+        let joined = x.summed && !natural && self.product_of(|a| a.windows) > x.windows;
+        if joined {
+            inward += self.product_of(|a| a.entries) * self.product_of(|a| a.windows) / x.windows * row * m.rates.joined / m.passes;
+        }
         let outward = blocks * (self.oc / step).ceil() * outward * sparse * m.passes;
         let inward =
             blocks * (self.ic / step).ceil() * (inward + self.fill(m, lanes, natural)) * sparse * m.passes * plan.channel_parts as f64;
