@@ -120,6 +120,22 @@ fn plans_that_are_said_to_pack_alike_do() {
     }
 }
 
+/// Parts of the channels transform their windows again; blocks do not, where there are enough of them or they can be shorter.
+#[test]
+fn threads_share_blocks_of_windows_rather_than_channels() {
+    let plan = |text: &str, threads: usize| {
+        let options = Options { processor: Some(Processor::ZEN_4), threads, ..Options::default() };
+        choose(&text.parse().expect("legal"), Isa::Avx512, &options, true).expect("there is a plan").plan
+    };
+    let parts = |text: &str, threads: usize| plan(text, threads).channel_parts;
+    let dilated = "2d n1 64x64x64 -> 64 k3 s1 p2 d2";
+    assert_eq!((parts(dilated, 1), parts(dilated, 2)), (1, 1));
+    assert!(parts(dilated, 64) > 1, "five blocks are too few for 64 threads");
+    let (one, two) = (plan("1d n1 256x800 -> 128 k16 s8 p4", 1), plan("1d n1 256x800 -> 128 k16 s8 p4", 2));
+    assert_eq!((one.tile, one.winograd, two.channel_parts), (two.tile, two.winograd, 1));
+    assert!(two.block[0] < one.block[0], "{:?} {:?}", one.block, two.block);
+}
+
 /// Lengths that the caller names are taken as they are; others stand for all up to the next.
 #[test]
 fn lengths_that_are_named_get_their_closed_plan() {

@@ -12,11 +12,11 @@
 //! Each tile is costed with a panel for the second-level cache; the best of them also in blocks of other sizes and with the reduction in parts ([`Space::variants`]).
 //! Without a panel (merges other than sum, weights that are not finite) the guards stay at the taps, so a tile holds one position.
 
-use super::cost::OPEN;
+use super::cost::{Costs, OPEN};
 use super::machine::Machine;
 use super::rounding::interleaved;
 use super::windows::{WindowAxes, WindowAxis, positions, window_positions};
-use super::{Algorithm, Form, Plan, TileAxis};
+use super::{Algorithm, Form, Plan, Sizes, TileAxis};
 use crate::ir::names::axes;
 use crate::passes::tile::UNROLLED;
 use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
@@ -394,11 +394,7 @@ impl<'a> Space<'a> {
         };
         let tiles: Vec<usize> = axes(rank).iter().map(|n| plan.extent_on("q", n)).collect();
         if plan.winograd.is_some() {
-            // Smaller blocks would stream the transformed weights more often; parts of the channels transform their windows again, which costs less.
-            let tasks = |parts: usize| blocks(&plan.block) * parts;
-            let shared = |parts: usize| tasks(parts) >= 4 * threads || tasks(parts).is_multiple_of(threads);
-            plan.channel_parts = (1..=self.per_group()).find(|parts| shared(*parts)).unwrap_or(1);
-            return plan;
+            return self.windows_shared_out(plan, threads);
         }
         for a in 0..rank {
             let whole = |b: usize| if b == 0 { positions[a] } else { b };
@@ -410,6 +406,39 @@ impl<'a> Space<'a> {
             plan.channel_parts = (4 * threads).div_ceil(blocks(&plan.block)).min(self.per_group());
         }
         plan
+    }
+
+    /// The plan with windows for several threads: smaller blocks stream the transformed weights more often, parts of the channels transform their windows again,
+    /// and threads that wait for the last task do nothing. The cheapest of them, by the cost of all tasks and of waiting.
+    fn windows_shared_out(&self, plan: Plan, threads: usize) -> Plan {
+        let (p, costs) = (self.problem, Costs::new(self.problem, &self.machine));
+        let outputs = plan.winograd.as_ref().map_or_else(Sizes::new, |w| w.outputs.clone());
+        let windows: Vec<usize> = (0..p.rank()).map(|a| window_positions(p, a).div_ceil(outputs[a])).collect();
+        let held = |plan: &Plan, a: usize| if plan.block[a] == 0 { windows[a] } else { (plan.block[a] / outputs[a]).min(windows[a]) };
+        let tasks = |plan: &Plan| {
+            let blocks: usize = (0..p.rank()).map(|a| windows[a].div_ceil(held(plan, a).max(1))).product();
+            p.batch.known().unwrap_or(1) * p.groups * blocks * plan.channel_parts
+        };
+        let waits = |plan: &Plan| {
+            let tasks = tasks(plan);
+            // Of many tasks the last ones are short, and threads that read other weights at the same time read more from memory.
+            let taken = if tasks >= 4 * threads { tasks } else { tasks.div_ceil(threads) * threads };
+            costs.of(plan).cycles() * taken as f64 / tasks as f64
+        };
+        let shorter = |a: usize, cuts: usize| {
+            let mut cut = plan.clone();
+            cut.block[a] = held(&plan, a).div_ceil(cuts) * outputs[a];
+            cut
+        };
+        // In how many pieces: 1, 2, 3, 4, 6, 8, 12 and so on, and as many as there are threads.
+        let powers = (0..usize::BITS - 2).flat_map(|n| [1 << n, 3 << n]).take_while(|n| *n <= 2 * threads);
+        let pieces: Vec<usize> = powers.chain([threads, 2 * threads]).collect();
+        let cuts = (0..p.rank()).flat_map(|a| pieces.iter().map(move |n| (a, *n))).filter(|(a, n)| (2..=held(&plan, *a)).contains(n));
+        let blocks = std::iter::once(plan.clone()).chain(cuts.map(|(a, n)| shorter(a, n)));
+        let parts = pieces.iter().filter(|n| **n <= self.per_group());
+        let all = blocks.flat_map(|cut| parts.clone().map(move |n| Plan { channel_parts: *n, ..cut.clone() }));
+        let all = all.map(|plan| (waits(&plan), plan));
+        all.min_by(|a, b| a.0.total_cmp(&b.0)).map_or_else(|| plan.clone(), |best| best.1)
     }
 }
 
