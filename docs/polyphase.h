@@ -54,7 +54,7 @@ extern "C" {
 // `options_json` is an object with any of `threads` (more than 1 shares each run out on a pool of the whole process), `isa`, `processor` (for which plans are chosen: "this", "zen4", "zen5",
 // "intel-server"), `form` ("gather", "scatter"), `algorithm` ("direct", "winograd"), `rounding` (the most that the expected rounding error may be, relative to that
 // of direct sums; 2 if not given), `typical` (sizes at which a layer with open extents is to be fast: `[[32, 32], [64, 64]]`), `packing_limit` (most bytes of
-// packed weights for all sizes of such a layer; eight times the weights, but 64 MiB at least, if not given), `plan` (a plan as
+// packed weights for all sizes of such a layer; ten times the weights, but 64 MiB at least, if not given), `plan` (a plan as
 // the library prints it) and `stream` (whether stores bypass the caches); NULL and "" are the defaults. An unknown key is an error.
 //
 // `weight` is `[cin, cout / g, k...]` and `bias` `[cout]`, both of the problem's dtype, dense, and aligned to it; both are copied. A layer

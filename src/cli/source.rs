@@ -57,7 +57,7 @@ pub struct Source {
     /// Spatial extents at which a layer with open ones is to be fast, instead of a few sizes: `64x64` or `32x32,64x64`
     #[arg(long, value_name = "SIZES", value_delimiter = ',')]
     pub typical: Vec<String>,
-    /// Most MiB of packed weights for all sizes of a layer with open extents, instead of eight times the weights or 64 MiB
+    /// Most MiB of packed weights for all sizes of a layer with open extents, instead of ten times the weights or 64 MiB
     #[arg(long, value_name = "MIB")]
     pub packing_limit: Option<usize>,
     /// Threads over which a run is shared out

@@ -30,7 +30,7 @@ pub struct Options {
     /// sizes, small to large. A problem without open extents has no use for them.
     pub typical: Vec<Vec<usize>>,
     /// Most bytes that the packed weights of a kernel with open extents take, whose plans for different sizes may read them in different orders; one
-    /// packing it has in any case. `None`: eight times the bytes of the weights, but 64 MiB at least.
+    /// packing it has in any case. `None`: ten times the bytes of the weights, but 64 MiB at least.
     pub packing_limit: Option<usize>,
     /// A plan to use as it is, instead of choosing one.
     pub plan: Option<Plan>,

@@ -6,7 +6,7 @@ use crate::plan::Plan;
 use crate::problem::Deconv;
 
 /// How many times the bytes of the weights all packings may take, where the caller sets no limit; and what they may take in any case.
-const MOST: usize = 8;
+const MOST: usize = 10;
 const LITTLE: usize = 64 << 20;
 
 /// Whether two plans, of one thread, pack the weights alike.
@@ -44,11 +44,11 @@ pub fn within(given: Option<usize>, p: &Deconv, all: &[Version], plans: &[Plan],
     let packings = kept.len();
     let bytes = |packing: usize| packed_bytes(p, &plans[packing]);
     let cycles: Vec<Vec<f64>> = sizes.iter().map(|size| all.iter().map(|v| v.cycles_at(size)).collect()).collect();
-    // The time of all sizes, as a sum of logarithms.
-    let total = |kept: &[usize]| -> f64 {
-        let least = |row: &Vec<f64>| row.iter().zip(&of).filter(|(_, o)| kept.contains(o)).map(|(c, _)| *c).fold(f64::INFINITY, f64::min);
-        cycles.iter().map(|row| least(row).ln()).sum()
-    };
+    let least =
+        |row: &[f64], kept: &[usize]| row.iter().zip(&of).filter(|(_, o)| kept.contains(o)).map(|(c, _)| *c).fold(f64::INFINITY, f64::min);
+    // How much longer the sizes take than with all packings: squared, since much of one is missed more than a little of each.
+    let every = kept.clone();
+    let total = |kept: &[usize]| -> f64 { cycles.iter().map(|row| (least(row, kept) / least(row, &every) - 1.0).powi(2)).sum() };
     while kept.len() > 1 {
         let too_many = kept.iter().map(|k| bytes(*k)).fold(0, usize::saturating_add).saturating_sub(limit);
         if too_many == 0 {
