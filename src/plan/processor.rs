@@ -72,7 +72,7 @@ const SHARED: usize = 96 << 20;
 
 /// What data costs on its way to a core and beside its sums, as timed plans show it: the part of a processor that no manual states.
 ///
-/// One set is fitted to plans of the benchmark's layers that were timed on AMD's Zen 4, one to those on its Zen 5, the third to those on a server of Intel's
+/// One set is fitted to plans of the benchmark's layers that were timed on AMD's Zen 4, one to those on its Zen 5, the third to those on two servers of Intel's
 /// (48 KiB and 2 MiB a core, a last level behind a mesh) at AVX-512. On the last two multiply-adds take half as long; on Intel's whatever lies beyond the second
 /// level is twice to four times as far away besides, so that other plans win.
 #[derive(Debug, Clone, Copy, PartialEq)]
