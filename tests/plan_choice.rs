@@ -131,6 +131,11 @@ fn threads_share_blocks_of_windows_rather_than_channels() {
     let dilated = "2d n1 64x64x64 -> 64 k3 s1 p2 d2";
     assert_eq!((parts(dilated, 1), parts(dilated, 2)), (1, 1));
     assert!(parts(dilated, 64) > 1, "five blocks are too few for 64 threads");
+    // One tile holds all three channels.
+    assert_eq!(parts("2d n1 64x32x32 -> 3 k4 s2 p1", 64), 1);
+    let problem: polyphase::Deconv = dilated.parse().expect("legal");
+    let e = choose(&problem, Isa::Avx512, &Options { threads: usize::MAX, ..Options::default() }, true).unwrap_err();
+    assert!(e.message.ends_with("threads; at most 1024 are legal"), "{e}");
     let (one, two) = (plan("1d n1 256x800 -> 128 k16 s8 p4", 1), plan("1d n1 256x800 -> 128 k16 s8 p4", 2));
     assert_eq!((one.tile, one.winograd, two.channel_parts), (two.tile, two.winograd, 1));
     assert!(two.block[0] < one.block[0], "{:?} {:?}", one.block, two.block);

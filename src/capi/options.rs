@@ -15,14 +15,12 @@
 
 use crate::codegen::target::Isa;
 use crate::plan::{Algorithm, Form, Plan, Processor};
+use crate::runtime::MAX_THREADS;
 use crate::{Error, Kind, Options, Result};
 use serde_json::{Map, Value};
 
 /// Every key that options may have.
 pub const KEYS: [&str; 10] = ["threads", "isa", "processor", "form", "algorithm", "rounding", "typical", "packing_limit", "plan", "stream"];
-
-// A cap: scratch memory grows with the threads.
-const MAX_THREADS: u64 = 1024;
 
 impl Options {
     /// Options from a JSON object such as `{"threads": 2, "isa": "avx2", "form": "gather", "plan": "gather panel …", "stream": true}`.
@@ -51,8 +49,8 @@ fn read(text: &str) -> Result<Options> {
     }
     let mut options = Options::default();
     if let Some(v) = given(&map, "threads") {
-        let threads = v.as_u64().filter(|t| (1..=MAX_THREADS).contains(t));
-        options.threads = threads.ok_or_else(|| illegal(format!("threads is {}; 1 to {MAX_THREADS} are legal", shown(v))))? as usize;
+        let threads = v.as_u64().and_then(|t| usize::try_from(t).ok()).filter(|t| (1..=MAX_THREADS).contains(t));
+        options.threads = threads.ok_or_else(|| illegal(format!("threads is {}; 1 to {MAX_THREADS} are legal", shown(v))))?;
     }
     if let Some(v) = given(&map, "isa") {
         options.isa = Some(Isa::forced(string("isa", v)?)?);

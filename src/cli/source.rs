@@ -14,6 +14,7 @@ use polyphase::codegen::target::Isa;
 use polyphase::ir::{self, Func};
 use polyphase::plan::{Algorithm, Form, Processor};
 use polyphase::problem::text::{self, Layer};
+use polyphase::runtime::MAX_THREADS;
 use polyphase::{Deconv, Error, Kind, Options, Result};
 use std::io::Read;
 use std::path::Path;
@@ -24,8 +25,6 @@ pub const BUILT_IN: &str = "ConvTranspose2d(512, 256, kernel_size=(4, 4), stride
 const BUILT_IN_SHAPE: &str = "1,512,4,4";
 /// Files larger than this are not problems.
 const MAX_FILE: u64 = 64 << 20;
-/// More threads than this are a typing error.
-const MAX_THREADS: usize = 1024;
 
 /// The problem, and what the compiler is not to choose by itself.
 #[derive(Debug, Clone, clap::Args)]

@@ -18,6 +18,7 @@ use super::rounding::interleaved;
 use super::windows::{WindowAxes, WindowAxis, positions, window_positions};
 use super::{Algorithm, Form, Plan, Sizes, TileAxis};
 use crate::ir::names::axes;
+use crate::passes::block::channels_of_part;
 use crate::passes::tile::UNROLLED;
 use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
 use crate::runtime::Options;
@@ -435,7 +436,9 @@ impl<'a> Space<'a> {
         let pieces: Vec<usize> = powers.chain([threads, 2 * threads]).collect();
         let cuts = (0..p.rank()).flat_map(|a| pieces.iter().map(move |n| (a, *n))).filter(|(a, n)| (2..=held(&plan, *a)).contains(n));
         let blocks = std::iter::once(plan.clone()).chain(cuts.map(|(a, n)| shorter(a, n)));
-        let parts = pieces.iter().filter(|n| **n <= self.per_group());
+        // Parts are whole tiles of channels, and channels of a part share their windows.
+        let per = |n: usize| channels_of_part(self.per_group() as i64, &Plan { channel_parts: n, ..plan.clone() }) as usize;
+        let parts = pieces.iter().filter(|n| **n == 1 || per(**n) > 1 && self.per_group().div_ceil(per(**n)) == **n);
         let all = blocks.flat_map(|cut| parts.clone().map(move |n| Plan { channel_parts: *n, ..cut.clone() }));
         let all = all.map(|plan| (waits(&plan), plan));
         all.min_by(|a, b| a.0.total_cmp(&b.0)).map_or_else(|| plan.clone(), |best| best.1)

@@ -19,7 +19,7 @@ use crate::ir::Func;
 use crate::ir::names::{axes, on};
 use crate::passes::lower_problem;
 use crate::problem::{Deconv, MAX_EXTENT};
-use crate::runtime::Options;
+use crate::runtime::{MAX_THREADS, Options};
 use crate::{Error, Kind, Result};
 
 /// The sizes of an open extent for which there are plans if the caller names none, by rank.
@@ -180,8 +180,11 @@ pub(super) struct TypicalSize<'a> {
 /// The plans of a problem, for sizes in ascending order; one for a problem without open spatial extents, and where the options force a plan.
 ///
 /// # Errors
-/// As [`super::choose`]; [`Kind::Options`] if the options name sizes that the problem cannot have.
+/// As [`super::choose`]; [`Kind::Options`] if the options name sizes that the problem cannot have, or too many threads.
 pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> Result<Vec<Version>> {
+    if options.threads > MAX_THREADS {
+        return Err(Error::new(Kind::Options, format!("{} threads; at most {MAX_THREADS} are legal", options.threads)));
+    }
     let machine = Machine::of(isa, problem.elem, &options.processor.unwrap_or_else(Processor::this));
     let sizes = sizes(problem, options)?;
     let around: Vec<Vec<(f64, Deconv)>> = sizes.iter().map(|typical| around(problem, typical, options)).collect();

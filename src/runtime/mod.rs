@@ -19,6 +19,6 @@ mod threads;
 mod workspace;
 
 pub use kernel::{Compiled, Kernel, Report};
-pub use options::Options;
+pub use options::{MAX_THREADS, Options};
 pub use tensor::{Element, TensorView, TensorViewMut};
 pub use workspace::Workspace;

@@ -3,6 +3,9 @@
 use crate::codegen::target::Isa;
 use crate::plan::{Algorithm, Form, Plan, Processor};
 
+/// Most threads of a kernel: scratch memory grows with them.
+pub const MAX_THREADS: usize = 1024;
+
 /// Options of [`crate::Deconv::compile`]. The default lets the compiler choose, on one thread.
 ///
 /// ```
@@ -18,7 +21,7 @@ pub struct Options {
     pub processor: Option<Processor>,
     /// Gather or scatter; `None` lets the plan choose.
     pub form: Option<Form>,
-    /// Over how many threads a run is shared out, on the rayon pool in which `run` is called. Results do not depend on it.
+    /// Over how many threads, at most [`MAX_THREADS`], a run is shared out, on the rayon pool in which `run` is called. Results do not depend on it.
     pub threads: usize,
     /// Whether stores bypass the caches, where they are aligned; `None` is no.
     pub stream: Option<bool>,
@@ -30,7 +33,8 @@ pub struct Options {
     /// sizes, small to large. A problem without open extents has no use for them.
     pub typical: Vec<Vec<usize>>,
     /// Most bytes that the packed weights of a kernel with open extents take, whose plans for different sizes may read them in different orders; one
-    /// packing it has in any case. `None`: ten times the bytes of the weights, but 64 MiB at least.
+    /// packing it has in any case. `None`: ten times the bytes of the weights, but 64 MiB at least. It is kept as for one thread, so that results are the same for
+    /// every number of them; where threads share out the channels, sizes that do so in other parts pack the weights once more.
     pub packing_limit: Option<usize>,
     /// A plan to use as it is, instead of choosing one.
     pub plan: Option<Plan>,
