@@ -8,7 +8,7 @@
 use polyphase::codegen::target::Isa;
 use polyphase::ir::{Buffer, BufferKind, Stmt};
 use polyphase::passes::lower_problem;
-use polyphase::plan::{Processor, cheapest, choose, packed_bytes, packs_alike, versions};
+use polyphase::plan::{Algorithm, Processor, cheapest, choose, packed_bytes, packs_alike, versions};
 use polyphase::problem::{Extent, text};
 use polyphase::{Layout, Options};
 use std::fmt::Write as _;
@@ -124,15 +124,16 @@ fn plans_that_are_said_to_pack_alike_do() {
 #[test]
 fn threads_share_blocks_of_windows_rather_than_channels() {
     let plan = |text: &str, threads: usize| {
-        let options = Options { processor: Some(Processor::ZEN_4), threads, ..Options::default() };
+        let options = Options { processor: Some(Processor::ZEN_4), algorithm: Some(Algorithm::Winograd), threads, ..Options::default() };
         choose(&text.parse().expect("legal"), Isa::Avx512, &options, true).expect("there is a plan").plan
     };
     let parts = |text: &str, threads: usize| plan(text, threads).channel_parts;
     let dilated = "2d n1 64x64x64 -> 64 k3 s1 p2 d2";
     assert_eq!((parts(dilated, 1), parts(dilated, 2)), (1, 1));
     assert!(parts(dilated, 64) > 1, "five blocks are too few for 64 threads");
-    // One tile holds all three channels.
-    assert_eq!(parts("2d n1 64x32x32 -> 3 k4 s2 p1", 64), 1);
+    // Parts are whole tiles.
+    let few = plan("2d n1 64x32x32 -> 3 k4 s2 p1", 64);
+    assert!(few.channel_parts <= 3usize.div_ceil(few.extent("oc")), "{few}");
     let problem: polyphase::Deconv = dilated.parse().expect("legal");
     let e = choose(&problem, Isa::Avx512, &Options { threads: usize::MAX, ..Options::default() }, true).unwrap_err();
     assert!(e.message.ends_with("threads; at most 1024 are legal"), "{e}");
