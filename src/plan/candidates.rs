@@ -434,7 +434,9 @@ impl<'a> Space<'a> {
         // In how many pieces: 1, 2, 3, 4, 6, 8, 12 and so on, and as many as there are threads.
         let powers = (0..usize::BITS - 2).flat_map(|n| [1 << n, 3 << n]).take_while(|n| *n <= 2 * threads);
         let pieces: Vec<usize> = powers.chain([threads, 2 * threads]).collect();
-        let cuts = (0..p.rank()).flat_map(|a| pieces.iter().map(move |n| (a, *n))).filter(|(a, n)| (2..=held(&plan, *a)).contains(n));
+        // Where taps along x are summed, a block holds two positions at least.
+        let most = |a: usize| if a == self.x() && outputs[a] == 1 { held(&plan, a) - 1 } else { held(&plan, a) };
+        let cuts = (0..p.rank()).flat_map(|a| pieces.iter().map(move |n| (a, *n))).filter(|(a, n)| (2..=most(*a)).contains(n));
         let blocks = std::iter::once(plan.clone()).chain(cuts.map(|(a, n)| shorter(a, n)));
         // Parts are whole tiles of channels, and channels of a part share their windows.
         let per = |n: usize| channels_of_part(self.per_group() as i64, &Plan { channel_parts: n, ..plan.clone() }) as usize;
