@@ -419,6 +419,31 @@ fn versions_share_packed_weights_and_stand_in_order() {
     }
 }
 
+/// Found by `verify --seed 3101`: windows in blocks of one position along x stored nothing, since no variable told that position from the next block's.
+#[test]
+fn blocks_hold_one_position_along_x() {
+    for text in ["2d n1 3x4x9 -> 2 k2x1", "2d n2 3x4x9 -> 2 k2x2 bias relu", "2d n1 3x4x9 -> 2 k4x2 s2x1 nhwc", "2d n1 1x1x2 -> 1 k2x1"] {
+        let p: Deconv = text.parse().unwrap();
+        for isa in levels().into_iter().filter(|isa| isa.wide()) {
+            let lanes = isa.lanes(Elem::F32);
+            for block in ["0x1", "2x1"] {
+                let plan = format!("gather aligned panel winograd 2x1 held 2 oc=2 qw={lanes} along qw x{lanes} block {block}");
+                let case = Case::<f32>::sized(
+                    &p,
+                    p.batch.known().unwrap(),
+                    &[p.input[0].known().unwrap(), p.input[1].known().unwrap()],
+                    Fill::Reals,
+                    1,
+                );
+                let kernel = case.kernel(&Options { plan: Some(plan.parse().unwrap()), ..at(isa) });
+                let native = case.run(&kernel);
+                like_reference(&format!("{text} @ {isa} {block}"), &case, kernel.plan(), false, &native);
+                same_bits(&format!("{text} @ {isa} {block}"), &case.interpret(kernel.func()), &native);
+            }
+        }
+    }
+}
+
 #[test]
 fn packed_weights_of_all_sizes_keep_to_their_limit() {
     // On a processor whose plans for these sizes read the weights in at least three orders.

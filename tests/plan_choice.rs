@@ -168,13 +168,3 @@ fn processors_differ_and_have_names() {
     let e = Processor::named("zen\n").unwrap_err();
     assert_eq!(e.message, "no processor is called 'zen\\n'; legal: this, zen4, zen5, intel-server");
 }
-
-/// A block of one position along an axis whose taps are summed computed nothing: it is refused until it does.
-#[test]
-fn blocks_of_one_summed_position_are_refused() {
-    let problem: polyphase::Deconv = "2d n1 3x4x40 -> 2 k2x1".parse().expect("legal");
-    let plan = |block: &str| format!("gather aligned panel winograd 2x1 held 2 oc=2 qw=48 along qw x16 block {block}").parse().ok();
-    let with = |block: &str| choose(&problem, Isa::Avx512, &Options { plan: plan(block), ..Options::default() }, true);
-    assert!(with("0x2").is_ok() && with("0x0").is_ok());
-    assert!(with("0x1").unwrap_err().message.contains("a block of one position along x"));
-}

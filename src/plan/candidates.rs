@@ -14,9 +14,8 @@
 
 use super::cost::{Costs, OPEN};
 use super::machine::Machine;
-use super::rounding::interleaved;
-use super::windows::{WindowAxes, WindowAxis, positions, window_positions};
-use super::{Algorithm, Form, Plan, Sizes, TileAxis};
+use super::windows::{WindowAxes, WindowAxis, Windows, positions, window_positions};
+use super::{Algorithm, Form, Plan, TileAxis};
 use crate::ir::names::axes;
 use crate::passes::block::channels_of_part;
 use crate::passes::tile::UNROLLED;
@@ -383,9 +382,11 @@ impl<'a> Space<'a> {
         if threads == 1 {
             return plan;
         }
+        if plan.winograd.is_some() {
+            return self.windows_shared_out(plan, threads);
+        }
         let rank = p.rank();
-        let wide = |a: usize| if plan.winograd.is_some() { interleaved(p, a).unwrap_or(1) } else { 1 };
-        let positions: Vec<usize> = (0..rank).map(|a| p.input[a].known().unwrap_or(OPEN).div_ceil(wide(a)) + 1).collect();
+        let positions: Vec<usize> = (0..rank).map(|a| p.input[a].known().unwrap_or(OPEN) + 1).collect();
         let batch = p.batch.known().unwrap_or(1);
         // Groups that lie in a tile are not shared out.
         let groups = if plan.extent("g") > 1 { 1 } else { p.groups };
@@ -394,9 +395,6 @@ impl<'a> Space<'a> {
             (batch * groups * (0..rank).map(along).product::<usize>()).max(1)
         };
         let tiles: Vec<usize> = axes(rank).iter().map(|n| plan.extent_on("q", n)).collect();
-        if plan.winograd.is_some() {
-            return self.windows_shared_out(plan, threads);
-        }
         for a in 0..rank {
             let whole = |b: usize| if b == 0 { positions[a] } else { b };
             while plan.form == Form::Gather && blocks(&plan.block) < 4 * threads && whole(plan.block[a]) > 4 * tiles[a] {
@@ -412,31 +410,25 @@ impl<'a> Space<'a> {
     /// The plan with windows for several threads: smaller blocks stream the transformed weights more often, parts of the channels transform their windows again,
     /// and threads that wait for the last task do nothing. The cheapest of them, by the cost of all tasks and of waiting.
     fn windows_shared_out(&self, plan: Plan, threads: usize) -> Plan {
-        let (p, costs) = (self.problem, Costs::new(self.problem, &self.machine));
-        let outputs = plan.winograd.as_ref().map_or_else(Sizes::new, |w| w.outputs.clone());
-        let windows: Vec<usize> = (0..p.rank()).map(|a| window_positions(p, a).div_ceil(outputs[a])).collect();
-        let held = |plan: &Plan, a: usize| if plan.block[a] == 0 { windows[a] } else { (plan.block[a] / outputs[a]).min(windows[a]) };
-        let tasks = |plan: &Plan| {
-            let blocks: usize = (0..p.rank()).map(|a| windows[a].div_ceil(held(plan, a).max(1))).product();
-            p.batch.known().unwrap_or(1) * p.groups * blocks * plan.channel_parts
-        };
-        let waits = |plan: &Plan| {
-            let tasks = tasks(plan);
+        let Some((whole, outputs)) = self.windows_of(&plan).zip(plan.winograd.as_ref().map(|w| w.outputs.clone())) else { return plan };
+        let costs = Costs::new(self.problem, &self.machine);
+        let waits = |cut: &Plan| {
+            let tasks = self.windows_of(cut).map_or(1.0, |w| w.blocks()) * cut.channel_parts as f64;
             // Of many tasks the last ones are short, and threads that read other weights at the same time read more from memory.
-            let taken = if tasks >= 4 * threads { tasks } else { tasks.div_ceil(threads) * threads };
-            costs.of(plan).cycles() * taken as f64 / tasks as f64
+            let threads = threads as f64;
+            let taken = if tasks >= 4.0 * threads { tasks } else { (tasks / threads).ceil() * threads };
+            costs.of(cut).cycles() * taken / tasks
         };
         let shorter = |a: usize, cuts: usize| {
             let mut cut = plan.clone();
-            cut.block[a] = held(&plan, a).div_ceil(cuts) * outputs[a];
+            cut.block[a] = whole.in_block(a).div_ceil(cuts) * outputs[a];
             cut
         };
         // In how many pieces: 1, 2, 3, 4, 6, 8, 12 and so on, and as many as there are threads.
         let powers = (0..usize::BITS - 2).flat_map(|n| [1 << n, 3 << n]).take_while(|n| *n <= 2 * threads);
         let pieces: Vec<usize> = powers.chain([threads, 2 * threads]).collect();
-        // Where taps along x are summed, a block holds two positions at least.
-        let most = |a: usize| if a == self.x() && outputs[a] == 1 { held(&plan, a) - 1 } else { held(&plan, a) };
-        let cuts = (0..p.rank()).flat_map(|a| pieces.iter().map(move |n| (a, *n))).filter(|(a, n)| (2..=most(*a)).contains(n));
+        let every = |a: usize| pieces.iter().map(move |n| (a, *n));
+        let cuts = (0..self.problem.rank()).flat_map(every).filter(|(a, n)| (2..=whole.in_block(*a)).contains(n));
         let blocks = std::iter::once(plan.clone()).chain(cuts.map(|(a, n)| shorter(a, n)));
         // Parts are whole tiles of channels, and channels of a part share their windows.
         let per = |n: usize| channels_of_part(self.per_group() as i64, &Plan { channel_parts: n, ..plan.clone() }) as usize;
@@ -444,6 +436,11 @@ impl<'a> Space<'a> {
         let all = blocks.flat_map(|cut| parts.clone().map(move |n| Plan { channel_parts: *n, ..cut.clone() }));
         let all = all.map(|plan| (waits(&plan), plan));
         all.min_by(|a, b| a.0.total_cmp(&b.0)).map_or_else(|| plan.clone(), |best| best.1)
+    }
+
+    /// The counts of a plan with windows.
+    fn windows_of<'p>(&'p self, plan: &'p Plan) -> Option<Windows<'p>> {
+        Windows::of(self.problem, self.window_axes.as_ref()?, plan, false)
     }
 }
 

@@ -246,11 +246,6 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
         return illegal("phases along the lanes must read the same window; legal: aligned".into());
     }
     let per_group = problem.c_out / problem.groups;
-    if plan.winograd.as_ref().is_some_and(|w| w.outputs.get(x) == Some(&1)) && plan.block.get(x) == Some(&1) {
-        return illegal(
-            "a block of one position along x holds no row of pixels whose taps are summed; legal: 0 for all of x, or at least 2".into(),
-        );
-    }
     if plan.winograd.is_some() && per_group > 1 && passes::block::channels_of_part(per_group as i64, plan) == 1 {
         return illegal(format!("{} parts of the output channels leave one channel each, and windows share theirs", plan.channel_parts));
     }

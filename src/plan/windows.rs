@@ -265,6 +265,16 @@ impl<'a> Windows<'a> {
         self.product_of(AxisCounts::factors) / self.p.kernel.iter().product::<usize>() as f64
     }
 
+    /// Blocks of all axes, batch items and groups.
+    pub fn blocks(&self) -> f64 {
+        self.product_of(|a| a.blocks) * self.batch * self.p.groups as f64
+    }
+
+    /// Windows of a block along an axis.
+    pub fn in_block(&self, a: usize) -> usize {
+        (self.axes[a].windows - self.axes[a].reach) as usize
+    }
+
     /// Windows of a block, as they are held.
     fn windows(&self) -> f64 {
         let tile = self.plan.extent("qw") as f64;
@@ -352,7 +362,7 @@ impl<'a> Windows<'a> {
         let phases = self.phases_in_tile();
         // Vectors of one operand meet scalars of the other.
         let (vectors, scalars) = if plan.vector == "oc" { (moc / lanes * phases, mqw) } else { (mqw / lanes, moc * phases) };
-        let blocks = self.product_of(|a| a.blocks) * self.batch * self.p.groups as f64;
+        let blocks = self.blocks();
         let chunks = (self.oc / self.held).ceil();
         let whole = (self.oc / self.held).floor();
         let channel_tiles = whole * (self.held / moc).ceil() + ((self.oc - whole * self.held) / moc).ceil();

@@ -136,7 +136,9 @@ impl Lowering<'_> {
         });
         value.map_affine(&mut |e| place(e));
         let mut exists = vec![inside(x + 2)];
-        if !along && axis.blocked && !axis.stored().is(self.row_stored()) {
+        // An axis of one position, or a block of one, has no variable that would tell its windows apart.
+        let moves = self.output.index[x + 2].uses_var(axis.var("q").as_str());
+        if !along && moves && axis.blocked && !axis.stored().is(self.row_stored()) {
             // Lanes behind the end of a block's row belong to the next block.
             let e = to.index[x + 2].clone();
             let end = e.subst(axis.var("w").as_str(), &axis.stored()).subst(h.as_str(), &0.into());
@@ -196,8 +198,6 @@ impl Lowering<'_> {
         if together == 1 && !pieces {
             step.push(Loop::new(h, reach, fixed(store, &unit, 0)).kind(LoopKind::Unroll).into());
         }
-        // An axis of one position has no variable that would tell its windows apart.
-        let moves = self.output.index[x + 2].uses_var(self.x().var("q").as_str());
         let columns = Loop::new(across, if moves { self.row_stored() } else { 1 }, step);
         wrap(&loops, Stmt::when(rows_exist, vec![columns.into()]))
     }
