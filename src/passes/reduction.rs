@@ -26,8 +26,8 @@ const SUMS: &str = "S";
 
 /// Splits the reduction.
 pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
-    let (channels, part_of) = (input_channels(&func.run), plan.reduction as i64);
-    if part_of == 0 || channels <= part_of {
+    let part_of = plan.reduction as i64;
+    if part_of == 0 {
         return Ok(None);
     }
     let nest = Nest::of(func);
@@ -37,6 +37,10 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
     // Without loops around it the sum stands there as it is.
     let at = inside.iter().position(|s| matches!(s, Stmt::Set { reg, .. } if *reg == ACC)).unwrap_or(inside.len().saturating_sub(1));
     let inner = inside.split_off(at);
+    let channels = input_channels(&inner);
+    if channels <= part_of {
+        return Ok(None);
+    }
     let (loops, body) = peel(&inner);
     if let [Stmt::Set { .. }, Stmt::Store { .. }] = body {
         // No tap lands: there is nothing to sum.

@@ -20,11 +20,22 @@ use num_rational::Ratio;
 /// An exact coefficient.
 pub type Exact = Ratio<i64>;
 
-/// The finite points, in the order in which they are taken: small ones first, since powers of large ones amplify rounding.
-const POINTS: [(i64, i64); 7] = [(0, 1), (1, 1), (-1, 1), (1, 2), (-2, 1), (2, 1), (-1, 2)];
+/// The finite points for each number of products: infinity is one more. They are fractions whose powers and products are exact in `f32`, those with the least
+/// [`ToomCook::mean_growth`] among multiples of an eighth that come in pairs `a, -a`, which share half of the additions (with up to four products: among those
+/// that need no multiplication).
+const POINTS: [&[(i64, i64)]; 8] = [
+    &[],
+    &[(0, 1)],
+    &[(0, 1), (1, 1)],
+    &[(0, 1), (1, 1), (-1, 1)],
+    &[(3, 8), (-3, 8), (5, 4), (-5, 4)],
+    &[(0, 1), (5, 8), (-5, 8), (3, 2), (-3, 2)],
+    &[(1, 4), (-1, 4), (7, 8), (-7, 8), (7, 4), (-7, 4)],
+    &[(0, 1), (1, 2), (-1, 2), (1, 1), (-1, 1), (2, 1), (-2, 1)],
+];
 
 /// The largest number of products for which there are points.
-pub const MOST_PRODUCTS: usize = POINTS.len() + 1;
+pub const MOST_PRODUCTS: usize = POINTS.len();
 
 /// The three matrices of one axis.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +63,7 @@ impl ToomCook {
         if outputs == 1 || taps == 1 {
             return Some(Self::direct(outputs, taps));
         }
-        let points: Vec<Exact> = POINTS[..products - 1].iter().map(|&(n, d)| Exact::new(n, d)).collect();
+        let points: Vec<Exact> = POINTS[products - 1].iter().map(|&(n, d)| Exact::new(n, d)).collect();
         let powers = |a: Exact, n: usize| -> Vec<Exact> { (0..n).scan(one, |p, _| Some(std::mem::replace(p, *p * a))).collect() };
         let mut weight = Vec::new();
         let mut input = Vec::new();
@@ -89,12 +100,13 @@ impl ToomCook {
         self.outputs + self.taps - 1
     }
 
-    /// Scales each product so that its row of `B` starts with a 1 where `G` can take the factor: fewer multiplications per window, more
-    /// where weights are transformed, which happens once.
+    /// Scales each product so that its row of `B` starts with a 1 and has whole coefficients, where there is such a factor, which `G` takes: no multiplications
+    /// per window, more where weights are transformed, which happens once. Other rows end with a 1.
     fn make_input_whole(&mut self) {
+        let one = Exact::from(1);
         for (b, g) in self.input.iter_mut().zip(&mut self.weight) {
             let Some(first) = b.iter().find(|v| **v != Exact::from(0)).copied() else { continue };
-            let by = if b.iter().all(|v| (*v / first).is_integer()) { first } else { sign(first) };
+            let by = if b.iter().all(|v| (*v / first).is_integer()) { first } else { one };
             b.iter_mut().for_each(|v| *v /= by);
             g.iter_mut().for_each(|v| *v *= by);
         }
@@ -134,10 +146,6 @@ pub fn is_dyadic(v: Exact) -> bool {
 /// The coefficient as a float; it is rounded once.
 pub fn float(v: Exact) -> f64 {
     *v.numer() as f64 / *v.denom() as f64
-}
-
-fn sign(v: Exact) -> Exact {
-    if v < Exact::from(0) { Exact::from(-1) } else { Exact::from(1) }
 }
 
 /// `Σ |v|^p`.

@@ -51,7 +51,7 @@ use crate::plan::{Plan, Winograd};
 use crate::{Error, Kind, Result};
 use axis::{Around, Axis, counted_within, counts_of};
 use std::ops::Add;
-use sums::{Entry, Stored};
+use sums::{Entry, Stored, Sum, register, shared};
 
 /// The transformed weights, before they are packed.
 pub const FACTORS: &str = "u";
@@ -284,7 +284,7 @@ impl<'a> Lowering<'a> {
 
     /// A scalar register, declared once.
     fn reg(&mut self, prefix: &str, i: i64) -> Name {
-        let name = Name::from(format!("{prefix}{i}"));
+        let name = Name::from(register(prefix, i));
         if !self.regs.iter().any(|r| r.name == name) {
             self.regs.push(Reg { name, lanes: 1, dims: Vec::new() });
         }
@@ -312,8 +312,21 @@ impl<'a> Lowering<'a> {
             let reg = self.reg(prefix, *e);
             out.push(Stmt::set(reg, Value::load(*from, index.clone())));
         }
-        out.extend(sums.into_iter().map(|(index, s)| Stmt::store(*into, index, s.value(prefix))));
+        let (places, sums): (Vec<_>, Vec<_>) = sums.into_iter().unzip();
+        let (mut common, sums) = shared(sums);
+        for (index, s) in places.into_iter().zip(sums) {
+            // What several sums share is computed where the first of them needs it, so that little waits in registers.
+            let (now, later) = common.into_iter().partition(|(e, _)| s.0.iter().any(|t| t.0 == *e));
+            common = later;
+            out.extend(self.set(prefix, now));
+            out.push(Stmt::store(*into, index, s.value(prefix)));
+        }
         out
+    }
+
+    /// Sets registers to sums.
+    fn set(&mut self, prefix: &str, sums: Vec<(i64, Sum)>) -> Vec<Stmt> {
+        sums.into_iter().map(|(e, s)| Stmt::set(self.reg(prefix, e), s.value(prefix))).collect()
     }
 
     // Products

@@ -15,7 +15,7 @@
 use super::cost::{Costs, OPEN};
 use super::machine::Machine;
 use super::windows::{WindowAxes, WindowAxis, Windows, positions, window_positions};
-use super::{Algorithm, Form, Plan, TileAxis};
+use super::{Algorithm, Form, Plan, TileAxis, text};
 use crate::ir::names::axes;
 use crate::passes::block::channels_of_part;
 use crate::passes::tile::UNROLLED;
@@ -402,7 +402,10 @@ impl<'a> Space<'a> {
             }
         }
         if blocks(&plan.block) < 4 * threads {
+            // Parts are whole tiles of channels.
             plan.channel_parts = (4 * threads).div_ceil(blocks(&plan.block)).min(self.per_group());
+            let per = channels_of_part(self.per_group() as i64, &plan) as usize;
+            plan.channel_parts = self.per_group().div_ceil(per).min(text::MAX_PARTS);
         }
         plan
     }

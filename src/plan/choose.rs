@@ -5,7 +5,7 @@ use super::cost::{Cost, Costs};
 use super::rounding::{interleaved, is_summed, phase_classes};
 use super::versions::TypicalSize;
 use super::windows::{SCRATCH, Windows};
-use super::{Form, Machine, Plan, Processor, Rounding, Winograd, versions};
+use super::{Form, Machine, Plan, Processor, Rounding, TileAxis, Winograd, versions};
 use crate::codegen::target::Isa;
 use crate::ir::Func;
 use crate::ir::names::axes;
@@ -26,7 +26,7 @@ pub struct Choice {
     pub candidates: usize,
     /// Why, one sentence per decision.
     pub reasons: Vec<String>,
-    /// The best candidate of every other kind (form, vector axis), cheapest first.
+    /// The best candidate of every other kind ([`Plan::kind`]), cheapest first.
     pub rejected: Vec<Rejected>,
 }
 
@@ -109,8 +109,7 @@ pub(super) fn choose_at(
     let best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));
     let mut rejected: Vec<Rejected> = Vec::new();
     for r in ranked {
-        let kind = |p: &Plan| (p.form, p.panel, p.vector, p.winograd.is_some());
-        if kind(&r.plan) != kind(&best.plan) && !rejected.iter().any(|o| kind(&o.plan) == kind(&r.plan)) {
+        if r.plan.kind() != best.plan.kind() && !rejected.iter().any(|o| o.plan.kind() == r.plan.kind()) {
             rejected.push(r);
         }
     }
@@ -199,6 +198,10 @@ fn ranked_in(space: &Space, problem: &Deconv, around: &[(f64, Costs)]) -> Vec<Re
 
 fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, finite: bool) -> Result<Choice> {
     let illegal = |why: String| Err(Error::new(Kind::Options, format!("the plan '{plan}' cannot be used: {why}")));
+    if plan.block.len() != problem.rank() {
+        return illegal(format!("it has {} block sizes for {} axes", plan.block.len(), problem.rank()));
+    }
+    super::text::check(plan)?;
     if plan.tile.iter().any(|t| t.extent == 0) || plan.lanes == 0 || plan.channel_parts == 0 {
         return illegal("an extent, the lanes or the parts are 0; at least 1 is legal".into());
     }
@@ -208,10 +211,17 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     if plan.panel && !finite {
         return illegal("weights are not all finite, and a panel's zero halo times infinity is NaN; legal: in-place".into());
     }
-    if !plan.panel && plan.vector == "qx" && !finite {
-        return illegal(
-            "weights are not all finite, and columns beyond the input's end would be zeros times infinity; legal: along oc".into(),
-        );
+    let held = |t: &&TileAxis| t.extent > 1 && t.var.as_str().starts_with(['q', 'r']);
+    if plan.form == Form::Gather
+        && !plan.panel
+        && (problem.merge != Merge::Sum || !finite)
+        && let Some(t) = plan.tile.iter().find(held)
+    {
+        let why = if finite { "would be counted, or compared, as zeros" } else { "would be zeros times a weight that is not finite" };
+        return illegal(format!(
+            "pixels outside the input, which a tile of {} positions or phases along {} loads, {why}; legal: a tile of channels",
+            t.extent, t.var
+        ));
     }
     if plan.lanes > 1 && !["qx", "oc", "g", "rx", "kx", "qw"].contains(&plan.vector.as_str()) {
         return illegal(format!("{} cannot lie along the lanes; legal: qx, oc, g, rx, kx, qw", plan.vector));
@@ -220,8 +230,8 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
         let (extent, lanes) = (plan.extent(plan.vector.as_str()), plan.lanes);
         return illegal(format!("a tile of {extent} along {} is not a multiple of {lanes} lanes", plan.vector));
     }
-    if plan.extent("g") > 1 && (!candidates::depthwise(problem) || !plan.panel) {
-        return illegal("groups can lie in a tile where each has one channel in and out, read from a panel".into());
+    if plan.extent("g") > 1 && (!candidates::depthwise(problem) || !plan.panel || plan.vector != "g") {
+        return illegal("groups can lie in a tile, along its lanes, where each has one channel in and out, read from a panel".into());
     }
     if plan.bounded && (!plan.panel || plan.winograd.is_some()) {
         return illegal("bounded taps are for direct sums from a panel".into());
@@ -251,9 +261,6 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     }
     if plan.vector == "qx" && !plan.panel && plan.extent("rx") > 1 && candidates::few_positions(problem) && !candidates::no_halo(problem) {
         return illegal("a phase along x may have a single position, and where it reads then depends on the phase; legal: a panel".into());
-    }
-    if plan.block.len() != problem.rank() {
-        return illegal(format!("it has {} block sizes for {} axes", plan.block.len(), problem.rank()));
     }
     if options.form.is_some_and(|f| f != plan.form) {
         return illegal(format!("its form is {}", plan.form.name()));
@@ -341,7 +348,8 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
         false => "input: in place; every position tests its taps, which costs less than a panel here".into(),
     });
     out.push(match plan.vector.as_str() {
-        _ if plan.lanes == 1 => "lanes: none; the channels of a tile would share one count of patches".into(),
+        _ if plan.lanes == 1 && p.merge != Merge::Sum => "lanes: none; the channels of a tile would share one count of patches".into(),
+        _ if plan.lanes == 1 => "lanes: none".into(),
         "qx" if last => format!("lanes: {} neighbouring columns; weights are broadcast, channels of a tile leave side by side", plan.lanes),
         "qx" => format!("lanes: {} neighbouring columns; weights are broadcast, column phases are interleaved when stored", plan.lanes),
         "qw" => format!("lanes: {} windows, row after row; transformed weights are broadcast", plan.lanes),

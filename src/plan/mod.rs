@@ -142,6 +142,10 @@ impl Plan {
     pub fn algorithm(&self) -> Algorithm {
         if self.winograd.is_some() { Algorithm::Winograd } else { Algorithm::Direct }
     }
+    /// What kind of plan it is: form, whether input is staged, what lies along the lanes, and the algorithm. Of each kind the best plan is shown, and timed.
+    pub fn kind(&self) -> (Form, bool, Name, Algorithm) {
+        (self.form, self.panel, self.vector, self.algorithm())
+    }
     /// How many iterations of a loop one tile holds.
     pub fn extent(&self, var: &str) -> usize {
         self.tile.iter().find(|t| t.var == var).map_or(1, |t| t.extent)

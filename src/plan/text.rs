@@ -46,7 +46,7 @@ const MAX_LANES: usize = 16;
 /// The most output channels whose products are held.
 const MAX_HELD: usize = 4096;
 /// The most parts of the output channels.
-const MAX_PARTS: usize = 1024;
+pub(super) const MAX_PARTS: usize = 1024;
 
 const EXAMPLE: &str = "gather aligned panel oc=6 rx=2 qx=32 along qx x16 block 4x0 parts 2 no-fma stream";
 
@@ -224,9 +224,9 @@ impl<'a> Words<'a> {
 }
 
 /// What holds for every problem and every machine.
-fn check(plan: &Plan) -> Result<()> {
+pub(super) fn check(plan: &Plan) -> Result<()> {
     let rank = plan.block.len();
-    let legal: Vec<String> = ["g".into(), "oc".into(), "ic".into()]
+    let legal: Vec<String> = ["g".into(), "oc".into()]
         .into_iter()
         .chain("qrki".chars().flat_map(|r| axes(rank).iter().map(move |a| format!("{r}{a}"))))
         .chain(plan.winograd.iter().flat_map(|_| axes(rank).iter().map(|a| format!("f{a}")).chain(["qw".into()])))
@@ -237,6 +237,25 @@ fn check(plan: &Plan) -> Result<()> {
             quoted(t.var.as_str()),
             legal.join(", ")
         )));
+    }
+    if let Some(w) = &plan.winograd {
+        if w.outputs.len() != rank {
+            return Err(error(format!("{} window sizes with {rank} block sizes; one per spatial axis is legal", w.outputs.len())));
+        }
+        if let Some((m, block)) = w.outputs.iter().zip(&plan.block).find(|(m, block)| **m == 0 || *block % *m != 0) {
+            return Err(error(format!("a block of {block} positions does not hold whole windows of {m}; legal: a multiple of it, or 0")));
+        }
+        if w.held == 0 {
+            return Err(error("products of 0 channels are held; at least 1 is legal"));
+        }
+        if plan.form != Form::Gather || !plan.panel || !plan.aligned || plan.vector != "qw" && plan.vector != "oc" {
+            return Err(error(
+                "windows need aligned phases, a panel and lanes along qw or oc; legal: `gather aligned panel winograd … along qw`",
+            ));
+        }
+    }
+    if plan.form == Form::Scatter && (plan.panel || plan.aligned) {
+        return Err(error("a scatter plan has neither a panel nor aligned phases; legal: `scatter in-place`"));
     }
     if plan.tile.is_empty() && plan.lanes == 1 {
         // Without a tile there are no lanes for a loop to lie along.
@@ -256,19 +275,6 @@ fn check(plan: &Plan) -> Result<()> {
     let vectors = plan.tile.iter().map(|t| t.extent).fold(1usize, usize::saturating_mul) / plan.lanes;
     if vectors > MAX_VECTORS {
         return Err(error(format!("the tile holds {vectors} vectors; at most {MAX_VECTORS} are legal")));
-    }
-    if let Some(w) = &plan.winograd {
-        if w.outputs.len() != rank {
-            return Err(error(format!("{} window sizes with {rank} block sizes; one per spatial axis is legal", w.outputs.len())));
-        }
-        if plan.form != Form::Gather || !plan.panel || !plan.aligned || plan.vector != "qw" && plan.vector != "oc" {
-            return Err(error(
-                "windows need aligned phases, a panel and lanes along qw or oc; legal: `gather aligned panel winograd … along qw`",
-            ));
-        }
-    }
-    if plan.form == Form::Scatter && (plan.panel || plan.aligned) {
-        return Err(error("a scatter plan has neither a panel nor aligned phases; legal: `scatter in-place`"));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Tuning: timing the best candidates instead of believing the cost model.
 //!
 //! Needs a problem with its weights; leaves the candidate that ran fastest, and what every other one took. The candidates are the model's
-//! first choice, then the best of every other kind (form, panel, vector axis), then the rest in the model's order. They are timed in
+//! first choice, then the best of every other kind ([`Plan::kind`]), then the rest in the model's order. They are timed in
 //! interleaved rounds on one set of random data, so that a machine that slows down slows all of them; what counts is the median.
 //! A candidate whose result differs from the first one's cannot win. All of them are in memory at once, each with its packed weights.
 //!
@@ -154,13 +154,12 @@ pub fn tune<T: Element>(
 
 /// The cheapest candidate, the cheapest of every other kind, then the others, cheapest first: so many of them.
 fn pick(ranked: Vec<Rejected>, top: usize) -> Vec<Rejected> {
-    let kind = |p: &Plan| (p.form, p.panel, p.vector);
     let (mut first, mut others): (Vec<Rejected>, Vec<Rejected>) = (Vec::new(), Vec::new());
     for r in ranked {
         if first.iter().chain(&others).any(|o| o.plan == r.plan) {
             continue;
         }
-        let seen = first.iter().any(|o| kind(&o.plan) == kind(&r.plan));
+        let seen = first.iter().any(|o| o.plan.kind() == r.plan.kind());
         if seen { &mut others } else { &mut first }.push(r);
     }
     first.extend(others);
@@ -338,11 +337,10 @@ mod tests {
     fn the_best_of_every_kind_is_picked_first() {
         let problem: Deconv = "2d n1 64x32x32 -> 64 k4 s2 p1".parse().unwrap();
         let all = ranked(&problem, Isa::best().unwrap(), &Options::default(), true);
-        let kind = |p: &Plan| (p.form, p.panel, p.vector.as_str().to_string());
-        let kinds: std::collections::HashSet<_> = all.iter().map(|r| kind(&r.plan)).collect();
+        let kinds: std::collections::HashSet<_> = all.iter().map(|r| r.plan.kind()).collect();
         let picked = pick(all.clone(), kinds.len());
         assert_eq!(picked[0], all[0]);
-        assert_eq!(picked.iter().map(|r| kind(&r.plan)).collect::<std::collections::HashSet<_>>(), kinds);
+        assert_eq!(picked.iter().map(|r| r.plan.kind()).collect::<std::collections::HashSet<_>>(), kinds);
         assert_eq!(pick(all, 1).len(), 1);
     }
 

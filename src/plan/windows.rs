@@ -143,7 +143,8 @@ pub struct Windows<'a> {
     held: f64,
 }
 
-/// Additions of the transforms of one window along one axis: into its entries, and into the outputs of one phase.
+/// Additions of the transforms of one window along one axis: into its entries, and into the outputs of one phase. Rows that share some count as if they did not:
+/// timed, plans are as fast with sharing as others without.
 fn additions(outputs: usize, taps: usize) -> (f64, f64) {
     const MOST: usize = toom_cook::MOST_PRODUCTS;
     // The planner asks for the same few ones again and again.

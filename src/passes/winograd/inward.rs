@@ -95,9 +95,10 @@ impl Lowering<'_> {
             let mut step = self.transform(&axis_reg("d", a, rank), &from, &pixels, &into, stores);
             if a == 0 && !along && !self.window_places().1 {
                 // What lies behind the end of a row belongs to the next.
-                let stored = step.split_off(pixels.len());
                 let e = self.x().at("w");
-                step.extend(Stmt::when(vec![Cond::Range { lo: 0.into(), e, hi: self.x().held() }], stored));
+                let inside = vec![Cond::Range { lo: 0.into(), e, hi: self.x().held() }];
+                let guarded = |s| if let Stmt::Store { .. } = s { Stmt::when(inside.clone(), vec![s]) } else { vec![s] };
+                step = step.into_iter().flat_map(guarded).collect();
             }
             body.extend(wrap(&loops, step));
             from = into;

@@ -3,7 +3,7 @@
 //! *Needs* the products of the output channels that are held. *Leaves* their outputs, where the direct nest would have stored them.
 
 use super::axis::{Axis, index_over, loops_over};
-use super::sums::{Entry, Sum, axis_reg, sum};
+use super::sums::{Entry, Stored, Sum, axis_reg, shared, sum};
 use super::{Lowering, OUT, PIECE, PRODUCTS, WINDOW};
 use crate::ir::names::{ACC, OUTPUT, part};
 use crate::ir::{Access, Affine, BufferKind, Cond, Loop, LoopKind, Name, Reg, Stmt, Value};
@@ -58,22 +58,23 @@ impl Lowering<'_> {
                 .chain(behind.iter().flat_map(Axis::counts))
                 .chain([side_by_side, if along { 1 } else { self.windows_read() }])
                 .collect();
-            let rows: Vec<(i64, Sum, Vec<i64>)> = outputs(axis);
+            let phases = outputs(axis);
             let name = Name::from(format!("R{}", axis.name));
-            let entries: Vec<Vec<Entry>> =
-                rows.iter().map(|r| r.2.iter().map(|&e| (e, lead(at(axis.product_at(e)), a, read.clone()))).collect()).collect();
-            let to: Vec<Vec<Affine>> = rows.iter().map(|r| [at(vec![r.0.into()]), vec![Affine::var(unit), one.clone()]].concat()).collect();
+            // Phase by phase, so that few products wait in registers.
+            let phases: Vec<(Vec<Entry>, Vec<Stored>)> = phases
+                .into_iter()
+                .map(|phase| {
+                    let entries = phase.products.iter().map(|&e| (e, lead(at(axis.product_at(e)), a, read.clone()))).collect();
+                    let to = |i: i64| [at(vec![i.into()]), vec![Affine::var(unit), one.clone()]].concat();
+                    (entries, phase.rows.into_iter().map(|(i, s)| (to(i), s)).collect())
+                })
+                .collect();
             let into = self.buffer(name, BufferKind::Scratch, &dims);
             if along {
                 self.innermost(dims.len() - 2);
             }
-            let mut step = Vec::new();
-            let mut loaded: Vec<i64> = Vec::new();
-            for ((row, entries), to) in rows.into_iter().zip(entries).zip(to) {
-                let new: Vec<_> = entries.into_iter().filter(|(e, _)| !loaded.contains(e)).collect();
-                loaded.extend(new.iter().map(|e| e.0));
-                step.extend(self.transform(&axis_reg("e", a, rank), &from, &new, &into, vec![(to, row.1)]));
-            }
+            let prefix = axis_reg("e", a, rank);
+            let step = phases.into_iter().flat_map(|(entries, sums)| self.transform(&prefix, &from, &entries, &into, sums)).collect();
             body.extend(wrap(&loops, step));
             from = into;
         }
@@ -101,10 +102,7 @@ impl Lowering<'_> {
         let h = axis.var("h");
         let flat = if along && x > 0 { 0.into() } else { self.flat() };
         let index = |u: i64| [at.clone(), axis.product_at(u)].concat();
-        let mut rows: Vec<(i64, Sum, Vec<Entry>)> = outputs(axis)
-            .into_iter()
-            .map(|(i, s, entries)| (i, s, entries.into_iter().map(|e| (e, lead(index(e), x, flat.clone()))).collect()))
-            .collect();
+        let phases = outputs(axis);
         let (reach, across) = (axis.h(), axis.var("w"));
         let prefix = axis_reg("e", x, x + 1);
         let (together, unit) = (self.side_by_side(), part(&"oc".into(), "u"));
@@ -157,10 +155,18 @@ impl Lowering<'_> {
         let each = if along { 1 } else { together };
         let mut loaded: Vec<i64> = Vec::new();
         let pieces = together == 1 && self.in_pieces();
+        // What outputs of a phase have in common waits in registers until the last of them, which those of a piece, or of several channels, are not there for.
+        let mut rows: Vec<(i64, Sum, Vec<Entry>, Vec<(i64, Sum)>)> = Vec::new();
+        for phase in phases {
+            let (outputs, sums): (Vec<i64>, Vec<Sum>) = phase.rows.into_iter().unzip();
+            let (mut common, sums) = if pieces || each > 1 { (Vec::new(), sums) } else { shared(sums) };
+            let entries: Vec<Entry> = phase.products.iter().map(|&e| (e, lead(index(e), x, flat.clone()))).collect();
+            rows.extend(outputs.into_iter().zip(sums).map(|(i, s)| (i, s, entries.clone(), std::mem::take(&mut common))));
+        }
         if pieces {
             rows.sort_by_key(|r| r.0);
         }
-        for (n, (i, s, entries)) in rows.into_iter().enumerate() {
+        for (n, (i, s, entries, common)) in rows.into_iter().enumerate() {
             // Each piece has registers of its own: one that several pieces used would be taken from the first to the last.
             let prefix = if pieces { format!("{prefix}{}p", n / PIECE) } else { prefix.clone() };
             if pieces && n % PIECE == 0 {
@@ -173,6 +179,9 @@ impl Lowering<'_> {
                     loaded.push(e);
                     let load = vec![Stmt::set(self.reg(&prefix, e), Value::load(*from, index))];
                     step.extend(if along { load } else { fixed(load, &unit, u) });
+                }
+                if u == 0 {
+                    step.extend(self.set(&prefix, common.clone()));
                 }
                 let at = match each {
                     _ if along => 0,
@@ -220,20 +229,26 @@ impl Lowering<'_> {
     }
 }
 
-/// The outputs of a window along one axis that are computed together: which, the sum of products, and which products.
-fn outputs(axis: &Axis) -> Vec<(i64, Sum, Vec<i64>)> {
+/// The outputs of a window that are computed from the same products: which, and the sum that each is.
+struct Phase {
+    products: Vec<i64>,
+    rows: Vec<(i64, Sum)>,
+}
+
+/// The outputs of a window along one axis that are computed together.
+fn outputs(axis: &Axis) -> Vec<Phase> {
     let mut out = Vec::new();
     let (phases, apart) = if axis.by_phase { (1, 1) } else { (usize::MAX, axis.stride) };
     for c in &axis.classes {
         for (f, r) in c.phases.iter().enumerate().take(phases) {
-            let all: Vec<i64> = (0..c.toom.products()).map(|i| c.u(i, f)).collect();
-            for (j, row) in c.toom.output.iter().enumerate() {
-                out.push((apart * j as i64 + r, sum(row, |i| all[i]), all.clone()));
-            }
+            let products: Vec<i64> = (0..c.toom.products()).map(|i| c.u(i, f)).collect();
+            let rows = c.toom.output.iter().enumerate().map(|(j, row)| (apart * j as i64 + r, sum(row, |i| products[i]))).collect();
+            out.push(Phase { products, rows });
         }
     }
-    let covered: Vec<i64> = out.iter().map(|o| o.0).collect();
+    let covered: Vec<i64> = out.iter().flat_map(|p| p.rows.iter().map(|r| r.0)).collect();
     // A phase that no tap hits has outputs of bias only.
-    out.extend((0..axis.h()).filter(|h| !covered.contains(h)).map(|h| (h, Sum(Vec::new()), Vec::new())));
+    let rows = (0..axis.h()).filter(|h| !covered.contains(h)).map(|h| (h, Sum(Vec::new()))).collect();
+    out.push(Phase { products: Vec::new(), rows });
     out
 }

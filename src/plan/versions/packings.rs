@@ -2,7 +2,8 @@
 
 use super::super::windows::Windows;
 use super::{Sizes, Version};
-use crate::plan::Plan;
+use crate::plan::rounding::phase_classes;
+use crate::plan::{Form, Plan};
 use crate::problem::Deconv;
 
 /// How many times the bytes of the weights all packings may take, where the caller sets no limit; and what they may take in any case.
@@ -22,7 +23,16 @@ pub fn packs_alike(a: &Plan, b: &Plan) -> bool {
 
 /// Bytes of the packed weights of a plan, but for what fills up its last tile.
 pub fn packed_bytes(p: &Deconv, plan: &Plan) -> usize {
-    Windows::new(p, plan).map_or_else(|| weight_bytes(p), |w| w.factor_bytes() as usize)
+    if let Some(windows) = Windows::new(p, plan) {
+        return windows.factor_bytes() as usize;
+    }
+    // Gathered, every phase has room for as many taps as the phases that have most.
+    let taps = |a: usize| match plan.form {
+        Form::Gather => p.stride[a].saturating_mul(phase_classes(p, a).last().map_or(1, |c| c.0)),
+        Form::Scatter => p.kernel[a],
+    };
+    let channels = p.c_in.saturating_mul(p.c_out / p.groups);
+    (0..p.rank()).map(taps).fold(channels.saturating_mul(p.elem.bytes()), usize::saturating_mul)
 }
 
 fn weight_bytes(p: &Deconv) -> usize {

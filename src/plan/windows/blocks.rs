@@ -19,6 +19,9 @@ const WORTH: f64 = 0.8;
 const MOST_PRODUCTS: RangeInclusive<usize> = 3..=6;
 /// Window sizes that are costed, those with the fewest products.
 const SIZES: usize = 3;
+/// The expected rounding error, relative to direct sums, from which on a size must need so much fewer products than those that round less.
+const ROUNDS: f64 = 1.65;
+const FEWER: f64 = 0.9;
 /// The same of those that sum the taps along x; and up to how many output channels they are costed: with more, a transform along x costs little beside what it
 /// saves.
 const SUMMED: usize = 3;
@@ -153,6 +156,8 @@ impl Space<'_> {
             *share < WORTH && *growth <= self.options.rounding && self.outputs_fit(axes, outputs)
         };
         sizes.retain(usable);
+        let least = sizes.iter().filter(|s| s.1 < ROUNDS).map(|s| s.2).fold(f64::INFINITY, f64::min);
+        sizes.retain(|s| s.1 < ROUNDS || s.2 < least * FEWER);
         sizes.sort_by(|a, b| a.2.total_cmp(&b.2));
         let x = p.rank() - 1;
         let (summed, all): (Vec<_>, Vec<_>) =
@@ -166,7 +171,9 @@ impl Space<'_> {
         let together = |a: usize| axes[a].interleaved;
         let all = outputs[x] * p.stride[x] * together(x);
         let waiting = if in_pieces(all, self.machine.lanes, p.elem) { 2 * PIECE } else { all };
-        let pixels = |a: usize| if together(a) > 1 { (outputs[a] + axes[a].taps() - 1) * together(a) } else { 0 };
+        // Beside them, what pairs of entries share.
+        let shared = |a: usize| if outputs[a] + axes[a].taps() > 5 { 4 } else { 0 };
+        let pixels = |a: usize| if together(a) > 1 { (outputs[a] + axes[a].taps() - 1) * together(a) + shared(a) } else { 0 };
         let most = (0..=x).map(pixels).fold(waiting + outputs[x] + axes[x].taps(), usize::max);
         !self.machine.isa.wide() || most < self.machine.registers
     }
