@@ -50,14 +50,21 @@ pub struct Compiled {
 
 impl Compiled {
     /// Where the scratch buffers of one part begin, and how many bytes they need together.
-    fn scratch(&self, symbols: &Symbols<'_>) -> ([usize; MAX_BUFFERS], usize) {
+    fn scratch(&self, symbols: &Symbols<'_>) -> Result<([usize; MAX_BUFFERS], usize)> {
         let (mut bytes, mut starts) = ([0; MAX_BUFFERS], [0; MAX_BUFFERS]);
         for (bytes, b) in bytes.iter_mut().zip(&self.func.buffers).filter(|(_, b)| b.kind == BufferKind::Scratch) {
-            let elements: i64 = b.dims.iter().map(|d| symbols.eval(d).max(0)).product();
-            *bytes = elements as usize * b.elem.bytes();
+            let extents = b.dims.iter().map(|d| usize::try_from(symbols.eval(d)).unwrap_or(0));
+            *bytes = extents.clone().try_fold(b.elem.bytes(), usize::checked_mul).ok_or_else(|| {
+                let extents: Vec<usize> = extents.collect();
+                let message = format!("scratch buffer {} of extents {extents:?} has more bytes than fit {} bits", b.name, usize::BITS);
+                Error::new(Kind::Codegen, message)
+            })?;
         }
-        let all = self.places.lay_out(&bytes, &mut starts);
-        (starts, all)
+        let all = self.places.lay_out(&bytes, &mut starts).ok_or_else(|| {
+            let message = format!("scratch buffers of {:?} bytes have more than fit {} bits together", &bytes[..self.func.buffers.len()], usize::BITS);
+            Error::new(Kind::Codegen, message)
+        })?;
+        Ok((starts, all))
     }
     /// The spatial extents for which its plan was chosen.
     pub fn typical(&self) -> &[usize] {
@@ -91,13 +98,27 @@ pub(super) struct Inner {
 
 impl Inner {
     /// Scratch memory of one thread in bytes, whichever version runs; `None` if it depends on extents that come at run time.
-    fn scratch(&self) -> Option<usize> {
-        let one = |v: &Compiled| {
-            let constant =
-                v.func.buffers.iter().filter(|b| b.kind == BufferKind::Scratch).flat_map(|b| &b.dims).all(|d| d.as_const().is_some());
-            constant.then(|| v.scratch(&Symbols { func: &v.func, values: &[] }).1)
-        };
-        self.versions.iter().map(one).try_fold(0, |most, bytes| Some(most.max(bytes?)))
+    fn scratch(&self) -> Result<Option<usize>> {
+        self.most(|_| 1)
+    }
+    /// What a workspace has from the start: scratch memory of all parts of a run in bytes, whichever version runs; 0 if it depends on extents that
+    /// come at run time.
+    fn reserved(&self) -> Result<usize> {
+        let threads = self.options.threads;
+        Ok(self.most(|_| threads.max(1))?.unwrap_or(0))
+    }
+    /// The most scratch memory of so many parts of a version.
+    fn most(&self, parts: impl Fn(&Compiled) -> usize) -> Result<Option<usize>> {
+        let mut most = 0;
+        for v in &self.versions {
+            let mut extents = v.func.buffers.iter().filter(|b| b.kind == BufferKind::Scratch).flat_map(|b| &b.dims);
+            if !extents.all(|d| d.as_const().is_some()) {
+                return Ok(None);
+            }
+            let (_, bytes) = v.scratch(&Symbols { func: &v.func, values: &[] })?;
+            most = most.max(of_parts(bytes, parts(v))?);
+        }
+        Ok(Some(most))
     }
     fn version_for(&self, spatial: &[usize]) -> &Compiled {
         match &self.versions[..] {
@@ -130,9 +151,7 @@ impl<T: Element> Kernel<T> {
     pub(super) fn new(inner: Inner) -> Result<Self> {
         // One workspace is there from the start, so that the first run allocates nothing either.
         let mut first = Box::new(Workspace::empty()?);
-        if let Some(bytes) = inner.scratch() {
-            first.reserve(bytes * inner.options.threads.max(1))?;
-        }
+        first.reserve(inner.reserved()?)?;
         inner.stash.put(first);
         Ok(Kernel { inner: Arc::new(inner), marker: PhantomData })
     }
@@ -192,9 +211,7 @@ impl<T: Element> Kernel<T> {
     /// [`Kind::Codegen`] if memory cannot be had.
     pub fn workspace(&self) -> Result<Workspace> {
         let mut w = Workspace::empty()?;
-        if let Some(bytes) = self.inner.scratch() {
-            w.reserve(bytes * self.inner.options.threads.max(1))?;
-        }
+        w.reserve(self.inner.reserved()?)?;
         Ok(w)
     }
 
@@ -239,7 +256,7 @@ impl<T: Element> Kernel<T> {
     }
     /// Scratch memory of one thread in bytes; 0 if it depends on open extents.
     pub fn scratch_bytes(&self) -> usize {
-        self.inner.scratch().unwrap_or(0)
+        self.inner.scratch().ok().flatten().unwrap_or(0)
     }
 
     /// The run-time extents, from the problem or from the shape of the input.
@@ -310,6 +327,14 @@ fn work(p: &Deconv, sizes: Sizes) -> f64 {
     sizes.batch as f64 * p.c_in as f64 * (p.c_out / p.groups) as f64 * taps
 }
 
+/// Scratch memory of so many parts.
+fn of_parts(bytes: usize, parts: usize) -> Result<usize> {
+    bytes.checked_mul(parts).ok_or_else(|| {
+        let message = format!("{bytes} bytes of scratch memory for each of {parts} threads are more than fit {} bits", usize::BITS);
+        Error::new(Kind::Codegen, message)
+    })
+}
+
 /// The values of a function's symbols and counts.
 struct Symbols<'a> {
     func: &'a Func,
@@ -339,8 +364,8 @@ unsafe impl Sync for Call<'_> {}
 
 impl Call<'_> {
     fn run(&self, workspace: &mut Workspace) -> Result<()> {
-        let (starts, per_part) = self.version.scratch(&self.symbols);
-        workspace.reserve(per_part * self.parts)?;
+        let (starts, per_part) = self.version.scratch(&self.symbols)?;
+        workspace.reserve(of_parts(per_part, self.parts)?)?;
         let scratch = Scratch(workspace.bytes.as_ptr());
         let tasks = self.version.func.tasks(&self.version.func.run, self.symbols.values);
         if self.parts == 1 {
