@@ -312,7 +312,7 @@ fn all_stages_are_printed_and_unchanged_ones_are_marked() {
 #[test]
 fn a_dumped_stage_is_a_problem_that_explain_checks_natively() {
     let dir = directory("stages");
-    for after in ["naive", "phases", "panel", "lower"] {
+    for after in ["naive", "phases", "panel", "tile", "lower"] {
         let path = write(&dir, &format!("{after}.ir"), ok(&["dump-ir", SMALL, "--after", after]));
         let out = ok(&["explain", &path]);
         assert!(out.contains("bit for bit (256 outputs)"), "{out}");
@@ -335,6 +335,33 @@ fn clif_and_machine_code_are_printed() {
         assert!(asm.lines().any(|l| l.ends_with("ret")) && asm.contains("mulps"), "{asm}");
     }
 }
+
+/// What a pass leaves in the middle has operations that no target has; code is made of it all the same.
+#[test]
+fn curves_are_replaced_wherever_code_is_made() {
+    let dir = directory("curves");
+    let path = write(&dir, "prepare.ir", CURVES);
+    for isa in polyphase::codegen::target::Isa::detected() {
+        for after in ["naive", "phases", "tile", "vector", "lower"] {
+            for curve in ["tanh", "sigmoid"] {
+                let asm = ok(&["dump-ir", &format!("{SMALL} {curve}"), "--after", after, "--asm", "--isa", isa.name()]);
+                assert!(asm.contains(" bytes for "), "after {after} at {isa}: {asm}");
+            }
+        }
+        assert!(ok(&["dump-ir", &path, "--asm", "--isa", isa.name()]).contains("; prepare: "), "{isa}");
+        let report = json(&["explain", &path, "--isa", isa.name(), "--json"]);
+        assert_eq!(report["equal_to_interpreter"], true, "{isa}: {report}");
+    }
+}
+
+const CURVES: &str = "func t f32 stage tile {
+  buffer w: weight f32[8]
+  buffer y: output f32[8]
+  buffer pk: packed f32[8]
+  prepare { for i in 0..8 { pk[i] = fma(tanh(w[i]), w[i], sigmoid(w[i])) } }
+  run { for i in 0..8 { y[i] = pk[i] } }
+}
+";
 
 /// Exit status 2, nothing on standard output, and one sentence that has the given words.
 #[track_caller]

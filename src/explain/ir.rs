@@ -109,8 +109,11 @@ pub fn compute<T: Element>(func: &Func, symbols: &[i64], isa: Isa, tensors: Tens
     Ok(())
 }
 
-/// The function with only the operations that the level has. Of the plan only `fma` matters.
-fn lowered(func: &Func, isa: Isa) -> Result<Func> {
+/// The function with only the operations that the level has, as code generation takes it. Of the plan only `fma` matters.
+///
+/// # Errors
+/// What the pass refuses.
+pub fn lowered(func: &Func, isa: Isa) -> Result<Func> {
     let any: Deconv = "1d n1 1x1 -> 1 k1".parse()?;
     let plan = Plan { fma: isa.fma(), ..plan::choose(&any, isa, &Options::default(), true)?.plan };
     Ok(lower::run(func, &plan)?.unwrap_or_else(|| func.clone()))

@@ -104,8 +104,16 @@ impl Inner {
     /// What a workspace has from the start: scratch memory of all parts of a run in bytes, whichever version runs; 0 if it depends on extents that
     /// come at run time.
     fn reserved(&self) -> Result<usize> {
-        let threads = self.options.threads;
-        Ok(self.most(|_| threads.max(1))?.unwrap_or(0))
+        let fixed = Sizes::fixed(&self.problem);
+        let parts = |v: &Compiled| match fixed {
+            Some(sizes) => self.parts(sizes, v.func.tasks(&v.func.run, &[])),
+            None => threads::parts(self.options.threads, i64::MAX),
+        };
+        Ok(self.most(parts)?.unwrap_or(0))
+    }
+    /// Over how many parts a run of so many tasks is shared out.
+    fn parts(&self, sizes: Sizes, tasks: i64) -> usize {
+        if work(&self.problem, sizes) < SMALL { 1 } else { threads::parts(self.options.threads, tasks) }
     }
     /// The most scratch memory of so many parts of a version.
     fn most(&self, parts: impl Fn(&Compiled) -> usize) -> Result<Option<usize>> {
@@ -145,6 +153,18 @@ impl<T> Clone for Kernel<T> {
 struct Sizes {
     batch: usize,
     spatial: [usize; 3],
+}
+
+impl Sizes {
+    /// Those of a problem without open extents.
+    fn fixed(p: &Deconv) -> Option<Sizes> {
+        let value = |e: &Extent| if let Extent::Fixed(v) = e { Some(*v) } else { None };
+        let mut sizes = Sizes { batch: value(&p.batch)?, spatial: [1; 3] };
+        for (to, e) in sizes.spatial.iter_mut().zip(&p.input) {
+            *to = value(e)?;
+        }
+        Some(sizes)
+    }
 }
 
 impl<T: Element> Kernel<T> {
@@ -307,8 +327,8 @@ impl<T: Element> Kernel<T> {
         let version = inner.version_for(&sizes.spatial[..p.rank()]);
         version.func.work_out(&mut values);
         let symbols = Symbols { func: &version.func, values: &values };
-        let parts = if work(p, sizes) < SMALL { 1 } else { inner.options.threads.max(1) };
-        let call = Call { version, symbols, parts, x: x.at.cast::<u8>().cast_mut(), y: y.at.cast::<u8>() };
+        let tasks = version.func.tasks(&version.func.run, &values);
+        let call = Call { version, symbols, tasks, parts: inner.parts(sizes, tasks), x: x.at.cast::<u8>().cast_mut(), y: y.at.cast::<u8>() };
         match workspace {
             Some(w) => call.run(w),
             None => {
@@ -354,6 +374,7 @@ impl Symbols<'_> {
 struct Call<'a> {
     version: &'a Compiled,
     symbols: Symbols<'a>,
+    tasks: i64,
     parts: usize,
     x: *mut u8,
     y: *mut u8,
@@ -367,11 +388,10 @@ impl Call<'_> {
         let (starts, per_part) = self.version.scratch(&self.symbols)?;
         workspace.reserve(of_parts(per_part, self.parts)?)?;
         let scratch = Scratch(workspace.bytes.as_ptr());
-        let tasks = self.version.func.tasks(&self.version.func.run, self.symbols.values);
         if self.parts == 1 {
-            self.part(&scratch, &starts, 0, 0, tasks);
+            self.part(&scratch, &starts, 0, 0, self.tasks);
         } else {
-            threads::share(tasks, self.parts, &|part, lo, hi| self.part(&scratch, &starts, part * per_part, lo, hi));
+            threads::share(self.tasks, self.parts, &|part, lo, hi| self.part(&scratch, &starts, part * per_part, lo, hi));
         }
         Ok(())
     }
@@ -390,8 +410,9 @@ impl Call<'_> {
             };
         }
         // SAFETY: the table holds, in order, memory of every buffer's full extent for these symbols: tensors were checked against their
-        // extents, owned buffers were allocated with theirs, scratch was reserved; the verifier and the interpreter hold
-        // the function to accesses within extents. Parts write disjoint outputs and have scratch of their own, in which only buffers that are never in use
+        // extents, owned buffers were allocated with theirs, scratch was reserved. That the function accesses nothing outside of these extents is the duty of the
+        // passes that made it: the verifier has looked at what each of them left, and tests and fuzzing run what they leave in the interpreter, which refuses such
+        // accesses. Parts write disjoint outputs and have scratch of their own, in which only buffers that are never in use
         // at the same time share memory.
         unsafe { (self.version.native.run)(table.as_ptr(), self.symbols.values.as_ptr(), lo, hi) }
     }

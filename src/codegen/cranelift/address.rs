@@ -244,7 +244,7 @@ impl Emit<'_, '_, '_> {
     /// Computes, ahead of a loop, what accesses in its body owe to the loops around it.
     pub(super) fn hoist(&mut self, body: &[Stmt]) {
         let mut places: Vec<(&Name, &[Affine])> = Vec::new();
-        body.iter().for_each(|s| accesses(s, self.unit.isa.wide(), &mut |a| places.push((&a.buffer, &a.index))));
+        body.iter().for_each(|s| accesses(s, self.unit.calls_tiles(), &mut |a| places.push((&a.buffer, &a.index))));
         let mut seen = HashSet::default();
         places.retain(|p| seen.insert(*p));
         let limit = self.scopes.len() - 1;

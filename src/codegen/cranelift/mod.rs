@@ -21,7 +21,7 @@ mod tile;
 mod value;
 
 use super::target::Isa;
-use crate::ir::{Affine, Func, Loop, LoopKind, Name, Stmt};
+use crate::ir::{Affine, Func, Loop, LoopKind, Name, Stage, Stmt};
 use crate::passes::nest::peel;
 use crate::{Error, Kind, Result};
 use cranelift_codegen::control::ControlPlane;
@@ -132,6 +132,11 @@ struct Unit<'a> {
 }
 
 impl Unit<'_> {
+    /// Whether tiles are machine code of their own, which takes vectors: before stage `vector` there are none, and Cranelift does tiles, too.
+    fn calls_tiles(&self) -> bool {
+        self.isa.wide() && self.func.stage >= Stage::Vector
+    }
+
     fn define_tables(&mut self) -> Result<()> {
         for t in &self.func.tables {
             let id = self.module.declare_anonymous_data(false, false).map_err(|e| refused(&e))?;

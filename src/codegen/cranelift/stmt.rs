@@ -25,7 +25,7 @@ impl Emit<'_, '_, '_> {
             }
             Stmt::When { conds, body } => self.when(conds, body),
             #[cfg(target_arch = "x86_64")]
-            Stmt::Tile { .. } if self.unit.isa.wide() => self.call_tile(s),
+            Stmt::Tile { .. } if self.unit.calls_tiles() => self.call_tile(s),
             Stmt::Tile { body, .. } => {
                 self.stored = Some(stored(body));
                 let done = self.list(body);
