@@ -49,11 +49,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
                 return Err(Error::new(Kind::Options, "--after is for layers; a function in the IR is printed as it stands"));
             }
             func.verify()?;
-            if args.clif || args.asm {
-                native(&mut out, args, &explain::ir::lowered(&func, isa)?, isa)?
-            } else {
-                out = func.to_string()
-            }
+            if args.clif || args.asm { native(&mut out, args, &explain::ir::lowered(&func, isa)?, isa)? } else { out = func.to_string() }
         }
         Given::Layers(layers) => {
             let (_, problem) = source::one(layers)?;
