@@ -1,6 +1,8 @@
 //! The kernel: what it checks, and the call.
 //!
-//! `run` allocates nothing, takes no lock and copies nothing that the plan did not ask for. It works out the run-time extents, checks
+//! `run` allocates nothing, takes no lock and copies nothing that the plan did not ask for. Where a run is shared out, that holds of what is done here: a
+//! caller that is no thread of a rayon pool hands the work over to one through rayon's queue, which takes a lock, waits, and allocates a block now and
+//! then. It works out the run-time extents, checks
 //! lengths, shapes, strides and overlap, borrows scratch memory and hands ranges of tasks to the native code.
 
 use super::scratch::Places;
@@ -61,7 +63,11 @@ impl Compiled {
             })?;
         }
         let all = self.places.lay_out(&bytes, &mut starts).ok_or_else(|| {
-            let message = format!("scratch buffers of {:?} bytes have more than fit {} bits together", &bytes[..self.func.buffers.len()], usize::BITS);
+            let message = format!(
+                "scratch buffers of {:?} bytes have more than fit {} bits together",
+                &bytes[..self.func.buffers.len()],
+                usize::BITS
+            );
             Error::new(Kind::Codegen, message)
         })?;
         Ok((starts, all))
@@ -328,7 +334,8 @@ impl<T: Element> Kernel<T> {
         version.func.work_out(&mut values);
         let symbols = Symbols { func: &version.func, values: &values };
         let tasks = version.func.tasks(&version.func.run, &values);
-        let call = Call { version, symbols, tasks, parts: inner.parts(sizes, tasks), x: x.at.cast::<u8>().cast_mut(), y: y.at.cast::<u8>() };
+        let call =
+            Call { version, symbols, tasks, parts: inner.parts(sizes, tasks), x: x.at.cast::<u8>().cast_mut(), y: y.at.cast::<u8>() };
         match workspace {
             Some(w) => call.run(w),
             None => {
