@@ -197,6 +197,8 @@ struct Emit<'u, 'f, 'b> {
     regs: HashMap<Name, Vec<Vec<Variable>>>,
     scopes: Vec<address::Scope>,
     tables: HashMap<Name, clif::Value>,
+    /// Memory on the stack through which lanes go one by one, by bytes: each is done with before the next statement.
+    slots: HashMap<usize, clif::StackSlot>,
     /// Inside a tile: the buffers that it stores to. Scalars loaded from others may be used again.
     stored: Option<Vec<Name>>,
     /// Whether a tile stores past the caches: then a fence ends the function.
@@ -215,6 +217,7 @@ impl<'u, 'f, 'b> Emit<'u, 'f, 'b> {
             regs: HashMap::default(),
             scopes: vec![address::Scope::default()],
             tables: HashMap::default(),
+            slots: HashMap::default(),
             stored: None,
             streams: false,
         }
@@ -278,10 +281,12 @@ impl<'u, 'f, 'b> Emit<'u, 'f, 'b> {
         }
     }
 
-    fn var(&self, name: &str) -> clif::Value {
+    /// The value of a variable. One that is written out is a constant, which expressions have folded already, unless it indexes a table that has no such
+    /// entry: in code that does not run.
+    fn var(&mut self, name: &str) -> clif::Value {
         match self.vars[name] {
             Bound::Value(v, _) => v,
-            Bound::Const(_) => unreachable!("{name} is counted"),
+            Bound::Const(c) => self.b.ins().iconst(types::I64, c),
         }
     }
 
