@@ -247,8 +247,8 @@ impl IrRun<'_> {
         }
         let tasks = |section| self.func.tasks(section, &self.values);
         let (first, tasks) = (tasks(&self.func.prepare), tasks(&self.func.run));
-        // SAFETY: the table has, in order, memory of each buffer's full extent; `report` has just run the same function on the same extents in the
-        // interpreter, which refuses any access outside of them, and which element is accessed does not depend on values.
+        // SAFETY: the table has, in order, memory of each buffer's full extent; the callers have just run the same function on the same extents in the
+        // interpreter, which refuses any access outside of them; `bounds` has found that code computes the same indices, and none depends on values.
         unsafe {
             if let Some(prepare) = native.prepare {
                 prepare(table.as_ptr(), self.values.as_ptr(), 0, first);
