@@ -390,3 +390,21 @@ fn a_kernel_dropped_while_clones_run() {
         drop(k);
     });
 }
+
+/// A panel of 2^58 bytes for each thread: for 64 of them the product is a small number, if it may wrap around.
+#[test]
+fn scratch_memory_that_does_not_fit_64_bits() {
+    let layers = polyphase::problem::text::parse_json(
+        r#"{"n": 32768, "cin": 1, "in": [1, 1, 1], "cout": 16, "k": [2, 2, 2], "d": [65535, 1048575, 1048575],
+            "p": [32767, 524287, 524287], "p_end": [32768, 524288, 524288]}"#,
+    )
+    .unwrap();
+    let p = &layers[0].problem;
+    let plan: polyphase::plan::Plan = "gather panel oc=16 along oc x16 block 0x0x0".parse().unwrap();
+    for threads in [1, 63, 64, 65, 1024] {
+        let options = Options { threads, plan: Some(plan.clone()), ..Options::default() };
+        let Err(e) = p.compile(&[1.0f32; 16 * 8], None, &options) else { panic!("{threads} threads cannot have their memory") };
+        assert_eq!(e.kind, Kind::Codegen, "{e}");
+        assert!(e.message.contains("bytes"), "{e}");
+    }
+}

@@ -117,6 +117,8 @@ fn declarations() {
         &[
             ("f32x4[4, 2]", "f32x4[4294967296, 4294967296]", "at most 131072 entries"),
             ("f32x4[4, 2]", "f32x4[65537, 2]", "at most 131072 entries"),
+            ("f32x4[4, 2]", "f32x1025[4, 2]", "reg acc: 1025 lanes; legal: at most 1024"),
+            ("f32x4[4, 2]", "f32x1024[64, 2]", "reg v: 131076 lanes of all registers so far; legal: at most 131072"),
         ],
     );
 }
@@ -312,6 +314,33 @@ fn flow_of_registers() {
             ("oc in 0..4, r in 0..2 {\n          acc", "r in 0..2, oc in T[r]..6 {\n acc", "index oc of acc is 4; it must lie in 0..4"),
         ],
     );
+    // What is not followed to its end is not accepted either; neither is what has no value.
+    broken(
+        VECTOR,
+        "unroll for oc in 0..4 {",
+        "unroll for z in 0..70000, oc in 0..4 {",
+        "run: it writes out to more than 262144 statements",
+    );
+    broken(
+        VECTOR,
+        "unroll for oc in 0..4 {",
+        "unroll for z in 0..9223372036854775807 { } unroll for oc in 0..4 {",
+        "run: it writes out to more",
+    );
+    for (at, message) in [
+        ("unroll for c in T[b]..2 { acc[c] = 0.0 }", "for a/for b/for c: a bound has no value: a table has no such entry"),
+        ("acc[T[b]] = 0.0", "for a/for b/acc = …: index T[b] of acc has no value: a table has no such entry"),
+    ] {
+        let text = format!(
+            "func f f32 stage tile {{ buffer y: output f32[8] table T = [1, 0] reg acc: f32[2]
+             run {{ unroll for a in 0..3 {{ unroll for b in a..a + 1 {{ {at} }} }} }} }}"
+        );
+        let found = diagnostics(&parse(&text).unwrap());
+        assert!(found.iter().any(|d| d.contains(message)), "{found:?}");
+    }
+    let dead =
+        "func f f32 stage tile { buffer y: output f32[8] reg r: f32[2] run { unroll for i in 0..9 { for j in 3..2 { r[i] = 0.0 } } } }";
+    assert!(diagnostics(&parse(dead).unwrap()).iter().any(|d| d.contains("index i of r")), "code is made of loops without iterations, too");
     for set in ["for j in 0..1 { acc = bias[oc] }", "when true { acc = bias[oc] }", "when 1 <= 2 < 3 and (4) % 2 == 0 { acc = bias[oc] }"] {
         assert_eq!(diagnostics(&parse(&NAIVE.replacen("acc = bias[oc]", set, 1)).unwrap()), [""; 0], "{set}");
     }
@@ -339,6 +368,7 @@ fn bounds_of_buffers() {
     each(
         VECTOR,
         &[
+            ("[ic, 1 : 4]", "[ic, 1 : 1025]", "an access of 1025 lanes; legal: at most 1024"),
             ("[ic, 1 : 4]", "[ic, 37 : 4]", "index 37 of P runs from 37 to 40; it must lie in 0..40"),
             ("y[oc, 1 : 4 step 2]", "y[oc, 57 : 4 step 2]", "index 57 of y runs from 57 to 64; it must lie in 0..64"),
         ],

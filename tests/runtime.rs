@@ -199,3 +199,23 @@ fn a_mean_cannot_be_staged_in_a_panel() {
         .unwrap_err();
     assert!(e.kind == Kind::Options && e.message.contains("in-place"), "{e}");
 }
+
+/// At most 256 parts, no more than there are tasks, and one where a run is not worth sharing out.
+#[test]
+fn scratch_memory_is_had_for_the_parts_that_run() {
+    let size = |text: &str, threads: usize| {
+        let case = Case::<f32>::new(&text.parse().unwrap(), Fill::Ints, 1);
+        let kernel = case.kernel(&Options { threads, form: Some(Form::Gather), algorithm: Some(Algorithm::Direct), ..Options::default() });
+        let mut w = kernel.workspace().unwrap();
+        let (before, mut y) = (w.size(), vec![0.0; case.output_len()]);
+        kernel.run_in(&mut w, &case.x, &mut y).unwrap();
+        assert_eq!(w.size(), before, "{text}: a run needs what was reserved");
+        assert!(kernel.scratch_bytes() > 0, "{text}: {}", kernel.plan());
+        w.size() / kernel.scratch_bytes()
+    };
+    assert_eq!(size("2d n8 4x6x6 -> 4 k4 s2 p1", 1024), 1, "a small layer");
+    assert_eq!(size("2d n3 16x16x16 -> 16 k4 s2 p1", 2), 2);
+    let parts = size("2d n3 16x16x16 -> 16 k4 s2 p1", 1024);
+    assert!((3..=48).contains(&parts), "{parts} parts for 3 tasks or a few more");
+    assert_eq!(size("2d n1500 16x4x4 -> 16 k4 s2 p1", 1024), 256, "more tasks than parts");
+}

@@ -136,6 +136,7 @@ pub unsafe extern "C" fn polyphase_compile(
 /// sizes. A layer with open extents needs `polyphase_run_sized`.
 ///
 /// Many threads may run one kernel at once, each into its own output. Nothing is allocated once there have been as many runs at a time.
+/// (With several threads, runs are handed to a pool through its queue, which takes a lock and now and then allocates a block.)
 ///
 /// # Safety
 /// `kernel` is NULL or a kernel that is not freed; `input` and `output` lead to as many bytes as is said; nobody writes the

@@ -12,8 +12,8 @@ use super::{Outcome, print};
 use polyphase::codegen::cranelift::{self, Native, Piece};
 use polyphase::codegen::target::Isa;
 use polyphase::ir::Func;
-use polyphase::passes::{self, NAIVE, PASSES, Snapshot};
-use polyphase::{Error, Kind, Result, plan};
+use polyphase::passes::{self, NAIVE, PASSES, Snapshot, lower};
+use polyphase::{Error, Kind, Result, explain, plan};
 use std::fmt::Write;
 
 /// Arguments of `dump-ir`.
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
                 return Err(Error::new(Kind::Options, "--after is for layers; a function in the IR is printed as it stands"));
             }
             func.verify()?;
-            if args.clif || args.asm { native(&mut out, args, &func, isa)? } else { out = func.to_string() }
+            if args.clif || args.asm { native(&mut out, args, &explain::ir::lowered(&func, isa)?, isa)? } else { out = func.to_string() }
         }
         Given::Layers(layers) => {
             let (_, problem) = source::one(layers)?;
@@ -58,7 +58,10 @@ pub fn run(args: &Args) -> Result<Outcome> {
             let snapshots = passes::snapshots(&problem, &choice.plan)?;
             if args.clif || args.asm {
                 let chosen = snapshots.iter().find(|s| s.pass == args.after).or(snapshots.last());
-                native(&mut out, args, &chosen.expect("there is a snapshot for every pass").func, isa)?;
+                let func = &chosen.expect("there is a snapshot for every pass").func;
+                // What a pass leaves may have operations that no target has.
+                let lowered = lower::run(func, &choice.plan)?;
+                native(&mut out, args, lowered.as_ref().unwrap_or(func), isa)?;
             } else {
                 stages(&mut out, &snapshots, &args.after);
             }

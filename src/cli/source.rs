@@ -178,6 +178,11 @@ impl Source {
             ("--input-shape", self.input_shape.is_some()),
             ("--form", self.form.is_some()),
             ("--processor", self.processor.is_some()),
+            ("--algorithm", self.algorithm.is_some()),
+            ("--plan", self.plan.is_some()),
+            ("--typical", !self.typical.is_empty()),
+            ("--packing-limit", self.packing_limit.is_some()),
+            ("--threads", self.threads != 1),
         ];
         match given.iter().find(|g| g.1) {
             Some((flag, _)) => Err(Error::new(Kind::Options, format!("{flag} means nothing for a function in the IR; leave it out"))),

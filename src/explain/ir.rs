@@ -1,9 +1,10 @@
 //! The same checks for a function in the IR: verify, interpret, compile from that stage, compare to the bit, time.
 //!
-//! *Needs* a function at any stage, and values for its symbols. Functions that would run for minutes, or need more memory than a layer has any use
-//! for, are refused before anything runs. What the target lacks (`tanh`, `sigmoid`, fused multiply-add without FMA) is replaced as the last
+//! *Needs* a function at any stage, and values for its symbols. Functions that would run for minutes, need more memory than a layer has any use
+//! for, or whose indices 64 bits might not hold, are refused before anything runs. What the target lacks (`tanh`, `sigmoid`, fused multiply-add without FMA) is replaced as the last
 //! pass does it, and the interpreter runs the result of that, so that bits can be compared.
 
+use super::bounds;
 use super::check::{same_bits, values};
 use crate::codegen::cranelift::{self, Native};
 use crate::codegen::target::Isa;
@@ -86,6 +87,7 @@ pub fn function(name: &str, func: &Func, given: &[(String, i64)], isa: Option<Is
     }
     let lowered = lowered(func, isa)?;
     let run = IrRun { func: &lowered, values: lowered.with_counts(&symbols), isa };
+    bounds::check(&lowered, &run.values)?;
     run.affordable()?;
     match func.elem {
         Elem::F32 => run.report::<f32>(name, func, |v| v as f32),
@@ -101,6 +103,7 @@ pub fn function(name: &str, func: &Func, given: &[(String, i64)], isa: Option<Is
 pub fn compute<T: Element>(func: &Func, symbols: &[i64], isa: Isa, tensors: Tensors<'_, T>) -> Result<()> {
     func.verify()?;
     let func = lowered(func, isa)?;
+    bounds::check(&func, &func.with_counts(symbols))?;
     let Tensors { input, weight, bias, output } = tensors;
     execute_counted(&func, symbols, Tensors { input, weight, bias, output: &mut *output })?;
     let native = cranelift::compile(&func, isa)?;
@@ -109,8 +112,11 @@ pub fn compute<T: Element>(func: &Func, symbols: &[i64], isa: Isa, tensors: Tens
     Ok(())
 }
 
-/// The function with only the operations that the level has. Of the plan only `fma` matters.
-fn lowered(func: &Func, isa: Isa) -> Result<Func> {
+/// The function with only the operations that the level has, as code generation takes it. Of the plan only `fma` matters.
+///
+/// # Errors
+/// What the pass refuses.
+pub fn lowered(func: &Func, isa: Isa) -> Result<Func> {
     let any: Deconv = "1d n1 1x1 -> 1 k1".parse()?;
     let plan = Plan { fma: isa.fma(), ..plan::choose(&any, isa, &Options::default(), true)?.plan };
     Ok(lower::run(func, &plan)?.unwrap_or_else(|| func.clone()))
@@ -241,8 +247,8 @@ impl IrRun<'_> {
         }
         let tasks = |section| self.func.tasks(section, &self.values);
         let (first, tasks) = (tasks(&self.func.prepare), tasks(&self.func.run));
-        // SAFETY: the table has, in order, memory of each buffer's full extent; `report` has just run the same function on the same extents in the
-        // interpreter, which refuses any access outside of them, and which element is accessed does not depend on values.
+        // SAFETY: the table has, in order, memory of each buffer's full extent; the callers have just run the same function on the same extents in the
+        // interpreter, which refuses any access outside of them; `bounds` has found that code computes the same indices, and none depends on values.
         unsafe {
             if let Some(prepare) = native.prepare {
                 prepare(table.as_ptr(), self.values.as_ptr(), 0, first);

@@ -11,6 +11,7 @@
 //! | `at.rs` | why one output has the value it has |
 //! | `matrix.rs` | the convolution matrix and its transpose |
 //! | `ir.rs` | the same checks for a function in the IR |
+//! | `bounds.rs` | whether 64 bits hold the indices of a function in the IR |
 //!
 //! ```
 //! use polyphase::{Deconv, Options, explain};
@@ -22,6 +23,7 @@
 //! ```
 
 pub mod at;
+mod bounds;
 pub mod check;
 pub mod facts;
 pub mod ir;

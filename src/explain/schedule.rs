@@ -251,6 +251,6 @@ fn memory(func: &Func, sizes: &Sizes) -> Result<Memory> {
             _ => {}
         }
     }
-    memory.scratch = Places::of(func).lay_out(&scratch, &mut vec![0; func.buffers.len()]) as u64;
+    memory.scratch = Places::of(func).lay_out(&scratch, &mut vec![0; func.buffers.len()]).map_or(u64::MAX, |bytes| bytes as u64);
     Ok(memory)
 }

@@ -218,7 +218,13 @@ impl<'f> Translator<'f> {
                 let conds = conds.iter().map(|c| self.cond(c)).collect::<Result<_>>()?;
                 out.push(Inst::When { conds, body: self.body(body)? });
             }
-            Stmt::Tile { name, body, .. } => out.append(&mut self.body(body).map_err(|e| e.context(format!("tile {name}")))?),
+            Stmt::Tile { name, asks, body } => {
+                // What is asked for changes no value, but code works out where it lies: a table must have the entry.
+                for (lo, hi) in asks.iter().flat_map(|a| &a.ranges) {
+                    self.ix(lo).and_then(|_| self.ix(hi)).map_err(|e| e.context(format!("tile {name}")))?;
+                }
+                out.append(&mut self.body(body).map_err(|e| e.context(format!("tile {name}")))?);
+            }
             Stmt::Set { reg, index, value } => {
                 let (to, lanes) = self.reg(reg, index)?;
                 self.assign(to, lanes, value, out).map_err(|e| e.context(format!("{reg} = …")))?;

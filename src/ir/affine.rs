@@ -27,7 +27,7 @@ pub enum Atom {
     Table(Name, Name),
     /// A symbol times a loop variable: `symbol*var`.
     Scaled(Name, Name),
-    /// Floor division by a positive constant; in stage `naive` only. Each dividend is kept once, as names are.
+    /// Floor division by a positive constant; up to stage `form` only. Each dividend is kept once, as names are.
     Div(Intern<Affine>, i64),
 }
 

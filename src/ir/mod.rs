@@ -8,7 +8,7 @@
 //!         | reg[index] = value
 //!         | buffer[index] = value                               lanes, interleaved parts and a clip are optional
 //! value  := const | reg[index] | buffer[index] | fma(a, b, c) | a op b | f(a) | select(a cmp b, t, e)
-//! index  := affine in loop variables, symbols, their products, and table entries; floor division only in stage `naive`
+//! index  := affine in loop variables, symbols, their products, and table entries; floor division up to stage `form` only
 //! cond   := lo <= index < hi | index % m == 0
 //! ```
 //!
@@ -145,10 +145,10 @@ impl Elem {
 ///
 /// | stage | what it adds or forbids |
 /// |---|---|
-/// | `Naive` | floor division and `% ==` conditions are legal here only |
-/// | `Form` | the same; scatter nests have no congruence left |
-/// | `Phases` | from here on indices are affine and conditions are ranges |
-/// | `Panel` | scratch buffers appear |
+/// | `Naive` | floor division and `% ==` conditions are legal up to `Form` only |
+/// | `Form` | the same; scatter nests have no congruence left; scratch buffers appear |
+/// | `Phases` | from here on indices are affine and conditions are ranges; counts appear |
+/// | `Panel` | input panels with a zero halo, products of a symbol and a variable |
 /// | `Tile` | `tile` regions, `unroll` loops, register arrays, packed buffers and a `prepare` section appear |
 /// | `Vector` | lanes, interleaved parts and clips appear |
 /// | `Lowered` | no `tanh`/`sigmoid`, and no `fma` if the target lacks it |

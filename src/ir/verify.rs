@@ -8,10 +8,10 @@
 //! 2. A count is made of symbols and counts declared before it. Extents are affine in symbols only and not negative constants; those of weight, bias and packed buffers use no symbol.
 //! 3. `order` is a permutation of the dimensions. A buffer has the function's element type.
 //! 4. The caller's buffers come first, each at most once: input, weight, bias, output.
-//! 5. A register has at least one lane, no extent 0, and at most 131,072 entries.
+//! 5. A register has 1 to 1024 lanes, no extent 0, and at most 131,072 entries; so many lanes have all registers together.
 //!
 //! **Stages**
-//! 6. Floor division and `%` conditions: up to `form`. Scratch buffers: from `form` on. Counts and products of a symbol and a variable: from `panel` on.
+//! 6. Floor division and `%` conditions: up to `form`. Scratch buffers: from `form` on. Counts: from `phases` on. Products of a symbol and a variable: from `panel` on.
 //! 7. `tile`, `unroll`, register arrays, packed buffers and `prepare`: from `tile` on.
 //! 8. Lanes, of registers and of accesses: from `vector` on. `tanh` and `sigmoid`: before `lowered`.
 //!
@@ -28,15 +28,16 @@
 //! **Accesses and values** (`access.rs`)
 //! 15. Buffers and registers are declared, and indexed with one index per dimension.
 //! 16. Register arrays are indexed by constants and `unroll` variables, within their extents.
-//! 17. Lanes: at least one, along a dimension of the buffer, with a step of at least 1.
+//! 17. Lanes: 1 to 1024, along a dimension of the buffer, with a step of at least 1.
 //! 18. A store has a value; several parts need lanes and a step that leaves room for them.
 //! 19. The lanes of operands are equal or 1; so are those of a value and of where it goes.
 //! 20. `run` stores to output and scratch only; `prepare` stores to packed buffers only and loads from weight, bias and packed only.
 //!     From stage `tile` on, where something is packed, `run` does not load from the weight.
 //!
 //! **Flow** (`flow.rs`, `range.rs`)
-//! 21. A register is read only after it was set, on every path of its region, entry by entry.
-//! 22. An index lies inside its dimension. Only definite violations are reported: where the loops around have
+//! 21. A register is read only after it was set, on every path of its region, entry by entry. A section writes out to at most 262,144 statements.
+//! 22. A tile keeps its registers to itself: none is set on one side of its border and read on the other.
+//! 23. An index lies inside its dimension. Only definite violations are reported: where the loops around have
 //!     constant ranges and no `when` or clip stands in between.
 
 mod access;
@@ -91,8 +92,10 @@ impl Func {
     }
 }
 
-/// Entries of one register array; each of them would have to be set and read.
+/// Entries of one register array, each of which would have to be set and read; and lanes of all registers, for which code generation may need room on the stack.
 const MOST_ENTRIES: usize = 1 << 17;
+/// Lanes of a register or an access.
+const MOST_LANES: usize = 1 << 10;
 /// Violations that are kept; a broken pass breaks everything it touches.
 const MOST_FOUND: usize = 100;
 

@@ -1,7 +1,7 @@
 //! Replaces `tanh` and `sigmoid` by additions, multiplications, one division and a few selections.
 //!
-//! *Needs* any function; *leaves* `run` without [`UnOp::Tanh`] and [`UnOp::Sigmoid`], with new registers `act.*` of the operands'
-//! lanes, and everything else (`stage` and `prepare` included) as it was. Each activation becomes a run of short statements just
+//! *Needs* any function; *leaves* `prepare` and `run` without [`UnOp::Tanh`] and [`UnOp::Sigmoid`], with new registers `act.*` of the operands'
+//! lanes, and everything else (`stage` included) as it was. Each activation becomes a run of short statements just
 //! before the statement that used it, in the same body, so that a tile keeps few values alive.
 //!
 //! ```text
@@ -99,10 +99,11 @@ const F64: Constants = Constants {
     ],
 };
 
-/// The function with every `tanh` and `sigmoid` in `run` replaced by primitive operations.
+/// The function with every `tanh` and `sigmoid` replaced by primitive operations.
 pub fn run(func: &Func) -> Func {
     let mut out = func.clone();
     let mut pass = Pass { func, regs: Vec::new() };
+    out.prepare = pass.block(out.prepare);
     out.run = pass.block(out.run);
     out.regs.append(&mut pass.regs);
     out

@@ -15,13 +15,15 @@ use crate::plan::Plan;
 pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
     let mut curves = false;
     let mut look = |v: &Value| curves |= matches!(v, Value::Un(UnOp::Tanh | UnOp::Sigmoid, _));
-    func.run.iter().for_each(|s| s.visit_values(&mut look));
+    func.prepare.iter().chain(&func.run).for_each(|s| s.visit_values(&mut look));
     if !curves && plan.fma {
         return Ok(None);
     }
     let mut out = super::activation::run(func);
     if !plan.fma {
-        out.run = std::mem::take(&mut out.run).into_iter().map(split).collect();
+        for section in [&mut out.prepare, &mut out.run] {
+            *section = std::mem::take(section).into_iter().map(split).collect();
+        }
     }
     Ok(Some(out))
 }

@@ -1,6 +1,8 @@
 //! The kernel: what it checks, and the call.
 //!
-//! `run` allocates nothing, takes no lock and copies nothing that the plan did not ask for. It works out the run-time extents, checks
+//! `run` allocates nothing, takes no lock and copies nothing that the plan did not ask for. Where a run is shared out, that holds of what is done here: a
+//! caller that is no thread of a rayon pool hands the work over to one through rayon's queue, which takes a lock, waits, and allocates a block now and
+//! then. It works out the run-time extents, checks
 //! lengths, shapes, strides and overlap, borrows scratch memory and hands ranges of tasks to the native code.
 
 use super::scratch::Places;
@@ -50,14 +52,25 @@ pub struct Compiled {
 
 impl Compiled {
     /// Where the scratch buffers of one part begin, and how many bytes they need together.
-    fn scratch(&self, symbols: &Symbols<'_>) -> ([usize; MAX_BUFFERS], usize) {
+    fn scratch(&self, symbols: &Symbols<'_>) -> Result<([usize; MAX_BUFFERS], usize)> {
         let (mut bytes, mut starts) = ([0; MAX_BUFFERS], [0; MAX_BUFFERS]);
         for (bytes, b) in bytes.iter_mut().zip(&self.func.buffers).filter(|(_, b)| b.kind == BufferKind::Scratch) {
-            let elements: i64 = b.dims.iter().map(|d| symbols.eval(d).max(0)).product();
-            *bytes = elements as usize * b.elem.bytes();
+            let extents = b.dims.iter().map(|d| usize::try_from(symbols.eval(d)).unwrap_or(0));
+            *bytes = extents.clone().try_fold(b.elem.bytes(), usize::checked_mul).ok_or_else(|| {
+                let extents: Vec<usize> = extents.collect();
+                let message = format!("scratch buffer {} of extents {extents:?} has more bytes than fit {} bits", b.name, usize::BITS);
+                Error::new(Kind::Codegen, message)
+            })?;
         }
-        let all = self.places.lay_out(&bytes, &mut starts);
-        (starts, all)
+        let all = self.places.lay_out(&bytes, &mut starts).ok_or_else(|| {
+            let message = format!(
+                "scratch buffers of {:?} bytes have more than fit {} bits together",
+                &bytes[..self.func.buffers.len()],
+                usize::BITS
+            );
+            Error::new(Kind::Codegen, message)
+        })?;
+        Ok((starts, all))
     }
     /// The spatial extents for which its plan was chosen.
     pub fn typical(&self) -> &[usize] {
@@ -91,13 +104,35 @@ pub(super) struct Inner {
 
 impl Inner {
     /// Scratch memory of one thread in bytes, whichever version runs; `None` if it depends on extents that come at run time.
-    fn scratch(&self) -> Option<usize> {
-        let one = |v: &Compiled| {
-            let constant =
-                v.func.buffers.iter().filter(|b| b.kind == BufferKind::Scratch).flat_map(|b| &b.dims).all(|d| d.as_const().is_some());
-            constant.then(|| v.scratch(&Symbols { func: &v.func, values: &[] }).1)
+    fn scratch(&self) -> Result<Option<usize>> {
+        self.most(|_| 1)
+    }
+    /// What a workspace has from the start: scratch memory of all parts of a run in bytes, whichever version runs; 0 if it depends on extents that
+    /// come at run time.
+    fn reserved(&self) -> Result<usize> {
+        let fixed = Sizes::fixed(&self.problem);
+        let parts = |v: &Compiled| match fixed {
+            Some(sizes) => self.parts(sizes, v.func.tasks(&v.func.run, &[])),
+            None => threads::parts(self.options.threads, i64::MAX),
         };
-        self.versions.iter().map(one).try_fold(0, |most, bytes| Some(most.max(bytes?)))
+        Ok(self.most(parts)?.unwrap_or(0))
+    }
+    /// Over how many parts a run of so many tasks is shared out.
+    fn parts(&self, sizes: Sizes, tasks: i64) -> usize {
+        if work(&self.problem, sizes) < SMALL { 1 } else { threads::parts(self.options.threads, tasks) }
+    }
+    /// The most scratch memory of so many parts of a version.
+    fn most(&self, parts: impl Fn(&Compiled) -> usize) -> Result<Option<usize>> {
+        let mut most = 0;
+        for v in &self.versions {
+            let mut extents = v.func.buffers.iter().filter(|b| b.kind == BufferKind::Scratch).flat_map(|b| &b.dims);
+            if !extents.all(|d| d.as_const().is_some()) {
+                return Ok(None);
+            }
+            let (_, bytes) = v.scratch(&Symbols { func: &v.func, values: &[] })?;
+            most = most.max(of_parts(bytes, parts(v))?);
+        }
+        Ok(Some(most))
     }
     fn version_for(&self, spatial: &[usize]) -> &Compiled {
         match &self.versions[..] {
@@ -126,13 +161,23 @@ struct Sizes {
     spatial: [usize; 3],
 }
 
+impl Sizes {
+    /// Those of a problem without open extents.
+    fn fixed(p: &Deconv) -> Option<Sizes> {
+        let value = |e: &Extent| if let Extent::Fixed(v) = e { Some(*v) } else { None };
+        let mut sizes = Sizes { batch: value(&p.batch)?, spatial: [1; 3] };
+        for (to, e) in sizes.spatial.iter_mut().zip(&p.input) {
+            *to = value(e)?;
+        }
+        Some(sizes)
+    }
+}
+
 impl<T: Element> Kernel<T> {
     pub(super) fn new(inner: Inner) -> Result<Self> {
         // One workspace is there from the start, so that the first run allocates nothing either.
         let mut first = Box::new(Workspace::empty()?);
-        if let Some(bytes) = inner.scratch() {
-            first.reserve(bytes * inner.options.threads.max(1))?;
-        }
+        first.reserve(inner.reserved()?)?;
         inner.stash.put(first);
         Ok(Kernel { inner: Arc::new(inner), marker: PhantomData })
     }
@@ -192,9 +237,7 @@ impl<T: Element> Kernel<T> {
     /// [`Kind::Codegen`] if memory cannot be had.
     pub fn workspace(&self) -> Result<Workspace> {
         let mut w = Workspace::empty()?;
-        if let Some(bytes) = self.inner.scratch() {
-            w.reserve(bytes * self.inner.options.threads.max(1))?;
-        }
+        w.reserve(self.inner.reserved()?)?;
         Ok(w)
     }
 
@@ -239,7 +282,7 @@ impl<T: Element> Kernel<T> {
     }
     /// Scratch memory of one thread in bytes; 0 if it depends on open extents.
     pub fn scratch_bytes(&self) -> usize {
-        self.inner.scratch().unwrap_or(0)
+        self.inner.scratch().ok().flatten().unwrap_or(0)
     }
 
     /// The run-time extents, from the problem or from the shape of the input.
@@ -290,8 +333,9 @@ impl<T: Element> Kernel<T> {
         let version = inner.version_for(&sizes.spatial[..p.rank()]);
         version.func.work_out(&mut values);
         let symbols = Symbols { func: &version.func, values: &values };
-        let parts = if work(p, sizes) < SMALL { 1 } else { inner.options.threads.max(1) };
-        let call = Call { version, symbols, parts, x: x.at.cast::<u8>().cast_mut(), y: y.at.cast::<u8>() };
+        let tasks = version.func.tasks(&version.func.run, &values);
+        let call =
+            Call { version, symbols, tasks, parts: inner.parts(sizes, tasks), x: x.at.cast::<u8>().cast_mut(), y: y.at.cast::<u8>() };
         match workspace {
             Some(w) => call.run(w),
             None => {
@@ -308,6 +352,14 @@ impl<T: Element> Kernel<T> {
 fn work(p: &Deconv, sizes: Sizes) -> f64 {
     let taps = p.kernel.iter().zip(sizes.spatial).map(|(k, i)| (k * i) as f64).product::<f64>();
     sizes.batch as f64 * p.c_in as f64 * (p.c_out / p.groups) as f64 * taps
+}
+
+/// Scratch memory of so many parts.
+fn of_parts(bytes: usize, parts: usize) -> Result<usize> {
+    bytes.checked_mul(parts).ok_or_else(|| {
+        let message = format!("{bytes} bytes of scratch memory for each of {parts} threads are more than fit {} bits", usize::BITS);
+        Error::new(Kind::Codegen, message)
+    })
 }
 
 /// The values of a function's symbols and counts.
@@ -329,6 +381,7 @@ impl Symbols<'_> {
 struct Call<'a> {
     version: &'a Compiled,
     symbols: Symbols<'a>,
+    tasks: i64,
     parts: usize,
     x: *mut u8,
     y: *mut u8,
@@ -339,14 +392,13 @@ unsafe impl Sync for Call<'_> {}
 
 impl Call<'_> {
     fn run(&self, workspace: &mut Workspace) -> Result<()> {
-        let (starts, per_part) = self.version.scratch(&self.symbols);
-        workspace.reserve(per_part * self.parts)?;
+        let (starts, per_part) = self.version.scratch(&self.symbols)?;
+        workspace.reserve(of_parts(per_part, self.parts)?)?;
         let scratch = Scratch(workspace.bytes.as_ptr());
-        let tasks = self.version.func.tasks(&self.version.func.run, self.symbols.values);
         if self.parts == 1 {
-            self.part(&scratch, &starts, 0, 0, tasks);
+            self.part(&scratch, &starts, 0, 0, self.tasks);
         } else {
-            threads::share(tasks, self.parts, &|part, lo, hi| self.part(&scratch, &starts, part * per_part, lo, hi));
+            threads::share(self.tasks, self.parts, &|part, lo, hi| self.part(&scratch, &starts, part * per_part, lo, hi));
         }
         Ok(())
     }
@@ -365,8 +417,9 @@ impl Call<'_> {
             };
         }
         // SAFETY: the table holds, in order, memory of every buffer's full extent for these symbols: tensors were checked against their
-        // extents, owned buffers were allocated with theirs, scratch was reserved; the verifier and the interpreter hold
-        // the function to accesses within extents. Parts write disjoint outputs and have scratch of their own, in which only buffers that are never in use
+        // extents, owned buffers were allocated with theirs, scratch was reserved. That the function accesses nothing outside of these extents is the duty of the
+        // passes that made it: the verifier has looked at what each of them left, and tests and fuzzing run what they leave in the interpreter, which refuses such
+        // accesses. Parts write disjoint outputs and have scratch of their own, in which only buffers that are never in use
         // at the same time share memory.
         unsafe { (self.version.native.run)(table.as_ptr(), self.symbols.values.as_ptr(), lo, hi) }
     }

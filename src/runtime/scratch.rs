@@ -35,15 +35,17 @@ impl Places {
         Places(used.iter().enumerate().map(|(i, (buffer, _))| Place { buffer: *buffer, beside: beside(i) }).collect())
     }
 
-    /// Writes where each begins, given its bytes, by its number among the function's buffers; and tells how many bytes all of them need.
-    pub fn lay_out(&self, bytes: &[usize], starts: &mut [usize]) -> usize {
+    /// Writes where each begins, given its bytes, by its number among the function's buffers; and tells how many bytes all of them need: `None` if their
+    /// number does not fit a word.
+    pub fn lay_out(&self, bytes: &[usize], starts: &mut [usize]) -> Option<usize> {
         let mut all = 0;
         for place in &self.0 {
-            let end = |starts: &[usize], buffer: usize| starts[buffer] + bytes[buffer].next_multiple_of(LINE);
-            starts[place.buffer] = place.beside.iter().map(|j| end(starts, self.0[*j].buffer)).max().unwrap_or(0);
-            all = all.max(end(starts, place.buffer));
+            let end = |starts: &[usize], buffer: usize| starts[buffer].checked_add(bytes[buffer].checked_next_multiple_of(LINE)?);
+            let first = place.beside.iter().try_fold(0, |first, j| Some(end(starts, self.0[*j].buffer)?.max(first)))?;
+            starts[place.buffer] = first;
+            all = all.max(end(starts, place.buffer)?);
         }
-        all
+        Some(all)
     }
 }
 
@@ -106,7 +108,7 @@ mod tests {
         let mut starts = [usize::MAX; 6];
         let bytes: Vec<usize> = func.buffers.iter().map(|b| b.dims[0].as_const().unwrap() as usize * 4).collect();
         // Lines: one for `b`, then two for `a`, in whose place `c` takes three.
-        assert_eq!(Places::of(&func).lay_out(&bytes, &mut starts), 4 * LINE);
+        assert_eq!(Places::of(&func).lay_out(&bytes, &mut starts), Some(4 * LINE));
         assert_eq!(starts[2..5], [LINE, 0, LINE]);
         assert_eq!(starts[5], usize::MAX, "a buffer that nothing names needs no memory");
     }

@@ -2,12 +2,19 @@
 //! another has left, since cores are seldom equally fast and tasks seldom equally long.
 //!
 //! Tasks write disjoint outputs, and each is computed the same way whichever thread it lands on, so results do not depend on
-//! how many threads there are, nor on which of them takes what. `join` puts its work on the stack, and so are the ranges: nothing is allocated, and nobody waits.
+//! how many threads there are, nor on which of them takes what. `join` puts its work on the stack, and so are the ranges: nothing is allocated here.
+//! Within a rayon pool nobody takes a lock either. From any other thread, the first `join` goes through the queue of rayon's global pool: its caller takes a lock and waits for a
+//! worker, and the queue allocates a block for each 63 or so such calls.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Most threads.
+/// Most parts of a run.
 const MOST: usize = 256;
+
+/// Over how many parts so many tasks are shared out among threads.
+pub fn parts(threads: usize, tasks: i64) -> usize {
+    threads.clamp(1, MOST).min(usize::try_from(tasks).unwrap_or(1).max(1))
+}
 
 /// What each thread has left: the first task and the end, in the upper and the lower half.
 struct Left([AtomicU64; MOST]);
@@ -17,7 +24,7 @@ pub fn share(tasks: i64, parts: usize, f: &(impl Fn(usize, i64, i64) + Sync)) {
     // So many tasks are counted in units of several.
     let unit = tasks.max(0) / i64::from(u32::MAX) + 1;
     let units = (tasks.max(0) + unit - 1) / unit;
-    let parts = parts.clamp(1, MOST).min(usize::try_from(units).unwrap_or(1).max(1));
+    let parts = self::parts(parts, units);
     let left = Left([const { AtomicU64::new(0) }; MOST]);
     for p in 0..parts {
         let at = |p: usize| (units as i128 * p as i128 / parts as i128) as u64;

@@ -13,6 +13,9 @@ use cranelift_module::Module;
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use std::collections::BTreeMap;
 
+/// From here on a constant is added to the base: displacements have 31 bits and a sign, and the parts of a vector, of at most 1024 lanes, lie behind it.
+const FAR: u64 = 1 << 30;
+
 /// A dimension's distance in memory, in bytes.
 #[derive(Clone, Copy)]
 pub enum Stride {
@@ -147,16 +150,16 @@ impl Emit<'_, '_, '_> {
         let (terms, offset) = self.linear(buffer, index);
         let key: Key = (Some(*buffer), terms.iter().map(|(t, c)| (t.clone(), *c)).collect());
         let base = self.sum(Some(buffer), terms, usize::MAX).expect("a buffer has a base");
-        let (base, offset) = match i32::try_from(offset) {
-            Ok(_) => (base, offset),
-            Err(_) => (self.b.ins().iadd_imm_s(base, offset), 0),
+        let (base, offset) = match offset.unsigned_abs() {
+            0..FAR => (base, offset),
+            _ => (self.b.ins().iadd_imm_s(base, offset), 0),
         };
         Address { base, offset, key: (key, offset) }
     }
 
     /// Terms and constant of an address in bytes.
     fn linear(&self, buffer: &Name, index: &[Affine]) -> (BTreeMap<Term, i64>, i64) {
-        let (mut terms, mut offset) = (BTreeMap::new(), 0);
+        let (mut terms, mut offset) = (BTreeMap::new(), 0i64);
         let strides = &self.strides[buffer];
         for (d, a) in index.iter().enumerate() {
             let a = a.map_atoms(&mut |atom| self.fold(atom));
@@ -164,13 +167,16 @@ impl Emit<'_, '_, '_> {
                 Stride::Const(s) => (s, None),
                 Stride::Value(_) => (1, Some((*buffer, d))),
             };
-            for (atom, c) in a.terms {
-                *terms.entry(Term { atom: Some(atom), stride }).or_insert(0) += c * scale;
-            }
+            // Addresses wrap at 64 bits: what is accessed lies in memory, so the sum is right, whatever its terms are.
+            let mut add = |atom, c: i64| {
+                let sum = terms.entry(Term { atom, stride }).or_insert(0i64);
+                *sum = sum.wrapping_add(c);
+            };
+            a.terms.into_iter().for_each(|(atom, c)| add(Some(atom), c.wrapping_mul(scale)));
             match stride {
-                None => offset += a.offset * scale,
+                None => offset = a.offset.wrapping_mul(scale).wrapping_add(offset),
                 Some(_) if a.offset == 0 => {}
-                Some(_) => *terms.entry(Term { atom: None, stride }).or_insert(0) += a.offset,
+                Some(_) => add(None, a.offset),
             }
         }
         terms.retain(|_, c| *c != 0);
@@ -244,7 +250,7 @@ impl Emit<'_, '_, '_> {
     /// Computes, ahead of a loop, what accesses in its body owe to the loops around it.
     pub(super) fn hoist(&mut self, body: &[Stmt]) {
         let mut places: Vec<(&Name, &[Affine])> = Vec::new();
-        body.iter().for_each(|s| accesses(s, self.unit.isa.wide(), &mut |a| places.push((&a.buffer, &a.index))));
+        body.iter().for_each(|s| accesses(s, self.unit.calls_tiles(), &mut |a| places.push((&a.buffer, &a.index))));
         let mut seen = HashSet::default();
         places.retain(|p| seen.insert(*p));
         let limit = self.scopes.len() - 1;

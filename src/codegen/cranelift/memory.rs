@@ -150,7 +150,14 @@ impl Emit<'_, '_, '_> {
     /// A slot on the stack for so many elements.
     fn slot(&mut self, elements: usize) -> clif::Value {
         let bytes = elements * self.unit.func.elem.bytes();
-        let slot = self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 4));
+        let slot = match self.slots.get(&bytes) {
+            Some(slot) => *slot,
+            None => {
+                let slot = self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 4));
+                self.slots.insert(bytes, slot);
+                slot
+            }
+        };
         self.b.ins().stack_addr(types::I64, slot, 0)
     }
 

@@ -21,7 +21,7 @@ mod tile;
 mod value;
 
 use super::target::Isa;
-use crate::ir::{Affine, Func, Loop, LoopKind, Name, Stmt};
+use crate::ir::{Affine, Func, Loop, LoopKind, Name, Stage, Stmt};
 use crate::passes::nest::peel;
 use crate::{Error, Kind, Result};
 use cranelift_codegen::control::ControlPlane;
@@ -132,6 +132,11 @@ struct Unit<'a> {
 }
 
 impl Unit<'_> {
+    /// Whether tiles are machine code of their own, which takes vectors: before stage `vector` there are none, and Cranelift does tiles, too.
+    fn calls_tiles(&self) -> bool {
+        self.isa.wide() && self.func.stage >= Stage::Vector
+    }
+
     fn define_tables(&mut self) -> Result<()> {
         for t in &self.func.tables {
             let id = self.module.declare_anonymous_data(false, false).map_err(|e| refused(&e))?;
@@ -192,6 +197,8 @@ struct Emit<'u, 'f, 'b> {
     regs: HashMap<Name, Vec<Vec<Variable>>>,
     scopes: Vec<address::Scope>,
     tables: HashMap<Name, clif::Value>,
+    /// Memory on the stack through which lanes go one by one, by bytes: each is done with before the next statement.
+    slots: HashMap<usize, clif::StackSlot>,
     /// Inside a tile: the buffers that it stores to. Scalars loaded from others may be used again.
     stored: Option<Vec<Name>>,
     /// Whether a tile stores past the caches: then a fence ends the function.
@@ -210,6 +217,7 @@ impl<'u, 'f, 'b> Emit<'u, 'f, 'b> {
             regs: HashMap::default(),
             scopes: vec![address::Scope::default()],
             tables: HashMap::default(),
+            slots: HashMap::default(),
             stored: None,
             streams: false,
         }
@@ -273,10 +281,12 @@ impl<'u, 'f, 'b> Emit<'u, 'f, 'b> {
         }
     }
 
-    fn var(&self, name: &str) -> clif::Value {
+    /// The value of a variable. One that is written out is a constant, which expressions have folded already, unless it indexes a table that has no such
+    /// entry: in code that does not run.
+    fn var(&mut self, name: &str) -> clif::Value {
         match self.vars[name] {
             Bound::Value(v, _) => v,
-            Bound::Const(_) => unreachable!("{name} is counted"),
+            Bound::Const(c) => self.b.ins().iconst(types::I64, c),
         }
     }
 

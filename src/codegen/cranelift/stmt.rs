@@ -25,7 +25,7 @@ impl Emit<'_, '_, '_> {
             }
             Stmt::When { conds, body } => self.when(conds, body),
             #[cfg(target_arch = "x86_64")]
-            Stmt::Tile { .. } if self.unit.isa.wide() => self.call_tile(s),
+            Stmt::Tile { .. } if self.unit.calls_tiles() => self.call_tile(s),
             Stmt::Tile { body, .. } => {
                 self.stored = Some(stored(body));
                 let done = self.list(body);
@@ -34,16 +34,16 @@ impl Emit<'_, '_, '_> {
             }
             Stmt::Set { reg, index, value } => {
                 let lanes = self.reg_lanes(reg);
-                let v = self.value(value);
+                let v = self.value(value)?;
                 let v = self.broadcast(v, lanes);
-                let entry = self.reg_entry(reg, index);
+                let entry = self.reg_entry(reg, index)?;
                 for (var, v) in self.regs[reg][entry].clone().into_iter().zip(v.parts) {
                     self.b.def_var(var, v);
                 }
                 Ok(())
             }
             Stmt::Store { to, parts, .. } => {
-                let values = parts.iter().map(|v| self.value(v)).collect();
+                let values = parts.iter().map(|v| self.value(v)).collect::<Result<_>>()?;
                 self.store(to, values);
                 Ok(())
             }
@@ -61,7 +61,8 @@ impl Emit<'_, '_, '_> {
         while i < hi {
             self.vars.insert(l.var, Bound::Const(i));
             self.list(&l.body)?;
-            i += l.step;
+            let Some(next) = i.checked_add(l.step) else { break };
+            i = next;
         }
         self.vars.remove(&l.var);
         Ok(())

@@ -1,7 +1,8 @@
 //! Values: constants, registers, arithmetic. A vector of more than 128 bits is several Cranelift values; one that 128 bits do not divide is
 //! as many scalars.
 
-use super::Emit;
+use super::{Emit, refused};
+use crate::Result;
 use crate::ir::{Affine, BinOp, CmpOp, Elem, Name, UnOp, Value};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{self as clif, InstBuilder, MemFlagsData, Type, types};
@@ -48,14 +49,20 @@ impl Emit<'_, '_, '_> {
         self.unit.func.find_reg(reg).expect("verified: registers are declared").lanes
     }
     /// The flat position of an entry of a register array.
-    pub(super) fn reg_entry(&self, reg: &Name, index: &[Affine]) -> usize {
+    ///
+    /// # Errors
+    /// An index that is not constant once unroll loops are written out, or outside of the array.
+    pub(super) fn reg_entry(&self, reg: &Name, index: &[Affine]) -> Result<usize> {
         let dims = &self.unit.func.find_reg(reg).expect("verified: registers are declared").dims;
-        let constant = |a| self.constant(a).expect("verified: register arrays are indexed by unroll variables") as usize;
-        index.iter().zip(dims).fold(0, |at, (i, d)| at * d + constant(i))
+        index.iter().zip(dims).try_fold(0, |at, (i, d)| match self.constant(i).map(usize::try_from) {
+            Some(Ok(v)) if v < *d => Ok(at * d + v),
+            Some(_) => Err(refused(&format_args!("index {i} of register {reg} is outside of 0..{d}"))),
+            None => Err(refused(&format_args!("index {i} of register {reg} is no constant after unrolling"))),
+        })
     }
 
-    pub(super) fn value(&mut self, v: &Value) -> Vals {
-        match v {
+    pub(super) fn value(&mut self, v: &Value) -> Result<Vals> {
+        Ok(match v {
             Value::Const(c) => {
                 let scalar = match self.unit.func.elem {
                     Elem::F32 => self.b.ins().f32const(*c as f32),
@@ -64,27 +71,30 @@ impl Emit<'_, '_, '_> {
                 Vals { lanes: 1, parts: vec![scalar] }
             }
             Value::Reg(r, index) => {
-                let entry = self.reg_entry(r, index);
+                let entry = self.reg_entry(r, index)?;
                 let vars = self.regs[r][entry].clone();
                 Vals { lanes: self.reg_lanes(r), parts: vars.into_iter().map(|v| self.b.use_var(v)).collect() }
             }
             Value::Load(a) => self.load(a),
-            Value::Fma(abc) => self.map(&abc[..], |e, v| e.b.ins().fma(v[0], v[1], v[2])),
-            Value::Bin(op, ab) => self.map(&ab[..], |e, v| e.binary(*op, v[0], v[1])),
-            Value::Un(op, a) => self.map(std::slice::from_ref(a), |e, v| e.unary(*op, v[0])),
-            Value::Select(cmp, abte) => self.map(&abte[..], |e, v| e.choose(float_cc(*cmp), v[0], v[1], v[2], v[3])),
-        }
+            Value::Fma(abc) => self.map(&abc[..], |e, v| e.b.ins().fma(v[0], v[1], v[2]))?,
+            Value::Bin(op, ab) => self.map(&ab[..], |e, v| e.binary(*op, v[0], v[1]))?,
+            Value::Un(op @ (UnOp::Tanh | UnOp::Sigmoid), _) => {
+                return Err(refused(&format_args!("{} must be replaced before code is generated", op.name())));
+            }
+            Value::Un(op, a) => self.map(std::slice::from_ref(a), |e, v| e.unary(*op, v[0]))?,
+            Value::Select(cmp, abte) => self.map(&abte[..], |e, v| e.choose(float_cc(*cmp), v[0], v[1], v[2], v[3]))?,
+        })
     }
 
     /// Applies an operation part by part, scalars broadcast to the lanes of the widest operand.
-    fn map(&mut self, operands: &[Value], mut op: impl FnMut(&mut Self, &[clif::Value]) -> clif::Value) -> Vals {
+    fn map(&mut self, operands: &[Value], mut op: impl FnMut(&mut Self, &[clif::Value]) -> clif::Value) -> Result<Vals> {
         let lanes = operands.iter().map(|v| self.lanes_of(v)).max().unwrap_or(1);
-        let vals: Vec<Vals> = operands.iter().map(|v| self.value_as(v, lanes)).collect();
+        let vals: Vec<Vals> = operands.iter().map(|v| self.value_as(v, lanes)).collect::<Result<_>>()?;
         let parts = (0..vals[0].parts.len()).map(|i| {
             let v: Vec<clif::Value> = vals.iter().map(|v| v.parts[i]).collect();
             op(self, &v)
         });
-        Vals { lanes, parts: parts.collect() }
+        Ok(Vals { lanes, parts: parts.collect() })
     }
 
     /// How many lanes a value has.
@@ -98,7 +108,7 @@ impl Emit<'_, '_, '_> {
     }
 
     /// The value with so many lanes. A scalar that a tile only reads is loaded and broadcast once per loop body.
-    fn value_as(&mut self, v: &Value, lanes: usize) -> Vals {
+    fn value_as(&mut self, v: &Value, lanes: usize) -> Result<Vals> {
         let reusable = |e: &Self, b: &Name| e.stored.as_ref().is_some_and(|s| !s.contains(b));
         if let Value::Load(a) = v
             && a.lanes.is_none()
@@ -109,16 +119,16 @@ impl Emit<'_, '_, '_> {
             let key = (at.key.clone(), lanes);
             let (_, parts) = self.parts(lanes);
             if let Some(v) = self.scopes.last().and_then(|s| s.splats.get(&key)) {
-                return Vals { lanes, parts: vec![*v; parts] };
+                return Ok(Vals { lanes, parts: vec![*v; parts] });
             }
             let ty = self.scalar_type();
             let scalar = self.b.ins().load(ty, MemFlagsData::new().with_notrap(), at.base, at.offset as i32);
             let all = self.broadcast(Vals { lanes: 1, parts: vec![scalar] }, lanes);
             self.scopes.last_mut().expect("there is a scope").splats.insert(key, all.parts[0]);
-            return all;
+            return Ok(all);
         }
-        let v = self.value(v);
-        self.broadcast(v, lanes)
+        let v = self.value(v)?;
+        Ok(self.broadcast(v, lanes))
     }
 
     /// A scalar in every lane; a vector as it is.
@@ -148,7 +158,7 @@ impl Emit<'_, '_, '_> {
             UnOp::Neg => self.b.ins().fneg(a),
             UnOp::Abs => self.b.ins().fabs(a),
             UnOp::Pow2 => self.pow2(a),
-            UnOp::Tanh | UnOp::Sigmoid => unreachable!("verified: replaced before code generation"),
+            UnOp::Tanh | UnOp::Sigmoid => unreachable!("refused where values are made"),
         }
     }
 

@@ -4,10 +4,10 @@
 //! block   := '{' stmt* '}'
 //! stmt    := ['par' | 'unroll'] 'for' head (',' head)* block     several heads are nested loops of that kind
 //!          | 'when' ('true' | cond ('and' cond)*) block
-//!          | 'tile' label block
+//!          | 'tile' label ['asks' name '[' affine '..' affine, … ']'] block
 //!          | register ['[' indices ']'] '=' value
 //!          | ['stream'] access '=' (value | 'interleave' '(' value, … ')')
-//! head    := variable 'in' bounds ['step' integer]
+//! head    := variable 'in' bounds ['step' (integer ['*' symbol] | symbol)]
 //! ```
 
 use super::*;

@@ -102,7 +102,6 @@ pub(super) fn store(at: &At<'_>, to: &Access, parts: &[Value], report: &mut Repo
     }
 }
 
-/// Checks the buffer, index and lanes of an access of so many parts; the buffer, if it is declared.
 /// What a tile asks for may lie outside the buffer, but not depend on anything that the tile binds.
 pub(super) fn ask(at: &At<'_>, a: &Ask, report: &mut Report) {
     a.ranges.iter().flat_map(|(lo, hi)| [lo, hi]).for_each(|e| index(at, e, report));
@@ -115,6 +114,7 @@ pub(super) fn ask(at: &At<'_>, a: &Ask, report: &mut Report) {
     }
 }
 
+/// Checks the buffer, index and lanes of an access of so many parts; the buffer, if it is declared.
 fn access<'a>(at: &At<'a>, a: &Access, parts: usize, report: &mut Report) -> Option<&'a Buffer> {
     a.index.iter().for_each(|e| index(at, e, report));
     let Some(buffer) = at.func.find_buffer(&a.buffer) else {
@@ -137,6 +137,9 @@ fn lanes(at: &At<'_>, l: &Lanes, rank: usize, report: &mut Report) -> bool {
     report.stage(at.func.stage >= Stage::Vector, "an access with lanes", "from vector on", at.func);
     if l.count < 1 {
         report.add("an access of 0 lanes; there must be at least 1");
+    }
+    if l.count > MOST_LANES {
+        report.add(format!("an access of {} lanes; legal: at most {MOST_LANES}", l.count));
     }
     if l.dim >= rank {
         report.add(format!("lanes along dimension {}; the buffer has {rank} dimensions", l.dim));

@@ -25,8 +25,19 @@ pub(super) fn check(func: &Func, report: &mut Report) {
         });
         last = Some(b);
     }
+    let mut lanes = 0usize;
     for r in &func.regs {
-        report.within(|| format!("reg {}", r.name), |report| reg(func, r, report));
+        report.within(
+            || format!("reg {}", r.name),
+            |report| {
+                reg(func, r, report);
+                let before = lanes;
+                lanes = r.dims.iter().fold(r.lanes, |n, &d| n.saturating_mul(d)).saturating_add(lanes);
+                if lanes > MOST_ENTRIES && before <= MOST_ENTRIES {
+                    report.add(format!("{lanes} lanes of all registers so far; legal: at most {MOST_ENTRIES}"));
+                }
+            },
+        );
     }
     if !func.prepare.is_empty() {
         report.within(|| "prepare".into(), |report| report.stage(func.stage >= Stage::Tile, "a prepare section", "from tile on", func));
@@ -148,6 +159,9 @@ fn buffer(func: &Func, b: &Buffer, report: &mut Report) {
 fn reg(func: &Func, r: &Reg, report: &mut Report) {
     if r.lanes == 0 {
         report.add("0 lanes; a register has at least 1");
+    }
+    if r.lanes > MOST_LANES {
+        report.add(format!("{} lanes; legal: at most {MOST_LANES}", r.lanes));
     }
     if r.lanes > 1 {
         report.stage(func.stage >= Stage::Vector, "a vector register", "from vector on", func);

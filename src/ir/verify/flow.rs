@@ -1,16 +1,18 @@
 //! Registers are set before they are read: `unroll` loops are written out, so that register arrays are followed
 //! entry by entry; a `when` that unrolled variables do not decide, or a loop that may have no iteration, sets nothing
-//! for what follows it.
+//! for what follows it. A tile keeps its registers to itself: what is set on one side of its border is not read on the other.
 //!
 //! Runs after the other checks, on functions in which names resolve and ranks match. Names are resolved once (`Step`), since a
-//! statement of a tile runs hundreds of times here. A section starts with nothing set. Sections that write out to more than
-//! [`MOST_STEPS`] statements are followed no further.
+//! statement of a tile runs hundreds of times here. A section starts with nothing set, and writes out to at most
+//! [`MOST_STEPS`] statements.
 
 use super::*;
 use smallvec::SmallVec;
 
-/// Statements that are followed in one section.
-const MOST_STEPS: usize = 1 << 17;
+/// Most statements of a section, unroll loops written out.
+const MOST_STEPS: usize = 1 << 18;
+/// The region of statements outside of tiles; each tile has one of its own.
+const OUTSIDE: u32 = 1;
 
 /// A statement with its names resolved.
 struct Step<'a> {
@@ -21,6 +23,8 @@ struct Step<'a> {
 enum Does<'a> {
     /// A body that runs.
     All(Vec<Step<'a>>),
+    /// The body of a tile.
+    Tile(Vec<Step<'a>>),
     /// A body that may not run: what it sets does not count afterwards.
     Perhaps(Vec<Step<'a>>),
     /// An unroll loop; its variable has the slot.
@@ -71,9 +75,11 @@ pub(super) fn check(func: &Func, report: &mut Report) {
                     count += registers(array);
                 }
                 let steps = Resolver { func, arrays, unrolled: Vec::new() }.list(body);
-                let set = vec![false; count];
-                let mut flow = Flow { unrolled: Vec::new(), set, steps: 0 };
+                let mut flow = Flow { unrolled: Vec::new(), set: vec![0; count], region: OUTSIDE, tiles: 0, steps: 0 };
                 flow.all(&steps, report);
+                if flow.steps > MOST_STEPS {
+                    report.add(format!("it writes out to more than {MOST_STEPS} statements; make its unroll loops shorter"));
+                }
             },
         );
     }
@@ -107,9 +113,9 @@ impl<'a> Resolver<'a> {
                 Does::Unroll { slot, lo, hi, step: l.step, body }
             }
             Stmt::For(l) => match range::Values::of(l) {
-                Some(None) => Does::All(Vec::new()),
                 Some(Some(_)) => Does::All(self.list(&l.body)),
-                None => Does::Perhaps(self.list(&l.body)),
+                // Without iterations, too: code is made of it.
+                Some(None) | None => Does::Perhaps(self.list(&l.body)),
             },
             Stmt::When { conds, body } => {
                 let test = |c: &'a Cond| match c {
@@ -118,7 +124,7 @@ impl<'a> Resolver<'a> {
                 };
                 Does::When(conds.iter().map(test).collect(), self.list(body))
             }
-            Stmt::Tile { body, .. } => Does::All(self.list(body)),
+            Stmt::Tile { body, .. } => Does::Tile(self.list(body)),
             Stmt::Set { reg, index, value } => Does::Assign { reads: self.reads([value]), sets: self.entry(reg, index) },
             Stmt::Store { parts, .. } => Does::Assign { reads: self.reads(parts), sets: None },
         }
@@ -157,8 +163,12 @@ impl<'a> Resolver<'a> {
 struct Flow {
     /// The values of the unrolled variables, by slot.
     unrolled: Vec<i64>,
-    /// Which registers are set, array after array.
-    set: Vec<bool>,
+    /// In which region each register was set, array after array; 0 if it was not.
+    set: Vec<u32>,
+    /// The region at hand.
+    region: u32,
+    /// How many tiles there were.
+    tiles: u32,
     steps: usize,
 }
 
@@ -176,6 +186,12 @@ impl Flow {
             || step_name(s.stmt),
             |report| match &s.does {
                 Does::All(body) => self.all(body, report),
+                Does::Tile(body) => {
+                    self.tiles += 1;
+                    let around = std::mem::replace(&mut self.region, OUTSIDE + self.tiles);
+                    self.all(body, report);
+                    self.region = around;
+                }
                 Does::Perhaps(body) => self.perhaps(body, report),
                 Does::Unroll { slot, lo, hi, step, body } => self.unroll(*slot, [lo, hi], *step, body, report),
                 Does::When(tests, body) => match self.decided(tests) {
@@ -186,7 +202,7 @@ impl Flow {
                 Does::Assign { reads, sets } => {
                     reads.iter().for_each(|e| self.read(e, report));
                     if let Some(place) = sets.as_ref().and_then(|e| self.place(e, report)) {
-                        self.set[place] = true;
+                        self.set[place] = self.region;
                     }
                 }
             },
@@ -203,7 +219,9 @@ impl Flow {
     }
 
     fn unroll(&mut self, slot: usize, bounds: [&Sum<'_>; 2], step: i64, body: &[Step<'_>], report: &mut Report) {
-        let [Some(mut v), Some(end)] = bounds.map(|b| self.value(b)) else { return };
+        let [Some(mut v), Some(end)] = bounds.map(|b| self.value(b)) else {
+            return report.add("a bound has no value: a table has no such entry, or 64 bits do not hold it");
+        };
         self.unrolled.truncate(slot);
         self.unrolled.push(v);
         while v < end && self.steps <= MOST_STEPS {
@@ -253,7 +271,10 @@ impl Flow {
     fn place(&self, entry: &Entry<'_>, report: &mut Report) -> Option<usize> {
         let mut place: usize = 0;
         for ((e, dim), text) in entry.places.iter().zip(entry.index) {
-            let i = self.value(e)?;
+            let Some(i) = self.value(e) else {
+                report.add(format!("index {text} of {} has no value: a table has no such entry, or 64 bits do not hold it", entry.name));
+                return None;
+            };
             match usize::try_from(i).ok().filter(|i| i < dim) {
                 Some(i) => place = place * dim + i,
                 None => {
@@ -266,10 +287,17 @@ impl Flow {
     }
 
     fn read(&self, entry: &Entry<'_>, report: &mut Report) {
-        if self.place(entry, report).is_some_and(|place| !self.set[place]) {
-            let read = Value::Reg(*entry.name, entry.index.to_vec());
-            report.add(format!("{read} is read before it is set on every path{}", self.iteration(entry)));
+        let Some(place) = self.place(entry, report) else { return };
+        let set = self.set[place];
+        if set == self.region {
+            return;
         }
+        let (read, at) = (Value::Reg(*entry.name, entry.index.to_vec()), self.iteration(entry));
+        report.add(match set {
+            0 => format!("{read} is read before it is set on every path{at}"),
+            OUTSIDE => format!("{read} is set outside of the tile that reads it{at}; a tile keeps its registers to itself"),
+            _ => format!("{read} is set inside a tile and read outside of it{at}; a tile keeps its registers to itself"),
+        });
     }
 
     /// Which iteration of the unrolled loops an entry is of: ` (oc.t = 2)`.
@@ -292,7 +320,9 @@ impl Flow {
 /// Whether something in it sets a register.
 fn assigns(s: &Step<'_>) -> bool {
     match &s.does {
-        Does::All(body) | Does::Perhaps(body) | Does::Unroll { body, .. } | Does::When(_, body) => body.iter().any(assigns),
+        Does::All(body) | Does::Tile(body) | Does::Perhaps(body) | Does::Unroll { body, .. } | Does::When(_, body) => {
+            body.iter().any(assigns)
+        }
         Does::Assign { sets, .. } => sets.is_some(),
     }
 }
