@@ -39,8 +39,9 @@
 
 // A compiled layer: machine code, packed weights, bias, and scratch memory for runs.
 //
-// Every function of this header may be called from any thread, and from many at once. One kernel may be run by many threads at a time, each
-// into an output of its own, and on another thread than the one that made it. It is freed once, when no run of it is under way.
+// Every function of this header may be called from any thread, and from many at once. One kernel may be run by many
+// threads at a time, each into an output of its own, and on another thread than the one that made it. It is freed
+// once, when no run of it is under way.
 typedef struct PolyphaseKernel PolyphaseKernel;
 
 #ifdef __cplusplus
@@ -50,8 +51,8 @@ extern "C" {
 // Compiles a layer.
 //
 // `problem_json` is one layer, an object such as
-// `{"n": 1, "cin": 512, "in": [4, 4], "cout": 256, "k": [4, 4], "s": [2, 2], "p": [1, 1]}`. Lists have one entry for each spatial axis (1 to 3
-// of them), outermost first. An unknown key is an error.
+// `{"n": 1, "cin": 512, "in": [4, 4], "cout": 256, "k": [4, 4], "s": [2, 2], "p": [1, 1]}`. Lists have one entry for
+// each spatial axis (1 to 3 of them), outermost first. An unknown key is an error.
 //
 // | key             | meaning                                                     | default           |
 // |-----------------|-------------------------------------------------------------|-------------------|
@@ -100,13 +101,16 @@ extern "C" {
 // |                 |                                                             | predicted         |
 // | `stream`        | true if stores are to bypass the caches                     | false             |
 //
-// With more than one thread a run uses a pool of the library's own, which the whole process shares and which is started by the first such
-// run: as many threads as the system offers, or as the environment variable RAYON_NUM_THREADS says. Results do not depend on it.
+// With more than one thread a run uses a pool of the library's own, which the whole process shares and which is
+// started by the first such run: as many threads as the system offers, or as the environment variable
+// RAYON_NUM_THREADS says. Results do not depend on it.
 //
-// `weight` is `[cin, cout / g, k...]` and `bias` `[cout]`, both of the problem's dtype, dense, and aligned to it. A layer without a bias takes
-// NULL and 0. Texts, weight and bias are copied: all of them may be freed when the call returns.
+// `weight` is `[cin, cout / g, k...]` and `bias` `[cout]`, both of the problem's dtype, dense, and aligned to it. A
+// layer without a bias takes NULL and 0. Texts, weight and bias are copied: all of them may be freed when the call
+// returns.
 //
-// On success `*out` is the kernel, to be freed by `polyphase_kernel_free`, and the result is 0. Otherwise `*out` is NULL.
+// On success `*out` is the kernel, to be freed by `polyphase_kernel_free`, and the result is 0. Otherwise `*out` is
+// NULL.
 //
 // # Safety
 // Texts are NULL or end with a zero byte; `weight` and `bias` lead to as many bytes as is said; `out` may be written.
@@ -118,25 +122,23 @@ int polyphase_compile(const char *problem_json,
                       size_t bias_bytes,
                       struct PolyphaseKernel **out);
 
-// Computes a layer: reads `[n, cin, in...]` from `input` and writes `[n, cout, out...]` to `output`; if the layer has channels last, these are
-// `[n, in..., cin]` and `[n, out..., cout]`. Per axis `out` is `s*(in-1) + d*(k-1) + 1 + op - p - p_end`. Both are dense, of the problem's dtype,
-// aligned to it, and apart from each other. `input_bytes` and `output_bytes` must be exactly their sizes. A layer with open extents
-// needs `polyphase_run_sized`.
+// Computes a layer: reads `[n, cin, in...]` from `input` and writes `[n, cout, out...]` to `output`; if the layer has
+// channels last, these are `[n, in..., cin]` and `[n, out..., cout]`. Per axis `out` is
+// `s*(in-1) + d*(k-1) + 1 + op - p - p_end`. Both are dense, of the problem's dtype, aligned to it, and apart from
+// each other. `input_bytes` and `output_bytes` must be exactly their sizes. A layer with open extents needs
+// `polyphase_run_sized`.
 //
-// Many threads may run one kernel at once, each into its own output. Nothing is allocated once there have been as many runs at a time, except
-// that with more than one thread a run the pool allocates now and then.
+// Many threads may run one kernel at once, each into its own output. Nothing is allocated once there have been as many
+// runs at a time, except that with more than one thread a run the pool allocates now and then.
 //
 // # Safety
-// `kernel` is NULL or a kernel that is not freed; `input` and `output` lead to as many bytes as is said; nobody writes the
-// input, and nobody reads or writes the output, until the call returns.
-int polyphase_run(const struct PolyphaseKernel *kernel,
-                  const void *input,
-                  size_t input_bytes,
-                  void *output,
-                  size_t output_bytes);
+// `kernel` is NULL or a kernel that is not freed; `input` and `output` lead to as many bytes as is said; nobody writes
+// the input, and nobody reads or writes the output, until the call returns.
+int polyphase_run(const struct PolyphaseKernel *kernel, const void *input, size_t input_bytes, void *output, size_t output_bytes);
 
-// As `polyphase_run`, with the extents of the input given, for a layer that leaves some of them open: `sizes` has `count` entries, the
-// batch and then every spatial extent, outermost first. Those that the layer fixes must be as it fixes them.
+// As `polyphase_run`, with the extents of the input given, for a layer that leaves some of them open: `sizes` has
+// `count` entries, the batch and then every spatial extent, outermost first. Those that the layer fixes must be as it
+// fixes them.
 //
 // # Safety
 // As for `polyphase_run`; `sizes` leads to `count` values.
@@ -154,8 +156,9 @@ int polyphase_run_sized(const struct PolyphaseKernel *kernel,
 // `kernel` is NULL or a kernel that is not freed, and no run of it is under way.
 void polyphase_kernel_free(struct PolyphaseKernel *kernel);
 
-// What went wrong in the last call on this thread, as a sentence in UTF-8; empty if it succeeded. Every thread has its own. Valid until the
-// next call on this thread of a function other than this one and `polyphase_version`, and no longer than the thread.
+// What went wrong in the last call on this thread, as a sentence in UTF-8; empty if it succeeded. Every thread has its
+// own. Valid until the next call on this thread of a function other than this one and `polyphase_version`, and no
+// longer than the thread.
 const char *polyphase_last_error(void);
 
 // The version of the library, such as `0.1.0`.

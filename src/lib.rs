@@ -1,8 +1,9 @@
 //! A compiler for transposed convolutions: from a description to checked native code, with every step visible.
 //!
-//! A [`Deconv`] says what is computed. [`Deconv::compile`] takes it with its weights, chooses a plan for this processor, lowers the loop nest pass by
-//! pass, generates machine code and packs the weights. The [`Kernel`] that it gives is run as often as one likes, by many threads at once if
-//! need be. There is no column buffer, and no product by an inserted zero is ever computed.
+//! A [`Deconv`] says what is computed. [`Deconv::compile`] takes it with its weights, chooses a plan for this
+//! processor, lowers the loop nest pass by pass, generates machine code and packs the weights. The [`Kernel`] that it
+//! gives is run as often as one likes, by many threads at once if need be. There is no column buffer, and no product by
+//! an inserted zero is ever computed.
 //!
 //! ```
 //! use polyphase::{Deconv, Options, explain, reference};
@@ -46,8 +47,9 @@
 //! | measure the machine | [`measure`] |
 //! | call it from C | [`capi`], `docs/polyphase.h` |
 //!
-//! Everything that fails gives an [`Error`]: a [`Kind`] for programs and a sentence for people. x86-64 and aarch64 have code generation; on
-//! other machines compiling is an error. The feature `cli`, on by default, is the command `polyphase` and its dependencies.
+//! Everything that fails gives an [`Error`]: a [`Kind`] for programs and a sentence for people. x86-64 and aarch64 have
+//! code generation; on other machines compiling is an error. The feature `cli`, on by default, is the command
+//! `polyphase` and its dependencies.
 
 pub mod capi;
 pub mod codegen;

@@ -60,8 +60,9 @@ pub const POLYPHASE_ERROR_INTERNAL: c_int = 9;
 
 /// A compiled layer: machine code, packed weights, bias, and scratch memory for runs.
 ///
-/// Every function of this header may be called from any thread, and from many at once. One kernel may be run by many threads at a time, each
-/// into an output of its own, and on another thread than the one that made it. It is freed once, when no run of it is under way.
+/// Every function of this header may be called from any thread, and from many at once. One kernel may be run by many
+/// threads at a time, each into an output of its own, and on another thread than the one that made it. It is freed
+/// once, when no run of it is under way.
 pub struct PolyphaseKernel(Any);
 
 enum Any {
@@ -81,8 +82,8 @@ impl PolyphaseKernel {
 /// Compiles a layer.
 ///
 /// `problem_json` is one layer, an object such as
-/// `{"n": 1, "cin": 512, "in": [4, 4], "cout": 256, "k": [4, 4], "s": [2, 2], "p": [1, 1]}`. Lists have one entry for each spatial axis (1 to 3
-/// of them), outermost first. An unknown key is an error.
+/// `{"n": 1, "cin": 512, "in": [4, 4], "cout": 256, "k": [4, 4], "s": [2, 2], "p": [1, 1]}`. Lists have one entry for
+/// each spatial axis (1 to 3 of them), outermost first. An unknown key is an error.
 ///
 /// | key             | meaning                                                     | default           |
 /// |-----------------|-------------------------------------------------------------|-------------------|
@@ -131,13 +132,16 @@ impl PolyphaseKernel {
 /// |                 |                                                             | predicted         |
 /// | `stream`        | true if stores are to bypass the caches                     | false             |
 ///
-/// With more than one thread a run uses a pool of the library's own, which the whole process shares and which is started by the first such
-/// run: as many threads as the system offers, or as the environment variable RAYON_NUM_THREADS says. Results do not depend on it.
+/// With more than one thread a run uses a pool of the library's own, which the whole process shares and which is
+/// started by the first such run: as many threads as the system offers, or as the environment variable
+/// RAYON_NUM_THREADS says. Results do not depend on it.
 ///
-/// `weight` is `[cin, cout / g, k...]` and `bias` `[cout]`, both of the problem's dtype, dense, and aligned to it. A layer without a bias takes
-/// NULL and 0. Texts, weight and bias are copied: all of them may be freed when the call returns.
+/// `weight` is `[cin, cout / g, k...]` and `bias` `[cout]`, both of the problem's dtype, dense, and aligned to it. A
+/// layer without a bias takes NULL and 0. Texts, weight and bias are copied: all of them may be freed when the call
+/// returns.
 ///
-/// On success `*out` is the kernel, to be freed by `polyphase_kernel_free`, and the result is 0. Otherwise `*out` is NULL.
+/// On success `*out` is the kernel, to be freed by `polyphase_kernel_free`, and the result is 0. Otherwise `*out` is
+/// NULL.
 ///
 /// # Safety
 /// Texts are NULL or end with a zero byte; `weight` and `bias` lead to as many bytes as is said; `out` may be written.
@@ -177,17 +181,18 @@ pub unsafe extern "C" fn polyphase_compile(
     })
 }
 
-/// Computes a layer: reads `[n, cin, in...]` from `input` and writes `[n, cout, out...]` to `output`; if the layer has channels last, these are
-/// `[n, in..., cin]` and `[n, out..., cout]`. Per axis `out` is `s*(in-1) + d*(k-1) + 1 + op - p - p_end`. Both are dense, of the problem's dtype,
-/// aligned to it, and apart from each other. `input_bytes` and `output_bytes` must be exactly their sizes. A layer with open extents
-/// needs `polyphase_run_sized`.
+/// Computes a layer: reads `[n, cin, in...]` from `input` and writes `[n, cout, out...]` to `output`; if the layer has
+/// channels last, these are `[n, in..., cin]` and `[n, out..., cout]`. Per axis `out` is
+/// `s*(in-1) + d*(k-1) + 1 + op - p - p_end`. Both are dense, of the problem's dtype, aligned to it, and apart from
+/// each other. `input_bytes` and `output_bytes` must be exactly their sizes. A layer with open extents needs
+/// `polyphase_run_sized`.
 ///
-/// Many threads may run one kernel at once, each into its own output. Nothing is allocated once there have been as many runs at a time, except
-/// that with more than one thread a run the pool allocates now and then.
+/// Many threads may run one kernel at once, each into its own output. Nothing is allocated once there have been as many
+/// runs at a time, except that with more than one thread a run the pool allocates now and then.
 ///
 /// # Safety
-/// `kernel` is NULL or a kernel that is not freed; `input` and `output` lead to as many bytes as is said; nobody writes the
-/// input, and nobody reads or writes the output, until the call returns.
+/// `kernel` is NULL or a kernel that is not freed; `input` and `output` lead to as many bytes as is said; nobody writes
+/// the input, and nobody reads or writes the output, until the call returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn polyphase_run(
     kernel: *const PolyphaseKernel,
@@ -214,8 +219,9 @@ pub unsafe extern "C" fn polyphase_run(
     })
 }
 
-/// As `polyphase_run`, with the extents of the input given, for a layer that leaves some of them open: `sizes` has `count` entries, the
-/// batch and then every spatial extent, outermost first. Those that the layer fixes must be as it fixes them.
+/// As `polyphase_run`, with the extents of the input given, for a layer that leaves some of them open: `sizes` has
+/// `count` entries, the batch and then every spatial extent, outermost first. Those that the layer fixes must be as it
+/// fixes them.
 ///
 /// # Safety
 /// As for `polyphase_run`; `sizes` leads to `count` values.
@@ -262,8 +268,9 @@ pub unsafe extern "C" fn polyphase_kernel_free(kernel: *mut PolyphaseKernel) {
     });
 }
 
-/// What went wrong in the last call on this thread, as a sentence in UTF-8; empty if it succeeded. Every thread has its own. Valid until the
-/// next call on this thread of a function other than this one and `polyphase_version`, and no longer than the thread.
+/// What went wrong in the last call on this thread, as a sentence in UTF-8; empty if it succeeded. Every thread has its
+/// own. Valid until the next call on this thread of a function other than this one and `polyphase_version`, and no
+/// longer than the thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn polyphase_last_error() -> *const c_char {
     failure::last()
