@@ -408,3 +408,47 @@ fn scratch_memory_that_does_not_fit_64_bits() {
         assert!(e.message.contains("bytes"), "{e}");
     }
 }
+
+/// Plans that once read or wrote where they must not, divided by zero, or computed something else.
+#[test]
+fn plans_that_cannot_be_right_are_refused() {
+    let given = [
+        ("1d n1 17x13 -> 16 k4 s3 p2 bias", "gather panel oc=4 ic=8 along oc x4 block 0", "names `ic`"),
+        ("1d n1 8x40 -> 8 k4 s2 p1", "gather aligned panel winograd 3 held 8 oc=8 qw=16 along qw x16 block 2", "whole windows of 3"),
+        ("1d n1 4x8 -> 8 k4 s4 p-2 g4", "gather aligned panel winograd 8 held 1 qw=2 oc=2 along oc x2 block 4", "whole windows of 8"),
+        ("1d n1 3x40 -> 20 k4 s2 p1 mean", "gather in-place oc=4 qx=16 along qx x16 block 0", "16 positions or phases along qx"),
+        ("1d n1 3x9 -> 20 k4 s2 p1 max", "gather in-place rx=2 oc=16 along oc x16 block 0", "2 positions or phases along rx"),
+        ("2d n1 3x5x5 -> 3 k4 s2 g3", "gather panel g=2 qx=16 along qx x16 block 0x0", "along its lanes"),
+        ("1d n1 8x40 -> 8 k4 s2 p1", "scatter panel along oc x1 block 0", "neither a panel nor aligned"),
+    ];
+    for (problem, plan, want) in given {
+        let p = layer(problem);
+        let weights = vec![0.5f32; p.weight_shape().iter().product()];
+        let bias = p.bias.then(|| vec![0.0; p.c_out]);
+        let refused = plan.parse().and_then(|plan| {
+            let options = Options { plan: Some(plan), ..Options::default() };
+            p.compile(&weights, bias.as_deref(), &options).map(|_| ())
+        });
+        let e = refused.expect_err(&format!("{problem}, {plan}: should be refused"));
+        assert!(matches!(e.kind, Kind::Options | Kind::Parse), "{problem}, {plan}: {e}");
+        assert!(e.message.contains(want), "{problem}, {plan}: {e:?} lacks {want:?}");
+    }
+    let p = layer("1d n1 3x9 -> 20 k4 s2 p1");
+    let mut weights = vec![0.5f32; 3 * 20 * 4];
+    weights[7] = f32::INFINITY;
+    let plan = "gather in-place rx=2 oc=16 along oc x16 block 0".parse().expect("a plan");
+    let e = p.compile(&weights, None, &Options { plan: Some(plan), ..Options::default() }).map(|_| ()).expect_err("zeros times infinity");
+    assert!(e.message.contains("not finite"), "{e}");
+}
+
+/// A reduction in parts counts the channels that are summed, not the groups that lie along the lanes.
+#[test]
+fn groups_along_the_lanes_are_no_reduction() {
+    for text in ["1d n1 32x40 -> 32 k4 s2 p1 g32 nwc", "1d n1 33x40 -> 33 k4 s2 p1 g33 nwc"] {
+        let c = Case::<f32>::new(&layer(text), Fill::Ints, 1);
+        let plan = "gather panel qx=2 g=16 along g x16 block 0 reduction 1".parse().expect("a plan");
+        let options = Options { plan: Some(plan), ..Options::default() };
+        let k = c.kernel(&options);
+        like_reference(text, &c, k.plan(), true, &c.run(&k));
+    }
+}

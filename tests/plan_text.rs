@@ -14,7 +14,7 @@ fn plans() -> impl Strategy<Value = Plan> {
     (flags, block, 1usize..=1024, 0u32..=4, 1usize..=4, prop::collection::vec(1usize..=3, 0..3), any::<prop::sample::Index>()).prop_map(
         |((gather, aligned, panel, fma, stream), block, channel_parts, lanes, vectors, others, start)| {
             let axes = &["z", "y", "x"][3 - block.len()..];
-            let vars: Vec<String> = ["oc", "ic"]
+            let vars: Vec<String> = ["oc", "g"]
                 .map(String::from)
                 .into_iter()
                 .chain("qrki".chars().flat_map(|r| axes.iter().map(move |a| format!("{r}{a}"))))
@@ -125,7 +125,7 @@ fn what_does_not_parse_says_what_is_legal() {
         ("gather panel oc=4 along oc x4 block", "a list of block sizes"),
         ("gather panel oc=4 along oc x4 block 0x0x0x0", "has 4 sizes"),
         ("gather panel oc=4 along oc x4 block 4x-1", "`-1`"),
-        ("gather panel oc=4 qy=2 along oc x4 block 0", "with 1 block sizes the legal loops are g, oc, ic, qx, rx, kx, ix"),
+        ("gather panel oc=4 qy=2 along oc x4 block 0", "with 1 block sizes the legal loops are g, oc, qx, rx, kx, ix"),
         ("gather panel oc=4 along oc x4 block 0 parts 1", "a number from 2 to 1024"),
         ("gather panel oc=4 along oc x4 block 0 stream no-fma", "`no-fma` is left over"),
         ("gather panel oc=256 qx=256 along oc x16 block 0", "4096 vectors; at most 64"),

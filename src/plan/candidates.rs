@@ -344,7 +344,9 @@ impl<'a> Space<'a> {
         let tile = |a: usize| tiles[a];
         let round = |n: usize, m: usize| n.div_ceil(m) * m;
         // Whole axes first; then shorter ones, rows last, so that as little as possible of the panel is a halo that the next block copies again.
-        let mut size: Vec<usize> = (0..rank).map(|a| round(p.input[a].known().unwrap_or(OPEN) + reach(a), tile(a))).collect();
+        // As many positions as pixels and some more, unless much is cropped or added.
+        let along = |a: usize| positions(p, a).max((p.input[a].known().unwrap_or(OPEN) + reach(a)).min(positions(p, a) + reach(a)));
+        let mut size: Vec<usize> = (0..rank).map(|a| round(along(a), tile(a))).collect();
         let panel = |size: &[usize]| channels * (0..rank).map(|a| size[a] + reach(a)).product::<usize>();
         let shorter = |size: &[usize], a: usize| {
             let mut size = size.to_vec();
@@ -358,7 +360,7 @@ impl<'a> Space<'a> {
             let Some(next) = outer.or_else(|| longer(&(rank - 1)).then(|| shorter(&size, rank - 1))) else { break };
             size = next;
         }
-        let fits = |a: usize, s: usize| p.input[a].known().is_some_and(|i| round(i + reach(a), tile(a)) <= s);
+        let fits = |a: usize, s: usize| p.input[a].known().is_some() && round(along(a), tile(a)) <= s;
         plan.block = (0..rank).map(|a| if fits(a, size[a]) { 0 } else { size[a] }).collect();
         plan
     }
@@ -386,7 +388,7 @@ impl<'a> Space<'a> {
             return self.windows_shared_out(plan, threads);
         }
         let rank = p.rank();
-        let positions: Vec<usize> = (0..rank).map(|a| p.input[a].known().unwrap_or(OPEN) + 1).collect();
+        let positions: Vec<usize> = (0..rank).map(|a| positions(p, a)).collect();
         let batch = p.batch.known().unwrap_or(1);
         // Groups that lie in a tile are not shared out.
         let groups = if plan.extent("g") > 1 { 1 } else { p.groups };

@@ -201,7 +201,15 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     if plan.block.len() != problem.rank() {
         return illegal(format!("it has {} block sizes for {} axes", plan.block.len(), problem.rank()));
     }
-    super::text::check(plan)?;
+    super::text::check(plan).map_err(|e| Error::new(Kind::Options, e.message))?;
+    if let Some(w) = &plan.winograd {
+        if let Some((m, block)) = w.outputs.iter().zip(&plan.block).find(|(m, block)| **m == 0 || *block % *m != 0) {
+            return illegal(format!("a block of {block} positions does not hold whole windows of {m}; legal: a multiple of it, or 0"));
+        }
+        if w.held == 0 {
+            return illegal("products of 0 channels are held; at least 1 is legal".into());
+        }
+    }
     if plan.tile.iter().any(|t| t.extent == 0) || plan.lanes == 0 || plan.channel_parts == 0 {
         return illegal("an extent, the lanes or the parts are 0; at least 1 is legal".into());
     }

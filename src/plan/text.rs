@@ -242,12 +242,6 @@ pub(super) fn check(plan: &Plan) -> Result<()> {
         if w.outputs.len() != rank {
             return Err(error(format!("{} window sizes with {rank} block sizes; one per spatial axis is legal", w.outputs.len())));
         }
-        if let Some((m, block)) = w.outputs.iter().zip(&plan.block).find(|(m, block)| **m == 0 || *block % *m != 0) {
-            return Err(error(format!("a block of {block} positions does not hold whole windows of {m}; legal: a multiple of it, or 0")));
-        }
-        if w.held == 0 {
-            return Err(error("products of 0 channels are held; at least 1 is legal"));
-        }
         if plan.form != Form::Gather || !plan.panel || !plan.aligned || plan.vector != "qw" && plan.vector != "oc" {
             return Err(error(
                 "windows need aligned phases, a panel and lanes along qw or oc; legal: `gather aligned panel winograd … along qw`",
