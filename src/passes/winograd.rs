@@ -51,7 +51,7 @@ use crate::plan::{Plan, Winograd};
 use crate::{Error, Kind, Result};
 use axis::{Around, Axis, counted_within, counts_of};
 use std::ops::Add;
-use sums::{Entry, Stored, Sum, register, shared};
+use sums::{Entry, Shared, Stored, register, shared};
 
 /// The transformed weights, before they are packed.
 pub const FACTORS: &str = "u";
@@ -325,7 +325,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Sets registers to sums.
-    fn set(&mut self, prefix: &str, sums: Vec<(i64, Sum)>) -> Vec<Stmt> {
+    fn set(&mut self, prefix: &str, sums: Vec<Shared>) -> Vec<Stmt> {
         sums.into_iter().map(|(e, s)| Stmt::set(self.reg(prefix, e), s.value(prefix))).collect()
     }
 

@@ -3,7 +3,7 @@
 //! *Needs* the products of the output channels that are held. *Leaves* their outputs, where the direct nest would have stored them.
 
 use super::axis::{Axis, index_over, loops_over};
-use super::sums::{Entry, Stored, Sum, axis_reg, shared, sum};
+use super::sums::{Entry, Shared, Stored, Sum, axis_reg, shared, sum};
 use super::{Lowering, OUT, PIECE, PRODUCTS, WINDOW};
 use crate::ir::names::{ACC, OUTPUT, part};
 use crate::ir::{Access, Affine, BufferKind, Cond, Loop, LoopKind, Name, Reg, Stmt, Value};
@@ -156,7 +156,7 @@ impl Lowering<'_> {
         let mut loaded: Vec<i64> = Vec::new();
         let pieces = together == 1 && self.in_pieces();
         // What outputs of a phase have in common waits in registers until the last of them, which those of a piece, or of several channels, are not there for.
-        let mut rows: Vec<(i64, Sum, Vec<Entry>, Vec<(i64, Sum)>)> = Vec::new();
+        let mut rows: Vec<(i64, Sum, Vec<Entry>, Vec<Shared>)> = Vec::new();
         for phase in phases {
             let (outputs, sums): (Vec<i64>, Vec<Sum>) = phase.rows.into_iter().unzip();
             let (mut common, sums) = if pieces || each > 1 { (Vec::new(), sums) } else { shared(sums) };

@@ -14,6 +14,9 @@ pub type Entry = (i64, Vec<Affine>);
 /// Where a sum is stored.
 pub type Stored = (Vec<Affine>, Sum);
 
+/// A register that holds what several sums share, and what it is.
+pub type Shared = (i64, Sum);
+
 /// A sum of registers with coefficients.
 #[derive(Clone)]
 pub struct Sum(pub Vec<(i64, Exact)>);
@@ -65,7 +68,7 @@ pub fn register(prefix: &str, e: i64) -> String {
 ///
 /// Points come in pairs `a, -a`, whose rows of a matrix are `E + O` and `E - O`, and whose columns in another are the same but for signs. Either way half of
 /// the additions are done once for both.
-pub fn shared(mut rows: Vec<Sum>) -> (Vec<(i64, Sum)>, Vec<Sum>) {
+pub fn shared(mut rows: Vec<Sum>) -> (Vec<Shared>, Vec<Sum>) {
     let mut common = Vec::new();
     rows_in_pairs(&mut rows, &mut common);
     columns_in_pairs(&mut rows, &mut common);
@@ -73,7 +76,7 @@ pub fn shared(mut rows: Vec<Sum>) -> (Vec<(i64, Sum)>, Vec<Sum>) {
 }
 
 /// Pairs of rows whose terms have the same coefficients but for signs: what they agree in, and what they do not, is summed once.
-fn rows_in_pairs(rows: &mut [Sum], common: &mut Vec<(i64, Sum)>) {
+fn rows_in_pairs(rows: &mut [Sum], common: &mut Vec<Shared>) {
     for i in 0..rows.len() {
         for j in i + 1..rows.len() {
             let (a, b) = (&rows[i], &rows[j]);
@@ -92,7 +95,7 @@ fn rows_in_pairs(rows: &mut [Sum], common: &mut Vec<(i64, Sum)>) {
 }
 
 /// Some terms of a sum as one: the register that holds them, and its coefficient.
-fn as_one(terms: Vec<(i64, Exact)>, common: &mut Vec<(i64, Sum)>) -> (i64, Exact) {
+fn as_one(terms: Vec<(i64, Exact)>, common: &mut Vec<Shared>) -> (i64, Exact) {
     // In a row of products with points, that of the last entry divides the others without a fraction that `f32` does not have.
     let one = Exact::from(1);
     let whole = terms.iter().find(|t| t.1 == one || t.1 == -one);
@@ -106,7 +109,7 @@ fn as_one(terms: Vec<(i64, Exact)>, common: &mut Vec<(i64, Sum)>) -> (i64, Exact
 }
 
 /// Pairs of columns that are the same but for signs, where more rows than two need them: their sum and their difference are computed once.
-fn columns_in_pairs(rows: &mut [Sum], common: &mut Vec<(i64, Sum)>) {
+fn columns_in_pairs(rows: &mut [Sum], common: &mut Vec<Shared>) {
     let mut columns: Vec<i64> = rows.iter().flat_map(|r| r.0.iter().map(|t| t.0)).collect();
     columns.sort_unstable();
     columns.dedup();
@@ -142,7 +145,7 @@ mod tests {
     use crate::passes::toom_cook::{MOST_PRODUCTS, ToomCook};
 
     /// What a sum is in terms of entries, registers that are shared written out.
-    fn written_out(s: &Sum, common: &[(i64, Sum)], by: Exact, into: &mut [Exact]) {
+    fn written_out(s: &Sum, common: &[Shared], by: Exact, into: &mut [Exact]) {
         for &(e, c) in &s.0 {
             match common.iter().find(|o| o.0 == e) {
                 Some((_, shared)) => written_out(shared, common, by * c, into),
