@@ -452,3 +452,17 @@ fn groups_along_the_lanes_are_no_reduction() {
         like_reference(text, &c, k.plan(), true, &c.run(&k));
     }
 }
+
+/// Products of few windows are read by whole vectors, which are two lines of f64; and what no pass can do with a plan that was given is no bug of the library.
+#[test]
+fn plans_with_windows_of_few_positions() {
+    let c = Case::<f64>::new(&layer("1d n1 1x9 -> 17 k2 s2 pe1 f64"), Fill::Ints, 1);
+    let plan = "gather aligned panel winograd 1 held 32 oc=32 qw=2 along oc x16 block 2".parse().expect("a plan");
+    let k = c.kernel(&Options { plan: Some(plan), ..Options::default() });
+    like_reference(&label(&k), &c, k.plan(), true, &c.run(&k));
+    let c = Case::<f32>::new(&layer("1d n1 1x1 -> 1 k1"), Fill::Ints, 1);
+    let plan = "gather aligned panel winograd 1 held 16 oc=16 qw=2 along oc x16 block 1".parse().expect("a plan");
+    let e = c.compile(&Options { plan: Some(plan), ..Options::default() }).map(|_| ()).expect_err("there is nothing to transform");
+    assert_eq!(e.kind, Kind::Options, "{e}");
+    assert!(e.message.contains("cannot be used"), "{e}");
+}

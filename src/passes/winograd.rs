@@ -214,7 +214,9 @@ impl<'a> Lowering<'a> {
     /// Places for the windows of a block: whole tiles, in cache lines whose number is no multiple of four. With an odd number of rows, entries of one window,
     /// which are written together, then lie in different sets of a cache.
     fn windows_held(&self) -> i64 {
-        spread_lines(up(self.windows(), self.plan.extent(WINDOW) as i64), self.func.elem.bytes() as i64)
+        // Whole vectors are read of them, which may be longer than a line of f64.
+        let all = up(self.windows(), self.plan.extent(WINDOW) as i64).max(up(self.windows(), self.lanes()));
+        spread_lines(all, self.func.elem.bytes() as i64)
     }
     /// The same where rows are read by whole vectors, past the end of the last.
     fn windows_read(&self) -> i64 {

@@ -58,7 +58,7 @@ impl Deconv {
         };
         let mut compiled = Vec::new();
         for mut version in plan::versions(self, isa, options, finite)? {
-            let func = version.lower(self)?;
+            let func = version.lower(self).map_err(|e| not_for_this_layer(e, options))?;
             if func.buffers.len() > MAX_BUFFERS {
                 return Err(Error::new(Kind::Codegen, format!("{} buffers; at most {MAX_BUFFERS}", func.buffers.len())));
             }
@@ -88,6 +88,14 @@ impl Deconv {
         let main = plan::cheapest(versions.iter().map(|v| &v.version), &plan::main_size(self, options)?);
         let report = Report { compile, pack: look + start.elapsed(), code_bytes, packed_bytes };
         Kernel::new(Inner { problem: self.clone(), options: options.clone(), isa, versions, main, stash: Stash::new(), report })
+    }
+}
+
+/// Passes expect what a chosen plan gives them. One that was given may be none that they can carry out.
+fn not_for_this_layer(e: Error, options: &Options) -> Error {
+    match &options.plan {
+        Some(plan) if e.kind == Kind::Ir => Error::new(Kind::Options, format!("the plan '{plan}' cannot be used: {}", e.message)),
+        _ => e,
     }
 }
 
