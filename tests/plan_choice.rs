@@ -168,3 +168,32 @@ fn processors_differ_and_have_names() {
     let e = Processor::named("zen\n").unwrap_err();
     assert_eq!(e.message, "no processor is called 'zen\\n'; legal: this, zen4, zen5, intel-server");
 }
+
+/// Sizes with the same plan on one thread may be shared out by other blocks; and a version that serves a larger size too has no plan of a larger one.
+#[test]
+fn versions_are_one_only_if_all_of_them_is() {
+    let of = |text: &str, typical: &[&[usize]], threads: usize| {
+        let p: polyphase::Deconv = text.parse().expect("a layer");
+        let options = Options {
+            processor: Some(Processor::named("intel-server").expect("a processor")),
+            typical: typical.iter().map(|t| t.to_vec()).collect(),
+            threads,
+            ..Options::default()
+        };
+        versions(&p, Isa::Avx512, &options, true).expect("there are plans")
+    };
+    let (small, large): (&[usize], &[usize]) = (&[32, 32], &[64, 64]);
+    let text = "2d n1 16x?x? -> 8 k4 s2 p1";
+    let both = of(text, &[small, large], 8);
+    let alone = of(text, &[large], 8);
+    assert_eq!(both.last().map(|v| v.choice.plan.block.clone()), alone.last().map(|v| v.choice.plan.block.clone()));
+    let of_sequences = of("1d n1 128x? -> 64 k8 s4 p2", &[], 1);
+    for (i, v) in of_sequences.iter().enumerate() {
+        let larger = v.choice.reasons.iter().any(|r| r.starts_with("size: the plan of the next larger one"));
+        let same = of_sequences.get(i + 1).is_some_and(|next| {
+            let blocks_aside = |p: &polyphase::plan::Plan| polyphase::plan::Plan { block: next.choice.plan.block.clone(), ..p.clone() };
+            blocks_aside(&v.choice.plan) == next.choice.plan
+        });
+        assert!(!larger || same, "{} has not the plan of the next larger size", v.choice.plan);
+    }
+}

@@ -117,7 +117,7 @@ pub(super) fn choose_at(
     let mut reasons = reasons(&at, &plan, options, finite, &machine);
     let saved = (1.0 - cheapest / best.cost.cycles()) * 100.0;
     match (&again, shared) {
-        (Some(_), _) => reasons.push("size: the plan of the next larger one, since none is cheaper".into()),
+        (Some(_), _) => reasons.push(format!("{} the plan of the next larger one, since none is cheaper", versions::LARGER)),
         (None, Some(1..)) => reasons.push(format!("weights: packed as for another size; a packing of its own would save {saved:.1} %")),
         _ => {}
     }

@@ -30,6 +30,8 @@ pub const MOST_SIZES: usize = 16;
 const FAR: f64 = 0.05;
 /// How much dearer a plan may be if it takes weights that are packed already.
 pub(super) const SHARING: f64 = 1.03;
+/// How the reason begins that a size has the plan of a larger one.
+pub(super) const LARGER: &str = "size:";
 
 /// A plan for one size of a problem; the only one, if no spatial extent is open.
 #[derive(Debug, Clone, PartialEq)]
@@ -217,7 +219,7 @@ fn choose_all(
     let mut illegal = None;
     // Large sizes first: their weights are what later versions may take.
     for size in sizes.iter().rev() {
-        let chosen = match choose_at(problem, size, isa, options, finite, Others { plans: &plans, only }) {
+        let mut chosen = match choose_at(problem, size, isa, options, finite, Others { plans: &plans, only }) {
             Ok(chosen) => chosen,
             // What the options ask for may need more positions; plans of other sizes serve this one, too.
             Err(e) => {
@@ -225,9 +227,12 @@ fn choose_all(
                 continue;
             }
         };
-        if plans.pop_if(|larger| *larger == chosen.alone).is_some() {
-            // From this size on.
+        // One version serves both from this size on, unless threads share them out by other blocks.
+        let same = plans.last() == Some(&chosen.alone) && all.last().is_some_and(|larger| larger.choice.plan == chosen.choice.plan);
+        if same {
+            plans.pop();
             all.pop();
+            chosen.choice.reasons.retain(|reason| !reason.starts_with(LARGER));
         }
         plans.push(chosen.alone);
         all.push(Version::new(problem, size.typical.to_vec(), chosen.choice, chosen.lowered));
