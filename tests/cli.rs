@@ -441,7 +441,7 @@ fn functions_that_no_code_can_be_made_of_get_a_sentence_and_status_2() {
         ("r = x[0, 0 : 8 clip 9223372036854775800*L..8] y[0 : 16] = r", "lanes"),
         ("r = x[0, 0 : 16 clip 9223372036854775800*L..8] y[0 : 16] = r", wraps),
         ("for i in 0..8 { tile t asks x[9223372036854775800*i..8, 0..8] { y[i] = 1.0 } }", wraps),
-        ("for q in 0..1000000*L { tile t asks x[side[q]..side[q] + 1, 0..8] { s = 0.0 y[0] = s } }", "table side is indexed by 2"),
+        ("for q in 0..1000*L { tile t asks x[side[q]..side[q] + 1, 0..8] { s = 0.0 y[0] = s } }", "table side is indexed by 2"),
         ("unroll for i in 0..40000000 { y[0] = 1.0 }", many),
         ("unroll for i in 0..9223372036854775807 step 9223372036854775806 { y[0] = 1.0 }", wraps),
         ("y[0 : 9000000000000 clip 0..8] = 1.0", "an access of 9000000000000 lanes; legal: at most 1024"),

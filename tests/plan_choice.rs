@@ -169,31 +169,31 @@ fn processors_differ_and_have_names() {
     assert_eq!(e.message, "no processor is called 'zen\\n'; legal: this, zen4, zen5, intel-server");
 }
 
-/// Sizes with the same plan on one thread may be shared out by other blocks; and a version that serves a larger size too has no plan of a larger one.
+/// Which versions an open layer has does not depend on the number of threads, and one that serves a larger size too has no plan of a larger one.
 #[test]
-fn versions_are_one_only_if_all_of_them_is() {
-    let of = |text: &str, typical: &[&[usize]], threads: usize| {
+fn versions_of_open_layers() {
+    let of = |text: &str, threads: usize| {
         let p: polyphase::Deconv = text.parse().expect("a layer");
-        let options = Options {
-            processor: Some(Processor::named("intel-server").expect("a processor")),
-            typical: typical.iter().map(|t| t.to_vec()).collect(),
-            threads,
-            ..Options::default()
-        };
+        let options = Options { processor: Some(Processor::named("intel-server").expect("a processor")), threads, ..Options::default() };
         versions(&p, Isa::Avx512, &options, true).expect("there are plans")
     };
-    let (small, large): (&[usize], &[usize]) = (&[32, 32], &[64, 64]);
-    let text = "2d n1 16x?x? -> 8 k4 s2 p1";
-    let both = of(text, &[small, large], 8);
-    let alone = of(text, &[large], 8);
-    assert_eq!(both.last().map(|v| v.choice.plan.block.clone()), alone.last().map(|v| v.choice.plan.block.clone()));
-    let of_sequences = of("1d n1 128x? -> 64 k8 s4 p2", &[], 1);
-    for (i, v) in of_sequences.iter().enumerate() {
-        let larger = v.choice.reasons.iter().any(|r| r.starts_with("size: the plan of the next larger one"));
-        let same = of_sequences.get(i + 1).is_some_and(|next| {
-            let blocks_aside = |p: &polyphase::plan::Plan| polyphase::plan::Plan { block: next.choice.plan.block.clone(), ..p.clone() };
-            blocks_aside(&v.choice.plan) == next.choice.plan
-        });
-        assert!(!larger || same, "{} has not the plan of the next larger size", v.choice.plan);
+    for text in ["2d n? 1x?x? -> 1 k2x1 pe0x1 f64", "2d n1 16x?x? -> 8 k4 s2 p1", "1d n1 128x? -> 64 k8 s4 p2"] {
+        let all = of(text, 1);
+        for threads in [2, 8] {
+            let shared = of(text, threads);
+            assert_eq!(all.len(), shared.len(), "{text}");
+            for (one, several) in all.iter().zip(&shared) {
+                let (one, several) = (&one.choice.plan, &several.choice.plan);
+                assert_eq!((&one.tile, &one.winograd, &one.vector), (&several.tile, &several.winograd, &several.vector), "{text}");
+            }
+        }
+        for (i, v) in all.iter().enumerate() {
+            let larger = v.choice.reasons.iter().any(|r| r.starts_with("size: the plan of the next larger one"));
+            let same = all.get(i + 1).is_some_and(|next| {
+                let (own, next) = (&v.choice.plan, &next.choice.plan);
+                (&own.tile, &own.winograd, &own.vector) == (&next.tile, &next.winograd, &next.vector)
+            });
+            assert!(!larger || same, "{} has not the plan of the next larger size", v.choice.plan);
+        }
     }
 }

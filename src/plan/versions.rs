@@ -227,10 +227,9 @@ fn choose_all(
                 continue;
             }
         };
-        // One version serves both from this size on, unless threads share them out by other blocks.
-        let same = plans.last() == Some(&chosen.alone) && all.last().is_some_and(|larger| larger.choice.plan == chosen.choice.plan);
-        if same {
-            plans.pop();
+        // One version serves both from this size on, whatever blocks threads share out: which versions there are must not depend on how many threads there are,
+        // since the one that runs decides in which order an output is summed.
+        if plans.pop_if(|larger| *larger == chosen.alone).is_some() {
             all.pop();
             chosen.choice.reasons.retain(|reason| !reason.starts_with(LARGER));
         }
