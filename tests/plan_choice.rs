@@ -186,6 +186,10 @@ fn versions_of_open_layers() {
                 let (one, several) = (&one.choice.plan, &several.choice.plan);
                 assert_eq!((&one.tile, &one.winograd, &one.vector), (&several.tile, &several.winograd, &several.vector), "{text}");
             }
+            for at in [[9, 2], [31, 17], [100, 100]] {
+                let at = &at[..all[0].typical.len()];
+                assert_eq!(cheapest(all.iter(), at), cheapest(shared.iter(), at), "{text} at {at:?} on {threads} threads");
+            }
         }
         for (i, v) in all.iter().enumerate() {
             let larger = v.choice.reasons.iter().any(|r| r.starts_with("size: the plan of the next larger one"));

@@ -219,3 +219,13 @@ fn scratch_memory_is_had_for_the_parts_that_run() {
     assert!((3..=48).contains(&parts), "{parts} parts for 3 tasks or a few more");
     assert_eq!(size("2d n1500 16x4x4 -> 16 k4 s2 p1", 1024), 256, "more tasks than parts");
 }
+
+/// Which plan of an open layer runs once depended on the blocks that threads share out.
+#[test]
+fn the_plan_that_runs_does_not_depend_on_threads() {
+    let c = Case::<f64>::sized(&"2d n? 1x?x? -> 1 k2x1 pe0x1 f64".parse().expect("a layer"), 1, &[9, 2], Fill::Reals, 7);
+    for isa in levels() {
+        let of = |threads| c.run(&c.kernel(&Options { threads, algorithm: Some(Algorithm::Winograd), ..at(isa) }));
+        same_bits(isa.name(), &of(1), &of(2));
+    }
+}

@@ -94,8 +94,8 @@ impl Tiles {
 }
 
 impl Version {
-    fn new(p: &Deconv, typical: Vec<usize>, choice: Choice, lowered: Option<Func>) -> Version {
-        let plan = &choice.plan;
+    /// `plan` is the one for one thread: which version runs, and so in which order outputs are summed, must not depend on the blocks that threads share out.
+    fn new(p: &Deconv, typical: Vec<usize>, choice: Choice, plan: &Plan, lowered: Option<Func>) -> Version {
         let units = |(a, axis): (usize, &&str)| {
             let more = positions_of(p, a, typical[a]) as i64 - typical[a] as i64;
             let tiles = Tiles::of(plan, on("q", axis).as_str());
@@ -233,8 +233,8 @@ fn choose_all(
             all.pop();
             chosen.choice.reasons.retain(|reason| !reason.starts_with(LARGER));
         }
+        all.push(Version::new(problem, size.typical.to_vec(), chosen.choice, &chosen.alone, chosen.lowered));
         plans.push(chosen.alone);
-        all.push(Version::new(problem, size.typical.to_vec(), chosen.choice, chosen.lowered));
     }
     if all.len() > 1 {
         all.iter_mut().zip(&plans).for_each(|(version, alone)| version.predict(alone, sizes));
