@@ -3,55 +3,14 @@
 //! Runs the binary. Numbers that depend on the machine (times, plans) are not looked at; everything else is.
 #![cfg(feature = "cli")]
 
+#[path = "support/command.rs"]
+mod command;
+
+use command::*;
 use polyphase::interp::{Tensors, execute};
 use polyphase::ir;
-use serde_json::Value;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-struct Ran {
-    status: i32,
-    out: String,
-    err: String,
-}
-
-fn run_in(dir: &Path, args: &[&str]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_polyphase"));
-    let done = command.args(args).current_dir(dir).stdin(Stdio::null()).output().expect("the binary runs");
-    Ran {
-        status: done.status.code().expect("it was not killed"),
-        out: String::from_utf8(done.stdout).expect("the output is UTF-8"),
-        err: String::from_utf8(done.stderr).expect("errors are UTF-8"),
-    }
-}
-
-fn run(args: &[&str]) -> Ran {
-    run_in(Path::new(env!("CARGO_MANIFEST_DIR")), args)
-}
-
-/// The output of a run that must succeed.
-fn ok(args: &[&str]) -> String {
-    let r = run(args);
-    assert_eq!((r.status, r.err.as_str()), (0, ""), "{args:?}");
-    r.out
-}
-
-fn json(args: &[&str]) -> Value {
-    serde_json::from_str(&ok(args)).expect("--json prints JSON")
-}
-
-/// A directory of its own for one test.
-fn directory(test: &str) -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(test);
-    std::fs::create_dir_all(&dir).unwrap();
-    dir
-}
-
-fn write(dir: &Path, name: &str, text: impl AsRef<[u8]>) -> String {
-    let path = dir.join(name);
-    std::fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_string()
-}
+use std::path::Path;
+use std::process::Command;
 
 /// A .npy file of f32.
 fn npy(dir: &Path, name: &str, shape: &[usize], values: &[f32]) -> String {
@@ -363,16 +322,6 @@ const CURVES: &str = "func t f32 stage tile {
 }
 ";
 
-/// Exit status 2, nothing on standard output, and one sentence that has the given words.
-#[track_caller]
-fn refused(args: &[&str], words: &str) {
-    let r = run(args);
-    assert_eq!(r.status, 2, "{args:?}: {}", r.err);
-    assert!(r.err.starts_with("error: ") && r.err.contains(words), "{args:?}: {}", r.err);
-    assert!(!r.err.contains("panicked") && !r.err.contains("RUST_BACKTRACE"), "{args:?}: {}", r.err);
-    assert_eq!(r.out, "", "{args:?}");
-}
-
 #[test]
 fn bad_usage_and_input_get_a_sentence_and_status_2() {
     for (args, words) in [
@@ -412,92 +361,6 @@ fn bad_usage_and_input_get_a_sentence_and_status_2() {
     ] {
         refused(args, words);
     }
-}
-
-/// Functions that verify as text, but make code that computes other indices than the interpreter, or that no machine holds. `$` is the body of `run`.
-#[test]
-fn functions_that_no_code_can_be_made_of_get_a_sentence_and_status_2() {
-    let dir = directory("functions");
-    let frame = "func t f32 stage vector {
-  symbols L
-  buffer x: input f32[8, 8]
-  buffer y: output f32[16]
-  table side = [1, 0]
-  reg r: f32x16
-  reg s: f32
-  run { $ }
-}
-";
-    let wraps = "reach at most 2^61";
-    let many = "writes out to more than 262144 statements";
-    for (i, (body, words)) in [
-        ("for i in 0..8 { when 9000000000000000000 <= 1125899906842624*i + 9000000000000000000 < -9000000000000000000 { y[i + 1000000000] = 1.0 } }", wraps),
-        ("for i in 0..9223372036854775807 step 9223372036854775806 { when -100 <= i < 0 { y[1000000000*i] = 1.0 } }", wraps),
-        ("par for i in -9223372036854775807..9223372036854775807 step 4611686018427387904 { y[0] = 1.0 }", wraps),
-        ("for i in 0..3 step 4611686018427387904 { y[i] = 1.0 }", wraps),
-        ("par for i in 0..L step 1152921504606846976*L { y[0] = 1.0 }", wraps),
-        ("r = x[123456789*L, 9223372036854775800 : 16 clip 0..8] y[0 : 16] = r", wraps),
-        ("r = x[L, 0 : 16 step 1152921504606846976 clip 0..8] y[0 : 16] = r", wraps),
-        ("r = x[0, 0 : 8 clip 9223372036854775800*L..8] y[0 : 16] = r", "lanes"),
-        ("r = x[0, 0 : 16 clip 9223372036854775800*L..8] y[0 : 16] = r", wraps),
-        ("for i in 0..8 { tile t asks x[9223372036854775800*i..8, 0..8] { y[i] = 1.0 } }", wraps),
-        ("for q in 0..1000*L { tile t asks x[side[q]..side[q] + 1, 0..8] { s = 0.0 y[0] = s } }", "table side is indexed by 2"),
-        ("unroll for i in 0..40000000 { y[0] = 1.0 }", many),
-        ("unroll for i in 0..9223372036854775807 step 9223372036854775806 { y[0] = 1.0 }", wraps),
-        ("y[0 : 9000000000000 clip 0..8] = 1.0", "an access of 9000000000000 lanes; legal: at most 1024"),
-        ("tile t { y[0 : 9000000000000 clip 0..8] = 1.0 }", "at most 1024"),
-        ("y[0 : 3000000 step 2 clip 0..8] = 1.0", "at most 1024"),
-        ("unroll for a in 0..200000 { } y[0] = s", "s is read before it is set"),
-        ("for i in 0..8 { tile t { s = x[0, i] } y[i] = s }", "keeps its registers to itself"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let path = write(&dir, &format!("{i}.ir"), frame.replace('$', body));
-        for isa in polyphase::codegen::target::Isa::detected() {
-            refused(&["explain", &path, "--isa", isa.name()], words);
-        }
-    }
-}
-
-/// Displacements of loads and stores near the end of what an instruction holds, code of loops without iterations, and the most lanes.
-#[test]
-fn functions_at_the_edge_run_as_they_are_interpreted() {
-    let dir = directory("edges");
-    for (i, (before, body)) in [
-        ("", "for i in 1..2 { r = x[536870910 - 536870910*i : 16] y[0 : 16] = r }"),
-        ("", "for i in 1..2 { r = x[536870910*i - 536870910 : 16] y[536870911*i - 536870911 : 16] = r }"),
-        ("", "for i in 3..2 { unroll for a in 0..2 { y[a] = x[0] } } y[0] = 2.0"),
-        ("reg m: f32x1024", "m = x[0 : 1024 step 3 clip 0..100] y[0 : 1024 step 2 clip 1..16] = m"),
-        ("", "unroll for a in 0..5000 { r = x[a : 16 step 3 clip 1..9] y[0 : 16 clip 2..9] = r } y[1] = 1.0"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let text = format!(
-            "func t f32 stage vector {{ buffer x: input f32[100] buffer y: output f32[16] {before} reg r: f32x16 run {{ y[0 : 16] = 0.0 {body} }} }}"
-        );
-        let path = write(&dir, &format!("{i}.ir"), text);
-        for isa in polyphase::codegen::target::Isa::detected() {
-            let report = json(&["explain", &path, "--isa", isa.name(), "--json"]);
-            assert_eq!(report["equal_to_interpreter"], true, "{body} at {isa}: {report}");
-        }
-    }
-}
-
-/// What a table has no entry for is not folded when code is written out; the code that results is never run.
-#[test]
-fn code_is_made_where_a_table_has_no_entry() {
-    let dir = directory("entries");
-    let path = write(
-        &dir,
-        "entry.ir",
-        "func t f32 stage tile { buffer y: output f32[8] table t = [1, 0] run { unroll for a in 0..3 { unroll for b in a..a + 1 { y[t[b]] = 0.0 } } } }",
-    );
-    for isa in polyphase::codegen::target::Isa::detected() {
-        assert!(ok(&["dump-ir", &path, "--asm", "--isa", isa.name()]).contains("; run: "), "{isa}");
-    }
-    refused(&["explain", &path], "table t is indexed by 2");
 }
 
 #[test]

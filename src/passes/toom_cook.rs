@@ -59,11 +59,16 @@ impl ToomCook {
         if products > MOST_PRODUCTS {
             return None;
         }
-        let (zero, one) = (Exact::from(0), Exact::from(1));
         if outputs == 1 || taps == 1 {
             return Some(Self::direct(outputs, taps));
         }
         let points: Vec<Exact> = POINTS[products - 1].iter().map(|&(n, d)| Exact::new(n, d)).collect();
+        Some(Self::at(&points, outputs, taps))
+    }
+
+    /// The algorithm at these points and infinity.
+    fn at(points: &[Exact], outputs: usize, taps: usize) -> Self {
+        let (zero, one) = (Exact::from(0), Exact::from(1));
         let powers = |a: Exact, n: usize| -> Vec<Exact> { (0..n).scan(one, |p, _| Some(std::mem::replace(p, *p * a))).collect() };
         let mut weight = Vec::new();
         let mut input = Vec::new();
@@ -82,7 +87,7 @@ impl ToomCook {
         let output = (0..outputs).map(|j| column.iter().map(|c| c[j]).chain([at_infinity(j)]).collect()).collect();
         let mut made = ToomCook { outputs, taps, output, weight, input };
         made.make_input_whole();
-        Some(made)
+        made
     }
 
     /// One output or one tap: there is nothing to save, and nothing to transform.
@@ -178,6 +183,23 @@ mod tests {
             }
         }
         assert_eq!(ToomCook::new(MOST_PRODUCTS, 2), None);
+    }
+
+    /// Of all pairs of eighths up to 3, and 0 where one point is left over.
+    #[test]
+    fn points_round_least_among_pairs_of_eighths() {
+        let growth = |pairs: &[i64], outputs: usize| {
+            let both = pairs.iter().flat_map(|&a| [Exact::new(a, 8), Exact::new(-a, 8)]);
+            let points: Vec<Exact> = both.chain((outputs % 2 == 1).then(|| 0.into())).collect();
+            ToomCook::at(&points, outputs, 2).mean_growth()
+        };
+        let twos: Vec<Vec<i64>> = (1..=24).flat_map(|a| (a + 1..=24).map(move |b| vec![a, b])).collect();
+        let threes: Vec<Vec<i64>> = twos.iter().flat_map(|p| (p[1] + 1..=24).map(|c| [&p[..], &[c]].concat())).collect();
+        for (outputs, pairs) in [(4, &twos), (5, &twos), (6, &threes), (7, &threes)] {
+            let least = pairs.iter().map(|p| growth(p, outputs)).fold(f64::INFINITY, f64::min);
+            let chosen = ToomCook::new(outputs, 2).expect("there are points").mean_growth();
+            assert!(chosen < least * 1.000_001, "F({outputs}, 2): {chosen}, where {least} is possible");
+        }
     }
 
     #[test]

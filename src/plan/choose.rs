@@ -116,10 +116,8 @@ pub(super) fn choose_at(
     let plan = space.shared_out(best.plan.clone());
     let mut reasons = reasons(&at, &plan, options, finite, &machine);
     let saved = (1.0 - cheapest / best.cost.cycles()) * 100.0;
-    match (&again, shared) {
-        (Some(_), _) => reasons.push(format!("{} the plan of the next larger one, since none is cheaper", versions::LARGER)),
-        (None, Some(1..)) => reasons.push(format!("weights: packed as for another size; a packing of its own would save {saved:.1} %")),
-        _ => {}
+    if again.is_none() && shared.is_some_and(|at| at > 0) {
+        reasons.push(format!("weights: packed as for another size; a packing of its own would save {saved:.1} %"));
     }
     if (0..problem.rank()).any(|a| problem.input[a].known().is_none() && plan.block[a] > 0) {
         reasons.push("blocks: of open extents, cut evenly when these are known; the plan has the largest size".into());
@@ -233,10 +231,6 @@ fn forced(problem: &Deconv, plan: &Plan, machine: Machine, options: &Options, fi
     }
     if plan.lanes > 1 && !["qx", "oc", "g", "rx", "kx", "qw"].contains(&plan.vector.as_str()) {
         return illegal(format!("{} cannot lie along the lanes; legal: qx, oc, g, rx, kx, qw", plan.vector));
-    }
-    if plan.lanes > 1 && !plan.extent(plan.vector.as_str()).is_multiple_of(plan.lanes) {
-        let (extent, lanes) = (plan.extent(plan.vector.as_str()), plan.lanes);
-        return illegal(format!("a tile of {extent} along {} is not a multiple of {lanes} lanes", plan.vector));
     }
     if plan.extent("g") > 1 && (!candidates::depthwise(problem) || !plan.panel || plan.vector != "g") {
         return illegal("groups can lie in a tile, along its lanes, where each has one channel in and out, read from a panel".into());

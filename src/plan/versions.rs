@@ -30,8 +30,6 @@ pub const MOST_SIZES: usize = 16;
 const FAR: f64 = 0.05;
 /// How much dearer a plan may be if it takes weights that are packed already.
 pub(super) const SHARING: f64 = 1.03;
-/// How the reason begins that a size has the plan of a larger one.
-pub(super) const LARGER: &str = "size:";
 
 /// A plan for one size of a problem; the only one, if no spatial extent is open.
 #[derive(Debug, Clone, PartialEq)]
@@ -219,7 +217,7 @@ fn choose_all(
     let mut illegal = None;
     // Large sizes first: their weights are what later versions may take.
     for size in sizes.iter().rev() {
-        let mut chosen = match choose_at(problem, size, isa, options, finite, Others { plans: &plans, only }) {
+        let chosen = match choose_at(problem, size, isa, options, finite, Others { plans: &plans, only }) {
             Ok(chosen) => chosen,
             // What the options ask for may need more positions; plans of other sizes serve this one, too.
             Err(e) => {
@@ -231,7 +229,6 @@ fn choose_all(
         // since the one that runs decides in which order an output is summed.
         if plans.pop_if(|larger| *larger == chosen.alone).is_some() {
             all.pop();
-            chosen.choice.reasons.retain(|reason| !reason.starts_with(LARGER));
         }
         all.push(Version::new(problem, size.typical.to_vec(), chosen.choice, &chosen.alone, chosen.lowered));
         plans.push(chosen.alone);
