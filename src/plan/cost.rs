@@ -112,9 +112,26 @@ impl<'a> Costs<'a> {
     }
 
     /// Cycles for reading the input and writing the output, beyond what overlaps with computing.
-    fn tensors(&self) -> f64 {
+    fn tensors(&self, plan: &Plan) -> f64 {
         let (input, output) = (self.bytes(self.p.c_in, &self.input), self.bytes(self.p.c_out, &self.output));
-        (output + input) * self.m.rates.tensors / self.m.rate(output)
+        (output + input) * self.m.rates.tensors / self.m.rate(output) + self.pieces(plan, input, output)
+    }
+
+    /// What tensors beyond the second level cost besides where blocks are narrower than rows: a piece of a row ends within a line, of which the next block writes
+    /// or reads the rest when it is gone, and hardware fetches little ahead of short pieces. So they cost as the square of how many there are.
+    fn pieces(&self, plan: &Plan, input: f64, output: f64) -> f64 {
+        let x = self.p.rank() - 1;
+        let (block, stride) = (plan.block[x] as f64, self.p.stride[x] as f64);
+        let positions = self.output[x] / stride;
+        if block == 0.0 || block >= positions || self.p.layout == Layout::ChannelsLast {
+            return 0.0;
+        }
+        let of = |tensor: f64, columns: f64, row: f64| {
+            let bytes = columns * self.p.elem.bytes() as f64;
+            let pieces = tensor / (row * self.p.elem.bytes() as f64) * (positions / block).ceil();
+            if tensor > self.m.l2 as f64 { pieces * self.m.rates.piece * (LINE / bytes).min(1.0) } else { 0.0 }
+        };
+        of(input, block, self.input[x]) + of(output, block * stride, self.output[x])
     }
 
     /// The cost of a plan.
@@ -123,7 +140,7 @@ impl<'a> Costs<'a> {
             Some(windows) => windows.cost(self.m),
             None => Model::new(self, plan).cost(),
         };
-        cost.traffic += self.tensors();
+        cost.traffic += self.tensors(plan);
         cost
     }
 }

@@ -115,6 +115,8 @@ pub struct Rates {
     pub waiting: f64,
     /// The share of the time for inputs and outputs that does not overlap with computing.
     pub tensors: f64,
+    /// Cycles that a piece of a row takes besides, if it is a cache line long and blocks are that narrow. Of AMD's not timed: what comes again.
+    pub piece: f64,
     /// Loads that a vector across two lines counts for where it is shifted out of lines that other vectors are shifted out of, too.
     pub shifted: f64,
     /// Cycles more for storing a vector of transformed windows where rows are joined, so that it lies across two lines beyond the first level.
@@ -142,6 +144,7 @@ impl Rates {
         reread: 0.16,
         waiting: 3.0,
         tensors: 0.8,
+        piece: 27.0,
         shifted: 2.0,
         joined: 0.0,
     };
@@ -177,6 +180,7 @@ impl Rates {
         reread: 0.15,
         waiting: 1.0,
         tensors: 0.8,
+        piece: 83.0,
         shifted: 1.5,
         joined: 3.0,
     };

@@ -21,7 +21,7 @@ const AHEAD: i64 = 4096;
 /// that only the second level has places for them. And how many bytes are too many.
 const FAR_AHEAD: i64 = 32 << 10;
 const FROM_MEMORY: i64 = 8 << 20;
-/// How far ahead the panel and transformed windows are asked for, in statements: what is computed while a line comes from the second-level cache or, now and
+/// How far ahead panel, transformed windows and input are asked for, in statements: what is computed while a line comes from the second-level cache or, now and
 /// then, from the third.
 const SOON: i64 = 160;
 /// Least statements of an iteration per line that it asks for of those, and least iterations of the loop for each that it asks ahead: what the last ones ask
@@ -152,8 +152,8 @@ impl Selector<'_> {
         self.func.buffers[buffer].dims.iter().fold(self.size() as i64, elements)
     }
 
-    /// In the innermost loop of a sum: asks for what a few iterations ahead read of the panel or of transformed windows. A channel's rows may lie in another
-    /// page, where hardware stops, and the sums of a tile leave it little time.
+    /// In the innermost loop of a sum: asks for what a few iterations ahead read of the panel, of transformed windows, or of the input in place. A channel's rows
+    /// may lie in another page, where hardware stops, and the sums of a tile leave it little time.
     pub(super) fn ask_soon(&mut self, id: usize, body: &[Node]) {
         if !body.iter().all(|n| matches!(n, Node::Set { .. })) {
             return;
@@ -164,7 +164,8 @@ impl Selector<'_> {
             return;
         }
         let mut lines: BTreeMap<usize, BTreeSet<i64>> = BTreeMap::new();
-        for p in body.iter().flat_map(Node::loads).filter(|p| self.kinds[p.buffer] == BufferKind::Scratch) {
+        let kinds = [BufferKind::Scratch, BufferKind::Input];
+        for p in body.iter().flat_map(Node::loads).filter(|p| kinds.contains(&self.kinds[p.buffer])) {
             let last = elements((&p, 1)).last().unwrap_or(0);
             let line = |at: i64| (p.disp as i64 + at).div_euclid(LINE);
             lines.entry(p.group).or_default().extend([line(0), line(last)]);

@@ -68,6 +68,9 @@ pub(super) struct Encoder<'a> {
     regions: HashMap<usize, (CodeLabel, CodeLabel)>,
 }
 
+/// The mask registers by number.
+const K: [AsmRegisterK; 8] = [k0, k1, k2, k3, k4, k5, k6, k7];
+
 /// Encodes a program whose registers have places.
 pub(super) fn encode(func: &Func, args: Vec<TileArg>, p: &Program, places: &Places, isa: WideIsa) -> Result<WideTile> {
     let assembled = assemble(func, p, places, isa).and_then(|(code, frame)| Ok((link(&code)?, frame)));
@@ -201,6 +204,8 @@ impl Encoder<'_> {
             }
             Inst::Int { dst, expr } => self.int(*dst, expr),
             Inst::Extreme { dst, exprs, max } => self.extreme(*dst, exprs, *max),
+            Inst::Mask { to, active, window } => self.keep_mask(K[*to], *active, *window),
+            Inst::MaskRange { to, active, first, range, tmp } => self.keep_range(K[*to], *active, *first, *range, self.places.v[*tmp]),
             Inst::Prefetch { mem, ask } => {
                 let m = self.mem(*mem)?;
                 let m = byte_ptr(m);

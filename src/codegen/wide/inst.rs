@@ -136,6 +136,8 @@ pub(super) struct Packed {
     pub window: Option<Window>,
     /// Holds the mask of a load on AVX2, if one may be needed.
     pub mask: Option<V>,
+    /// The mask register that holds the mask already, instead of a window.
+    pub kept: Option<usize>,
 }
 
 /// Whether an integer is at least 0, and at most some number.
@@ -203,6 +205,22 @@ pub(super) enum Inst {
     AddReg {
         dst: G,
         by: G,
+    },
+
+    /// Puts the mask of the lanes in the window, among the first `active`, into a mask register, by its number. AVX-512 only.
+    Mask {
+        to: usize,
+        active: usize,
+        window: Window,
+    },
+
+    /// The same for the lanes `j` with `0 <= first + j < range`.
+    MaskRange {
+        to: usize,
+        active: usize,
+        first: Bound,
+        range: i32,
+        tmp: V,
     },
 
     /// Asks for a cache line ahead of its use. It may lie outside any buffer.
@@ -397,6 +415,11 @@ impl Inst {
                 g(*by, Use);
                 g(*dst, Def);
             }
+            Inst::Mask { window, .. } => window.registers(g),
+            Inst::MaskRange { first, tmp, .. } => {
+                first.registers(g);
+                v(*tmp, Early);
+            }
             Inst::Prefetch { mem, .. } => g(mem.base, Use),
             Inst::Const { dst, .. } => v(*dst, Def),
             Inst::Move { dst, src, .. } => {
@@ -511,10 +534,15 @@ impl IntExpr {
 
 impl Window {
     fn registers(&self, g: &mut impl FnMut(G, Role)) {
-        for b in [self.lo, self.hi] {
-            if let Bound::Reg(r, _) = b {
-                g(r, Role::Use)
-            }
+        self.lo.registers(g);
+        self.hi.registers(g);
+    }
+}
+
+impl Bound {
+    fn registers(&self, g: &mut impl FnMut(G, Role)) {
+        if let Bound::Reg(r, _) = self {
+            g(*r, Role::Use)
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Loads and stores of lanes: whole vectors, masked ones, scattered ones, and interleaving.
 //!
 //! A clipped access first compares its window with the lanes it has: if all are inside (the common case, two predicted
-//! branches) it is an ordinary one. Otherwise AVX-512 builds an opmask, and AVX2 a vector mask for a load, which leave memory
+//! branches) it is an ordinary one, unless its mask is kept. Otherwise AVX-512 builds an opmask, and AVX2 a vector mask for a load, which leave memory
 //! outside alone; stores of AVX2 go lane by lane. Lanes on their way to memory pass through the frame, since a wide store forwards to narrow loads at
 //! full speed; lanes that are loaded come together in registers, since narrow stores do not forward to a wide load.
 
 use super::WideIsa;
 use super::encode::{AT_HI, AT_LO, AT_STEP, Done, Encoder};
 use super::inst::*;
+use super::masks::FAR;
 use super::turned::Unpack;
 use super::vector::{XMM, YMM, ZMM, sized};
 use crate::ir::Elem;
@@ -111,29 +112,71 @@ impl Encoder<'_> {
         self.asm.cmovg(to, rcx)
     }
 
+    /// Puts the mask of the lanes in the window, among the first `active`, into a mask register.
+    pub(super) fn keep_mask(&mut self, to: AsmRegisterK, active: usize, Window { lo, hi }: Window) -> Done {
+        if let (Bound::Const(lo), Bound::Const(hi)) = (lo, hi) {
+            let below = |b: i64| (1u64 << b.clamp(0, active as i64)) - 1;
+            self.asm.mov(eax, (below(hi) & !below(lo)) as u32)?;
+            return self.asm.kmovd(to, eax);
+        }
+        let from_start = matches!(lo, Bound::Const(c) if c <= 0);
+        self.clamped(rax, hi, active)?;
+        if !from_start {
+            self.clamped(rdx, lo, active)?;
+        }
+        self.asm.mov(ecx, -1)?;
+        self.asm.bzhi(eax, ecx, eax)?;
+        if !from_start {
+            self.asm.bzhi(edx, ecx, edx)?;
+            self.asm.andn(eax, edx, eax)?;
+        }
+        self.asm.kmovd(to, eax)
+    }
+
+    /// The same where lane `j` is inside if `0 <= first + j < range`: compared as numbers without a sign, below 0 is too much. Lanes are counted in 32 bits,
+    /// of f64 as well.
+    pub(super) fn keep_range(&mut self, to: AsmRegisterK, active: usize, first: Bound, range: i32, tmp: usize) -> Done {
+        self.bound(rax, first)?;
+        self.asm.mov(rcx, -(FAR as i64))?;
+        self.asm.cmp(rax, rcx)?;
+        self.asm.cmovl(rax, rcx)?;
+        self.asm.neg(rcx)?;
+        self.asm.cmp(rax, rcx)?;
+        self.asm.cmovg(rax, rcx)?;
+        let numbers = self.pool.label(&mut self.asm, (0..16u32).flat_map(u32::to_le_bytes).collect());
+        let most = self.pool.label(&mut self.asm, range.to_le_bytes().to_vec());
+        const BELOW: i32 = 1;
+        match active {
+            16 => {
+                self.asm.vpbroadcastd(ZMM[tmp], eax)?;
+                self.asm.vpaddd(ZMM[tmp], ZMM[tmp], zmmword_ptr(numbers))?;
+                self.asm.vpcmpud(to, ZMM[tmp], dword_bcst(most), BELOW)
+            }
+            8 => {
+                self.asm.vpbroadcastd(YMM[tmp], eax)?;
+                self.asm.vpaddd(YMM[tmp], YMM[tmp], ymmword_ptr(numbers))?;
+                self.asm.vpcmpud(to, YMM[tmp], dword_bcst(most), BELOW)
+            }
+            _ => {
+                self.asm.vpbroadcastd(XMM[tmp], eax)?;
+                self.asm.vpaddd(XMM[tmp], XMM[tmp], xmmword_ptr(numbers))?;
+                self.asm.vpcmpud(to, XMM[tmp], dword_bcst(most), BELOW)
+            }
+        }
+    }
+
     /// The mask of the lanes in the window, among the first `active`: in `k1`, or in the vector register given.
     fn mask(&mut self, w: Width, p: &Packed) -> Done {
         let hi = p.window.map_or(Bound::Const(p.active as i64), |w| w.hi);
         let lo = p.window.map_or(Bound::Const(0), |w| w.lo);
-        if let (Bound::Const(lo), Bound::Const(hi), None) = (lo, hi, p.mask) {
-            let below = |b: i64| (1u64 << b.clamp(0, p.active as i64)) - 1;
-            self.asm.mov(eax, (below(hi) & !below(lo)) as u32)?;
-            return self.asm.kmovd(k1, eax);
-        }
+        let Some(m) = p.mask.map(|v| self.places.v[v]) else {
+            return self.keep_mask(k1, p.active, Window { lo, hi });
+        };
         let from_start = matches!(lo, Bound::Const(c) if c <= 0);
         self.clamped(rax, hi, p.active)?;
         if !from_start {
             self.clamped(rdx, lo, p.active)?;
         }
-        let Some(m) = p.mask.map(|v| self.places.v[v]) else {
-            self.asm.mov(ecx, -1)?;
-            self.asm.bzhi(eax, ecx, eax)?;
-            if !from_start {
-                self.asm.bzhi(edx, ecx, edx)?;
-                self.asm.andn(eax, edx, eax)?;
-            }
-            return self.asm.kmovd(k1, eax);
-        };
         // The first h lanes are the vector that ends h lanes into the zeros; the others start l lanes before the second ones.
         let table: Vec<u8> = (0..96).map(|i| if (32..64).contains(&i) { 0 } else { 0xff }).collect();
         let label = self.pool.label(&mut self.asm, table);
@@ -156,6 +199,9 @@ impl Encoder<'_> {
     pub(super) fn load_packed(&mut self, d: usize, w: Width, from: &Packed) -> Done {
         let (mut away, mut done) = (self.asm.create_label(), self.asm.create_label());
         let m = self.mem(from.mem)?;
+        if let Some(k) = from.kept {
+            return self.load_under(d, w, m, k);
+        }
         let leaves = self.leaves(w, from, away)?;
         if leaves != Leaves::Always {
             self.load_whole(d, w, m)?;
@@ -186,19 +232,41 @@ impl Encoder<'_> {
     }
 
     fn load_masked(&mut self, d: usize, w: Width, m: AsmMemoryOperand, p: &Packed) -> Done {
+        let Some(v) = p.mask.map(|v| self.places.v[v]) else { return self.load_under(d, w, m, 1) };
         let m = sized(w, m);
-        let k = p.mask.map(|v| self.places.v[v]);
-        match (k, self.elem, w) {
-            (Some(k), Elem::F32, Width::X) => self.asm.vmaskmovps(XMM[d], XMM[k], m),
-            (Some(k), Elem::F32, _) => self.asm.vmaskmovps(YMM[d], YMM[k], m),
-            (Some(k), Elem::F64, Width::X) => self.asm.vmaskmovpd(XMM[d], XMM[k], m),
-            (Some(k), Elem::F64, _) => self.asm.vmaskmovpd(YMM[d], YMM[k], m),
-            (None, Elem::F32, Width::X) => self.asm.vmovups(XMM[d].k1().z(), m),
-            (None, Elem::F32, Width::Y) => self.asm.vmovups(YMM[d].k1().z(), m),
-            (None, Elem::F32, Width::Z) => self.asm.vmovups(ZMM[d].k1().z(), m),
-            (None, Elem::F64, Width::X) => self.asm.vmovupd(XMM[d].k1().z(), m),
-            (None, Elem::F64, Width::Y) => self.asm.vmovupd(YMM[d].k1().z(), m),
-            (None, Elem::F64, Width::Z) => self.asm.vmovupd(ZMM[d].k1().z(), m),
+        match (self.elem, w) {
+            (Elem::F32, Width::X) => self.asm.vmaskmovps(XMM[d], XMM[v], m),
+            (Elem::F32, _) => self.asm.vmaskmovps(YMM[d], YMM[v], m),
+            (Elem::F64, Width::X) => self.asm.vmaskmovpd(XMM[d], XMM[v], m),
+            (Elem::F64, _) => self.asm.vmaskmovpd(YMM[d], YMM[v], m),
+        }
+    }
+
+    /// Loads the lanes whose bits are set in a mask register; the others become 0.
+    fn load_under(&mut self, d: usize, w: Width, m: AsmMemoryOperand, k: usize) -> Done {
+        /// A register, under the mask of that number.
+        macro_rules! under {
+            ($register:expr) => {
+                match k {
+                    1 => $register.k1(),
+                    2 => $register.k2(),
+                    3 => $register.k3(),
+                    4 => $register.k4(),
+                    5 => $register.k5(),
+                    6 => $register.k6(),
+                    _ => $register.k7(),
+                }
+                .z()
+            };
+        }
+        let m = sized(w, m);
+        match (self.elem, w) {
+            (Elem::F32, Width::X) => self.asm.vmovups(under!(XMM[d]), m),
+            (Elem::F32, Width::Y) => self.asm.vmovups(under!(YMM[d]), m),
+            (Elem::F32, Width::Z) => self.asm.vmovups(under!(ZMM[d]), m),
+            (Elem::F64, Width::X) => self.asm.vmovupd(under!(XMM[d]), m),
+            (Elem::F64, Width::Y) => self.asm.vmovupd(under!(YMM[d]), m),
+            (Elem::F64, Width::Z) => self.asm.vmovupd(under!(ZMM[d]), m),
         }
     }
 

@@ -89,6 +89,7 @@ impl Selector<'_> {
         if self.open.is_empty() {
             self.prepare(body, &groups);
         }
+        let masks = self.keep_masks(body, true);
         let lo = (!info.from_zero).then(|| {
             let lo = self.extreme(&info.lo, true);
             self.bound_reg(lo)
@@ -120,6 +121,7 @@ impl Selector<'_> {
         self.push(Inst::LoopBegin { id: region, count, check });
         self.open.push(id);
         self.table_pointers(id, &groups);
+        self.keep_masks(body, false);
         self.ask_next_block(id);
         self.ask_ahead(body, &moves, info.step);
         self.ask_soon(id, body);
@@ -131,6 +133,7 @@ impl Selector<'_> {
         if let Some(dst) = self.vars[id].take() {
             self.push(Inst::AddImm { dst, by: info.step });
         }
+        self.masks.truncate(masks);
         self.open.pop();
         self.push(Inst::LoopEnd { id: region, count, step: info.step });
         self.ptr = outer;

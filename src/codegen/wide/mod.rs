@@ -1,7 +1,7 @@
 //! Wide tiles for x86-64: one `tile` region as raw AVX2 or AVX-512 machine code.
 //!
 //! Four steps, in files of these names: `tree` writes `unroll` loops out and resolves index expressions into pointers and
-//! displacements; `select` (with `loops`, `asks`, `guards`, `values`, `strided`, `overlap` and `stores`) makes a linear program over virtual registers (`inst`); `alloc` gives them
+//! displacements; `select` (with `loops`, `asks`, `guards`, `masks`, `values`, `strided`, `overlap` and `stores`) makes a linear program over virtual registers (`inst`); `alloc` gives them
 //! places; `encode` (with `vector`, `lanes` and `link`) turns it into bytes with iced-x86.
 //!
 //! Needs a tile of stage `vector` or `lowered` that keeps its registers to itself. Leaves a function
@@ -9,7 +9,7 @@
 //! evaluates [`WideTile::args`] in order and passes a pointer to them. The result agrees with the interpreter to the bit.
 //!
 //! ```text
-//! zmm0-31 / ymm0-15   IR registers and temporaries, by live range      k1  the mask of the moment
+//! zmm0-31 / ymm0-15   IR registers and temporaries, by live range      k1  the mask of the moment, k2-k7 those that are kept
 //! rdi                 the arguments, all through                        rsi  a pointer that lives in the frame
 //! rax rcx rdx         scratch of one instruction                        r8-r11 rbx rbp r12-r15  pointers, counters, bounds
 //! ```
@@ -27,6 +27,7 @@ mod inst;
 mod lanes;
 mod link;
 mod loops;
+mod masks;
 mod order;
 mod overlap;
 mod select;

@@ -6,6 +6,7 @@
 
 use super::asks::Asking;
 use super::inst::*;
+use super::masks::Mask;
 use super::order;
 use super::overlap::{Overlaps, lines};
 use super::tree::{Clips, Lin, Node, Place, Spread, Stride, Tree, Val};
@@ -71,6 +72,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, attempt: Attemp
         copies: 1,
         bounds: None,
         tested: Vec::new(),
+        masks: Vec::new(),
         regions: 0,
         kinds: func.buffers.iter().map(|b| b.kind).collect(),
         open: Vec::new(),
@@ -151,6 +153,8 @@ pub(super) struct Selector<'a> {
     pub(super) bounds: Option<(Clips, Window)>,
     /// What several guards of the open lists of nodes test, but for a constant, and the register that holds it.
     pub(super) tested: Vec<(Lin, G)>,
+    /// The masks that are kept, in the order of their registers.
+    pub(super) masks: Vec<Mask>,
     pub(super) regions: usize,
     /// What each buffer is for.
     pub(super) kinds: Vec<BufferKind>,

@@ -92,7 +92,7 @@ impl Selector<'_> {
             let window = window.map(|b| b.shifted(first(k)));
             let mem = self.mem(to, first(k) * self.size() as i64)?;
             self.out.streams |= stream;
-            self.push(Inst::StorePacked { src, w, to: Packed { mem, active: c.active, window, mask: None }, stream });
+            self.push(Inst::StorePacked { src, w, to: Packed { mem, active: c.active, window, mask: None, kept: None }, stream });
         }
         Ok(())
     }

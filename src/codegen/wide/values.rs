@@ -207,6 +207,12 @@ impl Selector<'_> {
         };
         self.check_lanes(s.count, lanes)?;
         let w = c.w;
+        if let Some(kept) = self.kept_mask(p, c.lane, c.active) {
+            let mem = self.mem(p, (c.lane * self.size()) as i64)?;
+            let dst = want.unwrap_or_else(|| self.vec());
+            self.push(Inst::LoadPacked { dst, w, from: Packed { mem, active: c.active, window: None, mask: None, kept: Some(kept) } });
+            return Ok(dst);
+        }
         let window = self.window(&s.clip).map(|b| b.shifted(s.step * c.lane as i64));
         if s.step == 1 && s.stride == Stride::Const(self.size() as i64) {
             let whole = window.is_none() && c.active * self.size() == w.bytes();
@@ -223,7 +229,7 @@ impl Selector<'_> {
             } else {
                 // The mask of AVX2 may share the destination: it is dead once the lanes are loaded.
                 let mask = (self.isa == WideIsa::Avx2).then(|| self.vec());
-                Inst::LoadPacked { dst, w, from: Packed { mem, active: c.active, window, mask } }
+                Inst::LoadPacked { dst, w, from: Packed { mem, active: c.active, window, mask, kept: None } }
             };
             self.push(inst);
             return Ok(dst);
