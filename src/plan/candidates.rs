@@ -128,8 +128,8 @@ impl<'a> Space<'a> {
         let rows: &[usize] = if rank > 1 { &[1, 2, 4] } else { &[1] };
         for held in 0..=rank {
             let phases: usize = p.stride[rank - held..].iter().product();
-            // Phases without a tap would hold registers for nothing.
-            let idle = (rank - held..rank).any(|a| idle_phases(p, a));
+            // Phases without a tap hold registers for nothing, but along x they fill the gaps between the others, which would be stored lane by lane.
+            let idle = (rank - held..self.x()).any(|a| idle_phases(p, a));
             if phases > 16 || idle || held > 0 && phases == p.stride[rank - held + 1..].iter().product::<usize>() {
                 continue;
             }

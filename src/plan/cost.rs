@@ -50,6 +50,8 @@ const PAGE: [f64; 2] = [8.0, 20.0];
 const START: f64 = 75.0;
 /// Bytes of a cache line.
 const LINE: f64 = 64.0;
+/// The share of the second level that weights and panel of a block may take and stay there.
+const STAYS: f64 = 0.8;
 /// Bytes per cycle that come from the second-level cache while a tile computes: rows of a panel, and its columns.
 const ROWS: f64 = 29.0;
 const COLUMNS: f64 = 10.0;
@@ -254,7 +256,7 @@ impl<'a> Model<'a> {
         let rate = if plan.vector == "qx" { ROWS } else { COLUMNS };
         let fetched = if held.max(panel + weights * part * all) > first { pixels / rate } else { 0.0 };
         // Weights that leave the second level between one tile and the next of the same channels come from further away.
-        let rate = if weights * part * all + panel > m.l2 as f64 && self.sweeps() > 1.0 { m.rates.weights[1] } else { m.rates.weights[0] };
+        let rate = if weights * part * all + panel > m.l2 as f64 * STAYS && self.sweeps() > 1.0 { m.rates.weights[1] } else { m.rates.weights[0] };
         fetched + if held > first { weights / rate } else { 0.0 }
     }
 

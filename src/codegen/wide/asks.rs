@@ -315,14 +315,15 @@ impl Selector<'_> {
     }
 
     /// Before a reduction whose sums are stored behind it: asks for the lines of the output that they go to. Stores leave a short queue in order, and
-    /// memory would bring those lines one after the other. What is stored past the caches needs none of them.
+    /// memory would bring those lines one after the other. What is stored past the caches needs none of them, and where each step waits for a page of the
+    /// input they would be in its way.
     pub(super) fn ask_outputs(&mut self, id: usize, body: &[Node], behind: &[Node]) -> Result<()> {
         let ends = behind.iter().position(|n| !only_stores(n)).unwrap_or(behind.len());
         let stores = unguarded(&behind[..ends]).filter(|n| !past_caches(n)).filter_map(stored);
         let asked: BTreeSet<(usize, i64)> = stores.filter(|to| self.kinds[to.0.buffer] == BufferKind::Output).flat_map(lines).collect();
         let (path, inner) = only_loops(id, body);
         let statements = path.iter().fold(inner.len() as i64, |n, l| n.saturating_mul(self.most_trips(*l).unwrap_or(1)));
-        if statements < asked.len() as i64 * REDUCED {
+        if statements < asked.len() as i64 * REDUCED || self.reads_pages(&path, inner) {
             return Ok(());
         }
         let outer = self.ptr.clone();
@@ -334,6 +335,13 @@ impl Selector<'_> {
         }
         self.ptr = outer;
         Ok(())
+    }
+
+    /// Whether loops read the input in place, and from another page in each iteration of one of them.
+    fn reads_pages(&self, loops: &[usize], body: &[Node]) -> bool {
+        let far = |group: usize| loops.iter().any(|l| self.moved(group, *l).is_some_and(|by| by.bytes >= PAGE));
+        let input = |p: &Place| self.kinds[p.buffer] == BufferKind::Input && far(p.group);
+        body.iter().any(|n| n.loads().iter().any(input))
     }
 
     // The next block
