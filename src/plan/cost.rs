@@ -50,8 +50,8 @@ const PAGE: [f64; 2] = [8.0, 20.0];
 const START: f64 = 75.0;
 /// Bytes of a cache line.
 const LINE: f64 = 64.0;
-/// The share of the second level that weights and panel of a block may take and stay there.
-const STAYS: f64 = 0.8;
+/// Lines of a piece of a row from which on it costs no more than a whole row.
+const SHORT: f64 = 8.0;
 /// Bytes per cycle that come from the second-level cache while a tile computes: rows of a panel, and its columns.
 const ROWS: f64 = 29.0;
 const COLUMNS: f64 = 10.0;
@@ -120,7 +120,7 @@ impl<'a> Costs<'a> {
     }
 
     /// What tensors beyond the second level cost besides where blocks are narrower than rows: a piece of a row ends within a line, of which the next block writes
-    /// or reads the rest when it is gone, and hardware fetches little ahead of short pieces. So they cost as the square of how many there are.
+    /// or reads the rest when it is gone, and hardware fetches little ahead of short pieces. So they cost as the square of how many there are, up to some length.
     fn pieces(&self, plan: &Plan, input: f64, output: f64) -> f64 {
         let x = self.p.rank() - 1;
         let (block, stride) = (plan.block[x] as f64, self.p.stride[x] as f64);
@@ -131,7 +131,8 @@ impl<'a> Costs<'a> {
         let of = |tensor: f64, columns: f64, row: f64| {
             let bytes = columns * self.p.elem.bytes() as f64;
             let pieces = tensor / (row * self.p.elem.bytes() as f64) * (positions / block).ceil();
-            if tensor > self.m.l2 as f64 { pieces * self.m.rates.piece * (LINE / bytes).min(1.0) } else { 0.0 }
+            let lines = (bytes / LINE).max(1.0);
+            if tensor > self.m.l2 as f64 && lines < SHORT { pieces * self.m.rates.piece / lines } else { 0.0 }
         };
         of(input, block, self.input[x]) + of(output, block * stride, self.output[x])
     }
@@ -256,7 +257,8 @@ impl<'a> Model<'a> {
         let rate = if plan.vector == "qx" { ROWS } else { COLUMNS };
         let fetched = if held.max(panel + weights * part * all) > first { pixels / rate } else { 0.0 };
         // Weights that leave the second level between one tile and the next of the same channels come from further away.
-        let rate = if weights * part * all + panel > m.l2 as f64 * STAYS && self.sweeps() > 1.0 { m.rates.weights[1] } else { m.rates.weights[0] };
+        let rate =
+            if weights * part * all + panel > m.l2 as f64 * STAYS && self.sweeps() > 1.0 { m.rates.weights[1] } else { m.rates.weights[0] };
         fetched + if held > first { weights / rate } else { 0.0 }
     }
 

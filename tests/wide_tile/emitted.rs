@@ -91,6 +91,44 @@ fn tiles_ask_for_the_lines_that_they_store_to() {
     }
 }
 
+/// Masks of clipped loads are made before the loop that does not change their bounds, as far as there are registers for them, whatever the bounds are.
+#[test]
+fn masks_are_made_once_where_loops_do_not_change_them() {
+    let isa = WideIsa::Avx512;
+    if !levels().contains(&isa) {
+        return;
+    }
+    for (elem, lanes) in [(Elem::F32, 16), (Elem::F32, 8), (Elem::F32, 4), (Elem::F32, 3), (Elem::F64, 8), (Elem::F64, 4), (Elem::F64, 2)] {
+        let name = elem.name();
+        for bounds in ["0..37", "2..31", "0..W", "max(0, 2*b)..min(W, 37)", "5..5"] {
+            for taps in [1usize, 3, 6, 9] {
+                let text = format!(
+                    "func t {name} stage vector {{\n  symbols W\n  buffer x: input {name}[4, 37]\n  buffer y: output {name}[4, {lanes}]\n  \
+                     reg acc: {name}x{lanes}\n  reg v: {name}x{lanes}\n  run {{\n    tile t {{\n      for b in 0..4 {{\n        acc = 0.0\n        \
+                     for i in 0..4 {{\n          unroll for t in 0..{taps} {{\n            v = 0.0\n            \
+                     v = x[i, 11*b + 2*t - 5 : {lanes} clip {bounds}]\n            acc = fma(v, 2.0, acc)\n          }}\n        }}\n        \
+                     y[b, 0 : {lanes}] = acc\n      }}\n    }}\n  }}\n}}\n"
+                );
+                let f: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+                for w in [37, 36, 20, 1, 0] {
+                    match elem {
+                        Elem::F32 => agree::<f32>(&f, &[("W", w)], isa),
+                        Elem::F64 => agree::<f64>(&f, &[("W", w)], isa),
+                    }
+                }
+                let made = |i: &&Instruction| matches!(i.mnemonic(), Mnemonic::Kmovd | Mnemonic::Vpcmpud);
+                let all = instructions(&f, isa);
+                // Loops end with a jump back; the inner one begins last.
+                let back = all.iter().filter(|i| i.mnemonic() == Mnemonic::Jg && i.near_branch_target() < i.ip());
+                let (top, end) = back.map(|i| (i.near_branch_target(), i.ip())).max().expect("there are loops");
+                let before = all.iter().filter(|i| i.ip() < top).filter(made).count();
+                let inside = all.iter().filter(|i| (top..end).contains(&i.ip())).filter(made).count();
+                assert_eq!((before, inside), (taps.min(6), taps.saturating_sub(6)), "{text}");
+            }
+        }
+    }
+}
+
 /// Vectors that lie across two lines are shifted out of these where a tile has few products for each; but not the last ones, since nothing behind what is read
 /// anyhow may be touched.
 #[test]
