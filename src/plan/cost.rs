@@ -257,8 +257,11 @@ impl<'a> Model<'a> {
         let rate = if plan.vector == "qx" { ROWS } else { COLUMNS };
         let fetched = if held.max(panel + weights * part * all) > first { pixels / rate } else { 0.0 };
         // Weights that leave the second level between one tile and the next of the same channels come from further away.
-        let rate =
-            if weights * part * all + panel > m.l2 as f64 * STAYS && self.sweeps() > 1.0 { m.rates.weights[1] } else { m.rates.weights[0] };
+        let rate = if weights * part * all + panel > m.l2 as f64 * m.rates.holds && self.sweeps() > 1.0 {
+            m.rates.weights[1]
+        } else {
+            m.rates.weights[0]
+        };
         fetched + if held > first { weights / rate } else { 0.0 }
     }
 

@@ -107,6 +107,8 @@ pub struct Rates {
     pub cold: f64,
     /// Lines of the output that may be under way at once.
     pub under_way: f64,
+    /// The share of the second level that the weights of a direct tile and a panel may take and stay there.
+    pub holds: f64,
     /// The share of the second level that windows and products may take and stay there: weights and outputs go through it as well.
     pub stays: f64,
     /// The share of the time for windows, products and weights from the last level again that does not overlap with computing.
@@ -140,6 +142,7 @@ impl Rates {
         apart: 1.0,
         cold: 0.0,
         under_way: 16.0,
+        holds: 1.0,
         stays: 0.5,
         reread: 0.16,
         waiting: 3.0,
@@ -176,6 +179,7 @@ impl Rates {
         apart: 1.5,
         cold: 4.0,
         under_way: 20.0,
+        holds: 0.8,
         stays: 0.25,
         reread: 0.15,
         waiting: 1.0,
