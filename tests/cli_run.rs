@@ -136,6 +136,9 @@ fn verify_checks_a_given_problem() {
     let o = polyphase(&["verify", "2d n? 1x4x4 -> 1 k4", "--extents", "1,2"]);
     assert_eq!(o.status.code(), Some(2));
     assert!(err(&o).contains("--extents has 2 values"), "{}", err(&o));
+    // Nothing checked is nothing proved.
+    let o = polyphase(&["verify", "--cases", "0"]);
+    assert!(o.status.code() == Some(2) && err(&o).contains("0 is not in 1.."), "{}", err(&o));
 }
 
 #[test]
@@ -170,6 +173,8 @@ fn bench_gives_a_line_of_json_for_each_layer() {
     assert!(out(&o).contains("geometric mean of 1 layers") && out(&o).ends_with("1 passed, 0 failed\n"), "{}", out(&o));
     let o = polyphase(&["bench", &file, "--layer", "b1", "--min-ms", "1", "--open", "--typical", "16,40"]);
     assert!(out(&o).contains("open extents keep ") && out(&o).contains("(b1)\n"), "{}", out(&o));
+    let o = polyphase(&["bench", "2d n1 8x?x? -> 8 k4 s2 p1"]);
+    assert!(o.status.code() == Some(2) && err(&o).contains("--input-shape n,c,*spatial") && out(&o).is_empty(), "{}", err(&o));
 }
 
 #[test]

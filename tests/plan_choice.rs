@@ -98,6 +98,24 @@ fn packings_of_open_extents_are_few() {
     assert_eq!(packings(Some(0)).len(), 1);
 }
 
+/// Layers that no rate was fitted to: what is chosen can be done, and takes no more memory than it may.
+#[test]
+fn other_layers_have_plans_within_the_limits() {
+    let layers = text::parse_json(include_str!("../benches/other_layers.json")).expect("the layers are readable");
+    assert_eq!(layers.len(), 172);
+    for processor in Processor::KNOWN {
+        let options = Options { processor: Some(processor), ..Options::default() };
+        for layer in &layers {
+            let choice = choose(&layer.problem, Isa::Avx512, &options, true).unwrap_or_else(|e| panic!("{}: {e}", layer.name));
+            let func = lower_problem(&layer.problem, &choice.plan).unwrap_or_else(|e| panic!("{}: {}: {e}", layer.name, choice.plan));
+            // Of some, the places overlap when their work is done.
+            let bytes = |b: &Buffer| b.dims.iter().map(|d| d.as_const().expect("extents are known")).product::<i64>() * 4;
+            let scratch: i64 = func.buffers.iter().filter(|b| b.kind == BufferKind::Scratch).map(bytes).sum();
+            assert!(scratch <= 8 << 20, "{}: {}: {scratch} bytes", layer.name, choice.plan);
+        }
+    }
+}
+
 /// What sizes share is packed once. Plans with bounded rows of taps were said to pack as others do, which read the rows inside the sum over channels.
 #[test]
 fn plans_that_are_said_to_pack_alike_do() {

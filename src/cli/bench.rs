@@ -81,6 +81,9 @@ pub fn run(args: &Args) -> Result<Outcome> {
         return Err(Error::new(Kind::Options, format!("--min-ms is {}; 0 to 1e7 milliseconds are legal", args.min_ms)));
     }
     let layers = layers(args)?;
+    for (_, problem) in &layers {
+        sized(problem)?;
+    }
     let mut bench = Bench::new(args)?;
     let bar = ProgressBar::new(layers.len() as u64);
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {wide_msg}").expect("the template is constant"));
@@ -103,6 +106,16 @@ pub fn run(args: &Args) -> Result<Outcome> {
         print(&table(&rows, &bench));
     }
     Ok(if rows.iter().all(|r| r.result.is_ok()) { Outcome::Done } else { Outcome::CheckFailed })
+}
+
+/// Batch and spatial extents of the input.
+///
+/// # Errors
+/// [`Kind::Problem`] if some are open.
+fn sized(problem: &Deconv) -> Result<(usize, Vec<usize>)> {
+    problem.fixed_shape().ok_or_else(|| {
+        Error::new(Kind::Problem, format!("'{problem}' has open extents; --input-shape n,c,*spatial says what to time it with"))
+    })
 }
 
 /// The layers that were asked for, in the order of the source.
@@ -176,9 +189,7 @@ impl Bench {
 
     /// Compiles, checks and times one layer.
     fn layer<T: Element>(&mut self, problem: &Deconv) -> Result<Timed> {
-        let (batch, spatial) = problem.fixed_shape().ok_or_else(|| {
-            Error::new(Kind::Problem, format!("'{problem}' has open extents; --input-shape n,c,*spatial says what to time it with"))
-        })?;
+        let (batch, spatial) = sized(problem)?;
         let tensors = Tensors::<T>::new(problem, batch, &spatial)?;
         let (kernel, made) = self.compile(problem, &tensors)?;
         let mut y = vec![T::from_f64(f64::NAN); problem.output_shape(batch, &spatial)?.iter().product()];

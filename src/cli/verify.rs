@@ -25,7 +25,7 @@ pub struct Args {
     #[command(flatten)]
     source: Source,
     /// How many random problems
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     cases: u64,
     /// The seed of the random problems; of the tensors, if a problem is given
     #[arg(long, default_value_t = 0)]
