@@ -98,6 +98,20 @@ fn packings_of_open_extents_are_few() {
     assert_eq!(packings(Some(0)).len(), 1);
 }
 
+/// Pixels of three channels took a cache line each: 4.2 MiB for a panel that the plan had counted as 804 KiB.
+#[test]
+fn pixels_of_few_channels_lie_close_in_a_panel() {
+    let problem = "2d n1 3x512x512 -> 64 k7 s2 p3 nhwc".parse().expect("legal");
+    let options = Options { processor: Some(Processor::ZEN_4), algorithm: Some(Algorithm::Direct), ..Options::default() };
+    let plan = choose(&problem, Isa::Avx512, &options, true).expect("there is a plan").plan;
+    assert!(plan.panel && plan.vector == "oc", "{plan}");
+    let func = lower_problem(&problem, &plan).expect("the plan is legal");
+    let panel = func.buffers.iter().find(|b| b.kind == BufferKind::Scratch).expect("the plan has a panel");
+    let extents: Vec<i64> = panel.dims.iter().map(|d| d.as_const().expect("extents are known")).collect();
+    assert_eq!(extents[0], 3, "{extents:?}");
+    assert!(extents.iter().product::<i64>() * 4 <= 1 << 20, "{extents:?}");
+}
+
 /// Layers that no rate was fitted to: what is chosen can be done, and takes no more memory than it may.
 #[test]
 fn other_layers_have_plans_within_the_limits() {

@@ -72,14 +72,16 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
     let order = order(plan, x.dims.len() - 1);
     let mut dims: Vec<i64> = std::iter::once(channels).chain(sides.iter().map(|s| s.extent)).collect();
     let last = *order.last().expect("a panel has dimensions");
+    let bytes = func.elem.bytes() as i64;
     if last == 0 {
-        // The last tile of groups may overhang them.
-        dims[0] = odd_lines(up(channels, plan.extent("g") as i64), func.elem.bytes() as i64);
+        // The last tile of groups may overhang them. Pixels of few channels lie close, several in a line.
+        let all = up(channels, plan.extent("g") as i64);
+        dims[0] = if all * bytes < 64 { all } else { odd_lines(all, bytes) };
     } else if x.order.last() != Some(&(last + 1)) || in_lines(plan, taps.iter().any(|t| t.var == on("t", "x"))) {
         // Rows that are turned on the way are written by whole vectors, those of several channels together; others should begin with a line.
-        dims[last] = odd_lines(dims[last], func.elem.bytes() as i64);
+        dims[last] = odd_lines(dims[last], bytes);
     } else if plan.winograd.is_none() {
-        apart(&mut dims, func.elem.bytes() as i64);
+        apart(&mut dims, bytes);
     }
     let fill = fill(&access, &sides, channels, &order);
     let channel = if grouped.is_some() { "g" } else { "ic" };
