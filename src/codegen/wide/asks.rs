@@ -340,8 +340,9 @@ impl Selector<'_> {
     /// Whether loops read the input in place, and from another page in each iteration of one of them.
     fn reads_pages(&self, loops: &[usize], body: &[Node]) -> bool {
         let far = |group: usize| loops.iter().any(|l| self.moved(group, *l).is_some_and(|by| by.bytes >= PAGE));
-        let input = |p: &Place| self.kinds[p.buffer] == BufferKind::Input && far(p.group);
-        body.iter().any(|n| n.loads().iter().any(input))
+        let mut reads = false;
+        body.iter().for_each(|n| n.visit_loads(&mut |p| reads |= self.kinds[p.buffer] == BufferKind::Input && far(p.group)));
+        reads
     }
 
     // The next block

@@ -8,19 +8,11 @@
 use super::WideIsa;
 use super::encode::{AT_HI, AT_LO, AT_STEP, Done, Encoder};
 use super::inst::*;
-use super::masks::FAR;
+use super::masked::Leaves;
 use super::turned::Unpack;
 use super::vector::{XMM, YMM, ZMM, sized};
 use crate::ir::Elem;
 use iced_x86::code_asm::*;
-
-/// Whether an access may leave its window.
-#[derive(PartialEq, Eq)]
-enum Leaves {
-    Never,
-    Sometimes,
-    Always,
-}
 
 impl Encoder<'_> {
     fn per(&self, w: Width) -> usize {
@@ -69,131 +61,6 @@ impl Encoder<'_> {
         }
     }
 
-    // Windows
-
-    /// Jumps to `away` if one of the coordinates `0..n` is outside the window; says which way that can go.
-    fn unless_inside(&mut self, window: &Window, n: i64, away: CodeLabel) -> Done<Leaves> {
-        let mut leaves = Leaves::Never;
-        match window.hi {
-            Bound::Const(c) if c >= n => {}
-            Bound::Const(_) => return Ok(Leaves::Always),
-            b => {
-                self.cmp_bound(b, n)?;
-                self.asm.jl(away)?;
-                leaves = Leaves::Sometimes;
-            }
-        }
-        match window.lo {
-            Bound::Const(c) if c <= 0 => {}
-            // What has been emitted so far only skips what follows, and nothing follows.
-            Bound::Const(_) => return Ok(if leaves == Leaves::Never { Leaves::Always } else { self.always(away)? }),
-            b => {
-                self.cmp_bound(b, 0)?;
-                self.asm.jg(away)?;
-                leaves = Leaves::Sometimes;
-            }
-        }
-        Ok(leaves)
-    }
-
-    fn always(&mut self, away: CodeLabel) -> Done<Leaves> {
-        self.asm.jmp(away)?;
-        Ok(Leaves::Sometimes)
-    }
-
-    /// A bound limited to `0..=cap`.
-    fn clamped(&mut self, to: AsmRegister64, b: Bound, cap: usize) -> Done {
-        self.bound(to, b)?;
-        self.asm.xor(ecx, ecx)?;
-        self.asm.test(to, to)?;
-        self.asm.cmovs(to, rcx)?;
-        self.asm.mov(ecx, cap as i32)?;
-        self.asm.cmp(to, rcx)?;
-        self.asm.cmovg(to, rcx)
-    }
-
-    /// Puts the mask of the lanes in the window, among the first `active`, into a mask register.
-    pub(super) fn keep_mask(&mut self, to: AsmRegisterK, active: usize, Window { lo, hi }: Window) -> Done {
-        if let (Bound::Const(lo), Bound::Const(hi)) = (lo, hi) {
-            let below = |b: i64| (1u64 << b.clamp(0, active as i64)) - 1;
-            self.asm.mov(eax, (below(hi) & !below(lo)) as u32)?;
-            return self.asm.kmovd(to, eax);
-        }
-        let from_start = matches!(lo, Bound::Const(c) if c <= 0);
-        self.clamped(rax, hi, active)?;
-        if !from_start {
-            self.clamped(rdx, lo, active)?;
-        }
-        self.asm.mov(ecx, -1)?;
-        self.asm.bzhi(eax, ecx, eax)?;
-        if !from_start {
-            self.asm.bzhi(edx, ecx, edx)?;
-            self.asm.andn(eax, edx, eax)?;
-        }
-        self.asm.kmovd(to, eax)
-    }
-
-    /// The same where lane `j` is inside if `0 <= first + j < range`: compared as numbers without a sign, below 0 is too much. Lanes are counted in 32 bits,
-    /// of f64 as well.
-    pub(super) fn keep_range(&mut self, to: AsmRegisterK, active: usize, first: Bound, range: i32, tmp: usize) -> Done {
-        self.bound(rax, first)?;
-        self.asm.mov(rcx, -(FAR as i64))?;
-        self.asm.cmp(rax, rcx)?;
-        self.asm.cmovl(rax, rcx)?;
-        self.asm.neg(rcx)?;
-        self.asm.cmp(rax, rcx)?;
-        self.asm.cmovg(rax, rcx)?;
-        let numbers = self.pool.label(&mut self.asm, (0..16u32).flat_map(u32::to_le_bytes).collect());
-        let most = self.pool.label(&mut self.asm, range.to_le_bytes().to_vec());
-        const BELOW: i32 = 1;
-        match active {
-            16 => {
-                self.asm.vpbroadcastd(ZMM[tmp], eax)?;
-                self.asm.vpaddd(ZMM[tmp], ZMM[tmp], zmmword_ptr(numbers))?;
-                self.asm.vpcmpud(to, ZMM[tmp], dword_bcst(most), BELOW)
-            }
-            8 => {
-                self.asm.vpbroadcastd(YMM[tmp], eax)?;
-                self.asm.vpaddd(YMM[tmp], YMM[tmp], ymmword_ptr(numbers))?;
-                self.asm.vpcmpud(to, YMM[tmp], dword_bcst(most), BELOW)
-            }
-            _ => {
-                self.asm.vpbroadcastd(XMM[tmp], eax)?;
-                self.asm.vpaddd(XMM[tmp], XMM[tmp], xmmword_ptr(numbers))?;
-                self.asm.vpcmpud(to, XMM[tmp], dword_bcst(most), BELOW)
-            }
-        }
-    }
-
-    /// The mask of the lanes in the window, among the first `active`: in `k1`, or in the vector register given.
-    fn mask(&mut self, w: Width, p: &Packed) -> Done {
-        let hi = p.window.map_or(Bound::Const(p.active as i64), |w| w.hi);
-        let lo = p.window.map_or(Bound::Const(0), |w| w.lo);
-        let Some(m) = p.mask.map(|v| self.places.v[v]) else {
-            return self.keep_mask(k1, p.active, Window { lo, hi });
-        };
-        let from_start = matches!(lo, Bound::Const(c) if c <= 0);
-        self.clamped(rax, hi, p.active)?;
-        if !from_start {
-            self.clamped(rdx, lo, p.active)?;
-        }
-        // The first h lanes are the vector that ends h lanes into the zeros; the others start l lanes before the second ones.
-        let table: Vec<u8> = (0..96).map(|i| if (32..64).contains(&i) { 0 } else { 0xff }).collect();
-        let label = self.pool.label(&mut self.asm, table);
-        let size = self.elem.bytes() as i32;
-        self.asm.lea(rcx, ptr(label))?;
-        self.asm.neg(rax)?;
-        self.load_whole(m, w, rcx + rax * size + 32)?;
-        if !from_start {
-            self.asm.neg(rdx)?;
-            match w {
-                Width::X => self.asm.vandps(XMM[m], XMM[m], xmmword_ptr(rcx + rdx * size + 64))?,
-                _ => self.asm.vandps(YMM[m], YMM[m], ymmword_ptr(rcx + rdx * size + 64))?,
-            }
-        }
-        Ok(())
-    }
-
     // Lanes side by side
 
     pub(super) fn load_packed(&mut self, d: usize, w: Width, from: &Packed) -> Done {
@@ -231,45 +98,6 @@ impl Encoder<'_> {
         }
     }
 
-    fn load_masked(&mut self, d: usize, w: Width, m: AsmMemoryOperand, p: &Packed) -> Done {
-        let Some(v) = p.mask.map(|v| self.places.v[v]) else { return self.load_under(d, w, m, 1) };
-        let m = sized(w, m);
-        match (self.elem, w) {
-            (Elem::F32, Width::X) => self.asm.vmaskmovps(XMM[d], XMM[v], m),
-            (Elem::F32, _) => self.asm.vmaskmovps(YMM[d], YMM[v], m),
-            (Elem::F64, Width::X) => self.asm.vmaskmovpd(XMM[d], XMM[v], m),
-            (Elem::F64, _) => self.asm.vmaskmovpd(YMM[d], YMM[v], m),
-        }
-    }
-
-    /// Loads the lanes whose bits are set in a mask register; the others become 0.
-    fn load_under(&mut self, d: usize, w: Width, m: AsmMemoryOperand, k: usize) -> Done {
-        /// A register, under the mask of that number.
-        macro_rules! under {
-            ($register:expr) => {
-                match k {
-                    1 => $register.k1(),
-                    2 => $register.k2(),
-                    3 => $register.k3(),
-                    4 => $register.k4(),
-                    5 => $register.k5(),
-                    6 => $register.k6(),
-                    _ => $register.k7(),
-                }
-                .z()
-            };
-        }
-        let m = sized(w, m);
-        match (self.elem, w) {
-            (Elem::F32, Width::X) => self.asm.vmovups(under!(XMM[d]), m),
-            (Elem::F32, Width::Y) => self.asm.vmovups(under!(YMM[d]), m),
-            (Elem::F32, Width::Z) => self.asm.vmovups(under!(ZMM[d]), m),
-            (Elem::F64, Width::X) => self.asm.vmovupd(under!(XMM[d]), m),
-            (Elem::F64, Width::Y) => self.asm.vmovupd(under!(YMM[d]), m),
-            (Elem::F64, Width::Z) => self.asm.vmovupd(under!(ZMM[d]), m),
-        }
-    }
-
     pub(super) fn store_packed(&mut self, s: usize, w: Width, to: &Packed, stream: bool) -> Done {
         let (mut away, mut done) = (self.asm.create_label(), self.asm.create_label());
         let m = self.mem(to.mem)?;
@@ -298,18 +126,6 @@ impl Encoder<'_> {
             self.here(&mut done)?;
         }
         Ok(())
-    }
-
-    fn store_masked(&mut self, s: usize, w: Width, m: AsmMemoryOperand) -> Done {
-        let m = sized(w, m);
-        match (self.elem, w) {
-            (Elem::F32, Width::X) => self.asm.vmovups(m.k1(), XMM[s]),
-            (Elem::F32, Width::Y) => self.asm.vmovups(m.k1(), YMM[s]),
-            (Elem::F32, Width::Z) => self.asm.vmovups(m.k1(), ZMM[s]),
-            (Elem::F64, Width::X) => self.asm.vmovupd(m.k1(), XMM[s]),
-            (Elem::F64, Width::Y) => self.asm.vmovupd(m.k1(), YMM[s]),
-            (Elem::F64, Width::Z) => self.asm.vmovupd(m.k1(), ZMM[s]),
-        }
     }
 
     /// The lanes in the window, through the frame: masked stores of AVX2 are some forty micro-operations on AMD's processors, even of no lane.

@@ -7,7 +7,7 @@
 use super::WideIsa;
 use super::inst::*;
 use super::select::{Selector, chunks};
-use super::tree::{Clips, Lin, Node, Place, Spread};
+use super::tree::{Clips, Lin, Node, Place};
 
 /// The mask registers that are kept; `k0` means no mask, and `k1` serves what is masked on its own.
 const FIRST: usize = 2;
@@ -62,8 +62,7 @@ impl Selector<'_> {
         if lo.as_const().is_some() || ![16, 32, 64].contains(&(mask.active * self.size())) {
             return None;
         }
-        let mut first = Lin { inv: (mask.lane as i64).into(), terms: Vec::new() };
-        first = first.minus(lo);
+        let first = Lin { inv: (mask.lane as i64).into(), terms: Vec::new() }.minus(lo);
         Some((self.extreme(&[first], true), range))
     }
 
@@ -96,7 +95,7 @@ impl Selector<'_> {
 
     /// What clips a load of neighbouring lanes, if it may leave that.
     fn clip_of<'p>(&self, p: &'p Place) -> Option<&'p Clips> {
-        let s = p.spread.as_ref().filter(|s| Spread { clip: None, ..(*s).clone() }.is_dense(self.size()))?;
+        let s = p.spread.as_ref().filter(|s| s.side_by_side(self.size()))?;
         let clip = s.clip.as_ref()?;
         let holds = |all: &[Lin], f: &dyn Fn(i64) -> bool| all.iter().all(|l| l.as_const().is_some_and(f));
         let inside = holds(&clip.0, &|lo| lo <= 0) && holds(&clip.1, &|hi| hi >= s.count as i64);

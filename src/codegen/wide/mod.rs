@@ -2,7 +2,7 @@
 //!
 //! Four steps, in files of these names: `tree` writes `unroll` loops out and resolves index expressions into pointers and
 //! displacements; `select` (with `loops`, `asks`, `guards`, `masks`, `values`, `strided`, `overlap` and `stores`) makes a linear program over virtual registers (`inst`); `alloc` gives them
-//! places; `encode` (with `vector`, `lanes` and `link`) turns it into bytes with iced-x86.
+//! places; `encode` (with `vector`, `lanes`, `masked` and `link`) turns it into bytes with iced-x86.
 //!
 //! Needs a tile of stage `vector` or `lowered` that keeps its registers to itself. Leaves a function
 //! `extern "C" fn(args: *const i64)` in the System V convention, position independent, which never unwinds. Its caller
@@ -27,6 +27,7 @@ mod inst;
 mod lanes;
 mod link;
 mod loops;
+mod masked;
 mod masks;
 mod order;
 mod overlap;

@@ -308,9 +308,13 @@ impl Window {
 }
 
 impl Spread {
-    /// Whether the lanes lie side by side and are all there.
+    /// Whether the lanes lie side by side.
+    pub(super) fn side_by_side(&self, size: usize) -> bool {
+        self.step == 1 && self.stride == Stride::Const(size as i64)
+    }
+    /// Whether they are all there, too.
     pub(super) fn is_dense(&self, size: usize) -> bool {
-        self.step == 1 && self.clip.is_none() && self.stride == Stride::Const(size as i64)
+        self.side_by_side(size) && self.clip.is_none()
     }
 }
 

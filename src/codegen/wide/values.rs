@@ -214,7 +214,7 @@ impl Selector<'_> {
             return Ok(dst);
         }
         let window = self.window(&s.clip).map(|b| b.shifted(s.step * c.lane as i64));
-        if s.step == 1 && s.stride == Stride::Const(self.size() as i64) {
+        if s.side_by_side(self.size()) {
             let whole = window.is_none() && c.active * self.size() == w.bytes();
             if whole && let Some(r) = self.share(p, c)? {
                 return Ok(r);
