@@ -446,7 +446,7 @@ fn blocks_hold_one_position_along_x() {
 
 #[test]
 fn packed_weights_of_all_sizes_keep_to_their_limit() {
-    // On a processor whose plans for these sizes read the weights in at least three orders.
+    // On a processor whose plans for these sizes read the weights in several orders: three, but at levels with short vectors.
     let p: Deconv = "2d n1 64x?x? -> 64 k4 s2 p1".parse().unwrap();
     let kernel = |packing_limit| {
         let options = Options { packing_limit, processor: Some(Processor::ZEN_4), ..Options::default() };
@@ -457,10 +457,17 @@ fn packed_weights_of_all_sizes_keep_to_their_limit() {
         }
         kernel
     };
-    let [all, some, one] = [None, Some(3 << 20), Some(0)].map(kernel);
     let bytes = |k: &Kernel<f32>| k.report().packed_bytes;
-    assert!(bytes(&one) < bytes(&some) && bytes(&some) < bytes(&all), "{} {} {}", bytes(&one), bytes(&some), bytes(&all));
-    assert!(bytes(&some) <= 3 << 20, "{}", bytes(&some));
+    let all = kernel(None);
+    let limit = bytes(&all) / 4 * 3;
+    let [some, one] = [Some(limit), Some(0)].map(kernel);
+    let orders = |k: &Kernel<f32>| {
+        let mut orders: Vec<_> = k.versions().iter().map(|v| v.func().prepare.clone()).collect();
+        orders.dedup();
+        orders.len()
+    };
+    assert!(bytes(&some) <= limit, "{} {limit}", bytes(&some));
+    assert!(bytes(&one) < bytes(&some) || orders(&all) == 2, "{} {}", bytes(&one), bytes(&some));
     assert!(one.versions().iter().all(|v| v.func().prepare == one.func().prepare));
     assert!(one.choice().reasons.iter().any(|r| r.starts_with("weights: all packings take at most 0 MiB")), "{:?}", one.choice().reasons);
 }
