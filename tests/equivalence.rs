@@ -459,7 +459,7 @@ fn packed_weights_of_all_sizes_keep_to_their_limit() {
     };
     let bytes = |k: &Kernel<f32>| k.report().packed_bytes;
     let all = kernel(None);
-    let limit = bytes(&all) / 4 * 3;
+    let limit = bytes(&all) - 1;
     let [some, one] = [Some(limit), Some(0)].map(kernel);
     let orders = |k: &Kernel<f32>| {
         let all: Vec<_> = k.versions().iter().map(|v| &v.func().prepare).collect();

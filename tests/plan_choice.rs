@@ -8,7 +8,7 @@
 use polyphase::codegen::target::Isa;
 use polyphase::ir::{Buffer, BufferKind, Stmt};
 use polyphase::passes::lower_problem;
-use polyphase::plan::{Algorithm, Processor, cheapest, choose, packed_bytes, packs_alike, versions};
+use polyphase::plan::{Algorithm, Processor, Version, cheapest, choose, packed_bytes, packs_alike, versions};
 use polyphase::problem::{Extent, text};
 use polyphase::{Layout, Options};
 use std::fmt::Write as _;
@@ -84,14 +84,14 @@ fn packings_of_open_extents_are_few() {
     let problem: polyphase::Deconv = "2d n1 1024x?x? -> 512 k4 s2 p1".parse().expect("legal");
     let packings = |packing_limit| {
         let options = Options { processor: Some(Processor::ZEN_4), packing_limit, ..Options::default() };
-        let all = versions(&problem, Isa::Avx512, &options, true).expect("there are plans");
-        let mut different: Vec<&polyphase::plan::Plan> = Vec::new();
-        for v in &all {
-            if !different.iter().any(|p| packs_alike(p, &v.choice.plan)) {
-                different.push(&v.choice.plan);
+        let mut all = versions(&problem, Isa::Avx512, &options, true).expect("there are plans");
+        let mut different: Vec<&mut Version> = Vec::new();
+        for v in &mut all {
+            if !different.iter().any(|first| packs_alike(&first.choice.plan, &v.choice.plan)) {
+                different.push(v);
             }
         }
-        different.iter().map(|p| packed_bytes(&problem, p) >> 20).collect::<Vec<_>>()
+        different.iter_mut().map(|v| packed_bytes(&v.lower(&problem).expect("the plan is legal")) >> 20).collect::<Vec<_>>()
     };
     assert!(packings(None).iter().sum::<usize>() <= 320, "{:?}", packings(None));
     assert!(packings(Some(usize::MAX)).iter().sum::<usize>() > 512, "{:?}", packings(Some(usize::MAX)));

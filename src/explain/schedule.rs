@@ -172,14 +172,15 @@ pub(super) fn schedule(p: &Deconv, sizes: &Sizes, options: &Options) -> Result<S
     };
     let mut all = plan::versions(p, isa, options, true)?;
     let shown = plan::cheapest(all.iter(), &sizes.input);
-    let of = |(i, v): (usize, &Version)| VersionOf {
+    let lowered = if all.len() > 1 { all.iter_mut().map(|v| v.lower(p)).collect::<Result<Vec<Func>>>()? } else { Vec::new() };
+    let of = |(i, (v, func)): (usize, (&Version, &Func))| VersionOf {
         typical: v.typical.clone(),
         plan: v.choice.plan.to_string(),
-        packed: plan::packed_bytes(p, &v.choice.plan) as u64,
+        packed: plan::packed_bytes(func) as u64,
         packing: all.iter().position(|first| plan::packs_alike(&first.choice.plan, &v.choice.plan)).unwrap_or(i),
         shown: i == shown,
     };
-    let versions = if all.len() > 1 { all.iter().enumerate().map(of).collect() } else { Vec::new() };
+    let versions = all.iter().zip(&lowered).enumerate().map(of).collect();
     let choice = all.swap_remove(shown).choice;
     let snapshots = passes::snapshots(p, &choice.plan)?;
     let func = &snapshots[snapshots.len() - 1].func;

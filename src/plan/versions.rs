@@ -21,6 +21,7 @@ use crate::passes::lower_problem;
 use crate::problem::{Deconv, MAX_EXTENT};
 use crate::runtime::{MAX_THREADS, Options};
 use crate::{Error, Kind, Result};
+use std::borrow::Cow;
 
 /// The sizes of an open extent for which there are plans if the caller names none, by rank.
 const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[4, 8, 16, 32, 64, 128], &[4, 8, 16, 32, 64]];
@@ -123,6 +124,18 @@ impl Version {
         lower_problem(problem, &self.choice.plan)
     }
 
+    /// The lowered plan for one thread. Where that is what runs, it is kept for [`Version::lower`].
+    fn lowered_alone(&mut self, problem: &Deconv, alone: &Plan) -> Result<Cow<'_, Func>> {
+        if self.choice.plan != *alone {
+            return lower_problem(problem, alone).map(Cow::Owned);
+        }
+        let func = match self.lowered.take() {
+            Some(func) => func,
+            None => lower_problem(problem, alone)?,
+        };
+        Ok(Cow::Borrowed(self.lowered.insert(func)))
+    }
+
     /// Takes from the cost model what the plan needs at all typical sizes. What the model leaves out counts for more the further a size is from the plan's own.
     fn predict(&mut self, alone: &Plan, sizes: &[TypicalSize<'_>]) {
         let own = logarithm(&self.typical);
@@ -193,7 +206,7 @@ pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> 
     let choose = |only: &[Plan]| choose_all(problem, &sizes, isa, options, finite, only);
     let (mut all, plans) = choose(&[])?;
     let typical: Vec<&[usize]> = sizes.iter().map(|s| s.typical).collect();
-    if let Some(kept) = packings::within(options.packing_limit, problem, &all, &plans, &typical) {
+    if let Some(kept) = packings::within(options.packing_limit, problem, &mut all, &plans, &typical)? {
         // Sizes whose packing is left out find blocks of their own for another.
         (all, _) = choose(&kept)?;
         let limit = packings::limit(options.packing_limit, problem) >> 20;
