@@ -41,7 +41,8 @@ pub struct Source {
     /// Instruction-set level instead of the best of this machine: sse2, fma, avx2, avx512, neon
     #[arg(long, value_name = "LEVEL")]
     pub isa: Option<String>,
-    /// The processor for which plans are chosen, instead of this one: this, zen4, zen5, intel-server
+    /// The processor for which plans are chosen, instead of this one: this, zen3, zen4, zen5,
+    /// intel-server
     #[arg(long, value_name = "NAME")]
     pub processor: Option<String>,
     /// Loop nest per output or per input pixel, instead of the cheaper one

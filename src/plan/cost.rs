@@ -46,14 +46,11 @@ const CALL: f64 = 8.0;
 const ASKS: f64 = 2.0;
 /// Reading from another page: of a cache, and of memory.
 const PAGE: [f64; 2] = [8.0, 20.0];
-/// Starting to copy from another page.
-const START: f64 = 75.0;
 /// Bytes of a cache line.
 const LINE: f64 = 64.0;
 /// Lines of a piece of a row from which on it costs no more than a whole row.
 const SHORT: f64 = 8.0;
-/// Bytes per cycle that come from the second-level cache while a tile computes: rows of a panel, and its columns.
-const ROWS: f64 = 29.0;
+/// Bytes per cycle of a panel's columns that come from the second-level cache while a tile computes.
 const COLUMNS: f64 = 10.0;
 /// Cycles to interleave and store a vector.
 const INTERLEAVE: f64 = 0.5;
@@ -65,10 +62,13 @@ const RUN: f64 = 4.0;
 const SWEEP: f64 = 0.08;
 /// Loading a vector under a mask that depends on where it is.
 const MASK: f64 = 1.0;
+/// The same where masks are vectors, which are loaded, too, and making such a mask for a tile (timed on Zen 3).
+const MASK_VECTOR: f64 = 0.5;
+const MAKE_MASK: f64 = 4.0;
 /// Testing one tap.
 const GUARD: f64 = 1.5;
 /// Cycles to store the lanes of a vector that are inside, one by one.
-const HANGING: f64 = 18.0;
+const HANGING: f64 = 24.0;
 /// Cycles to store one element of a vector whose lanes are apart in memory.
 const STRIDED: f64 = 1.4;
 /// Cycles to store up to 16 bytes that lie side by side, of one lane, and to shuffle them into place.
@@ -247,14 +247,20 @@ impl<'a> Model<'a> {
         // Rows that are read at several shifts, or from within a line, touch one line more; in place it is the image that says where they begin.
         let within = !plan.panel && (self.at_run_time || self.input[x] * bytes % LINE != 0.0);
         let shifted = plan.vector == "qx" && (taps(x) > 1.0 || within || self.p.pad_begin[x] % self.p.stride[x] as i64 != 0);
-        let columns = (mq + taps(x) - 1.0) * bytes + if shifted { LINE } else { 0.0 };
+        let columns = (mq + taps(x) - 1.0) * bytes;
+        let columns = match plan.vector.as_str() {
+            "qx" if shifted => columns + LINE,
+            // Half a line comes whole, and the other half is for another tile.
+            "qx" => (columns / LINE).ceil() * LINE,
+            _ => columns,
+        };
         let pixels = columns * rows * (0..x.saturating_sub(1)).map(taps).product::<f64>() / all;
         let weights = moc * mr * bytes;
         let part = self.part();
         let held = (pixels + weights) * part * all;
         let panel = if plan.panel { self.panel() * bytes } else { self.plane(self.input) * self.ic } * part / self.ic;
         let first = m.l1 as f64 * 0.9;
-        let rate = if plan.vector == "qx" { ROWS } else { COLUMNS };
+        let rate = if plan.vector == "qx" { m.rates.rows } else { COLUMNS };
         let fetched = if held.max(panel + weights * part * all) > first { pixels / rate } else { 0.0 };
         // Weights that leave the second level between one tile and the next of the same channels come from further away.
         let rate = if weights * part * all + panel > m.l2 as f64 * m.rates.holds && self.sweeps() > 1.0 {
@@ -307,10 +313,15 @@ impl<'a> Model<'a> {
         };
         // What is read in place past the end of a row is loaded under a mask.
         let ragged = self.at_run_time || self.input[x] % mq != 0.0 || !candidates::no_halo(self.p);
-        let masks = if !plan.panel && plan.vector == "qx" && ragged { operands / straddle * MASK } else { 0.0 };
+        let masked = if !plan.panel && plan.vector == "qx" && ragged { operands / straddle } else { 0.0 };
+        // Masks that are vectors take the slots of other instructions, and a tile makes its own.
+        let (masks, beside, made) = match self.m.isa {
+            Isa::Avx2 if masked > 0.0 => (0.0, masked * MASK_VECTOR, mq / lanes * self.taps(x).ceil() * MAKE_MASK),
+            _ => (masked * MASK, 0.0, 0.0),
+        };
         // Lines of narrower vectors come as fast as ever where units are narrow: a step has fewer of them (timed on Zen 4).
         let fetch = self.second_level(mq, mrow, moc, mr).max(masks) * self.m.passes;
-        let step = step(self.m, vectors, operands, scalars, fetch);
+        let step = step(self.m, vectors, operands, scalars, fetch) + beside;
         // Guarded taps outside the input are skipped; with a panel they are multiplied by the halo.
         let steps = if plan.bounded { steps * candidates::bounded_share(self.p, plan, self.landing) } else { steps };
         // Taps along the lanes are not tested, but masked.
@@ -323,7 +334,7 @@ impl<'a> Model<'a> {
         let pages = if apart { self.ic * (PAGE[usize::from(far)] + lines * self.m.rates.line) } else { 0.0 };
         // Between two parts of the reduction the accumulators wait in memory.
         let waits = (self.ic / self.part() - 1.0) * (2.0 * vectors + CALL);
-        let compute = tiles * (steps * step + tests + pages + waits + CALL);
+        let compute = tiles * (steps * step + tests + pages + waits + made + CALL);
 
         let side_by_side = match (plan.vector.as_str(), self.p.layout) {
             ("qx", Layout::ChannelsFirst) => self.p.stride[x] as f64 == self.extent('r', x),
@@ -452,7 +463,7 @@ impl<'a> Model<'a> {
         let turned = ["oc", "g"].contains(&self.plan.vector.as_str()) != (self.p.layout == Layout::ChannelsLast);
         // A channel's piece of a block starts on a page of its own, ahead of which nothing is fetched.
         let input = self.plane(self.input) * self.ic * self.p.groups as f64;
-        let starts = if input > self.m.l2 as f64 { self.ic * self.blocks() * self.p.groups as f64 * START } else { 0.0 };
+        let starts = if input > self.m.l2 as f64 { self.ic * self.blocks() * self.p.groups as f64 * self.m.rates.start } else { 0.0 };
         let cold = self.panel() * self.p.elem.bytes() as f64 * self.m.rates.cold / self.m.rate(input);
         elements * if turned { self.m.rates.turned } else { self.m.rates.fill / self.plan.lanes as f64 } + starts + cold
     }

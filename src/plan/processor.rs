@@ -32,6 +32,8 @@ pub struct Processor {
 }
 
 impl Processor {
+    /// AMD's Zen 3, which has AVX2 only.
+    pub const ZEN_3: Processor = Processor { name: "zen3", caches: [32 << 10, 512 << 10, 32 << 20], unit: 32, rates: Rates::ZEN_3 };
     /// AMD's Zen 4.
     pub const ZEN_4: Processor = Processor { name: "zen4", caches: [32 << 10, 1 << 20, 32 << 20], unit: 32, rates: Rates::ZEN_4 };
     /// AMD's Zen 5 with AVX-512 units at full width, as its servers have.
@@ -40,14 +42,15 @@ impl Processor {
     pub const INTEL_SERVER: Processor =
         Processor { name: "intel-server", caches: [48 << 10, 2 << 20, SHARED], unit: LINE, rates: Rates::MESH };
     /// The processors whose rates were timed.
-    pub const KNOWN: [Processor; 3] = [Processor::ZEN_4, Processor::ZEN_5, Processor::INTEL_SERVER];
+    pub const KNOWN: [Processor; 4] = [Processor::ZEN_3, Processor::ZEN_4, Processor::ZEN_5, Processor::INTEL_SERVER];
 
     /// The processor that runs this program: its caches and units where it tells them, and the rates of the known one that it is most like.
     pub fn this() -> Processor {
         let [l1, l2, l3] = caches();
-        let rates = match (mesh(), zen_5()) {
-            (true, _) => Rates::MESH,
-            (_, true) => Rates::ZEN_5,
+        let rates = match (mesh(), zen_5(), zen_3()) {
+            (true, ..) => Rates::MESH,
+            (_, true, _) => Rates::ZEN_5,
+            (.., true) => Rates::ZEN_3,
             _ => Rates::ZEN_4,
         };
         Processor { name: "this", caches: [l1, l2, l3.min(SHARED)], unit: unit_bytes(), rates }
@@ -72,8 +75,8 @@ const SHARED: usize = 96 << 20;
 
 /// What data costs on its way to a core and beside its sums, as timed plans show it: the part of a processor that no manual states.
 ///
-/// One set is fitted to plans of the benchmark's layers that were timed on AMD's Zen 4, one to those on its Zen 5, the third to those on two servers of Intel's
-/// (48 KiB and 2 MiB a core, a last level behind a mesh) at AVX-512. On the last two multiply-adds take half as long; on Intel's whatever lies beyond the second
+/// One set is fitted to plans of the benchmark's layers that were timed on AMD's Zen 4, one each to those on its Zen 3 (AVX2) and Zen 5, the last to those on two
+/// servers of Intel's (48 KiB and 2 MiB a core, a last level behind a mesh) at AVX-512. On the last two kinds multiply-adds take half as long; on Intel's whatever lies beyond the second
 /// level is twice to four times as far away besides, so that other plans win.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
@@ -81,6 +84,8 @@ pub struct Rates {
     pub of: &'static str,
     /// Bytes per cycle from the second level.
     pub l2: f64,
+    /// Bytes per cycle of a panel's rows that come from the second level while a direct tile computes.
+    pub rows: f64,
     /// Bytes per cycle from the last level.
     pub l3: f64,
     /// Bytes per cycle from and to memory.
@@ -99,6 +104,8 @@ pub struct Rates {
     pub line: f64,
     /// Cycles to copy a vector into a panel.
     pub fill: f64,
+    /// Cycles to start copying from another page.
+    pub start: f64,
     /// Cycles to copy one element into a panel whose order differs from the input's.
     pub turned: f64,
     /// How many times as long as on Zen 4 storing lanes takes that are apart, channels last.
@@ -129,6 +136,7 @@ impl Rates {
     const ZEN_4: Rates = Rates {
         of: "Zen 4",
         l2: 32.0,
+        rows: 29.0,
         l3: 12.0,
         memory: 7.0,
         weights: [40.0, 28.0, 8.0],
@@ -138,6 +146,7 @@ impl Rates {
         step: 0.4,
         line: 0.0,
         fill: 2.0,
+        start: 75.0,
         turned: 0.5,
         apart: 1.0,
         cold: 0.0,
@@ -150,6 +159,20 @@ impl Rates {
         piece: 27.0,
         shifted: 2.0,
         joined: 0.0,
+    };
+    const ZEN_3: Rates = Rates {
+        of: "Zen 3",
+        rows: 24.0,
+        l3: 8.0,
+        memory: 5.0,
+        weights: [28.0, 20.0, 6.0],
+        factors: [24.0, 8.0, 6.0],
+        broadcasts: 1.8,
+        start: 40.0,
+        holds: 0.6,
+        stays: 0.3,
+        piece: 50.0,
+        ..Rates::ZEN_4
     };
     const ZEN_5: Rates = Rates {
         of: "Zen 5",
@@ -166,6 +189,7 @@ impl Rates {
     const MESH: Rates = Rates {
         of: "a server of Intel's",
         l2: 20.0,
+        rows: 29.0,
         l3: 5.5,
         memory: 4.0,
         weights: [28.0, 9.0, 4.0],
@@ -175,6 +199,7 @@ impl Rates {
         step: 1.7,
         line: 5.0,
         fill: 8.0,
+        start: 75.0,
         turned: 2.0,
         apart: 1.5,
         cold: 4.0,
@@ -229,6 +254,13 @@ fn zen_5() -> bool {
     *FOUND.get_or_init(|| made_by(b"AuthenticAMD") && family(std::arch::x86_64::__cpuid(1).eax) >= 0x1a)
 }
 
+/// Whether it is AMD's Zen 3 or an earlier one: their widest vectors are those of AVX2.
+#[cfg(target_arch = "x86_64")]
+fn zen_3() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| made_by(b"AuthenticAMD") && !std::is_x86_feature_detected!("avx512f"))
+}
+
 /// The family in the first word of leaf 1: four bits, and eight more to add where those are full.
 #[cfg(target_arch = "x86_64")]
 fn family(told: u32) -> u32 {
@@ -257,6 +289,11 @@ fn mesh() -> bool {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn zen_5() -> bool {
+    false
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn zen_3() -> bool {
     false
 }
 

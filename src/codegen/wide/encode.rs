@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! [rsp +  0]  64 bytes, aligned: lanes on their way to or from scattered places     \
-//! [rsp + 64]  bounds and step of such an access while it is masked (3 x 8)           } only if there is such an access
+//! [rsp + 64]  bounds and step of such an access while it is masked (3 x 8)           } only if there is such an access, or a mask
 //! [rsp + 88]  the caller's rsp                                                      /
+//! [rsp + 96]  masks that are kept, 32 bytes each (AVX2)
 //! [rsp + ..]  pointers and counters that found no register, 8 bytes each
 //! ```
 
@@ -26,6 +27,8 @@ pub(super) const POINTERS: usize = 10;
 const FIRST_SAVED: usize = 4;
 /// Bytes of the frame used by scattered accesses.
 const LANE_FRAME: i32 = 96;
+/// Bytes of a mask in the frame.
+const MASK: i32 = 32;
 /// Where the lower bound, the upper bound and the byte step of a masked scattered access are kept.
 pub(super) const AT_LO: i32 = 64;
 pub(super) const AT_HI: i32 = 72;
@@ -62,14 +65,11 @@ pub(super) struct Encoder<'a> {
     /// Where frame slots begin.
     slots_at: i32,
     frame: i32,
-    lanes: bool,
+    aligned: bool,
     saved: Vec<AsmRegister64>,
     /// Top and end of each region.
     regions: HashMap<usize, (CodeLabel, CodeLabel)>,
 }
-
-/// The mask registers by number.
-const K: [AsmRegisterK; 8] = [k0, k1, k2, k3, k4, k5, k6, k7];
 
 /// Encodes a program whose registers have places.
 pub(super) fn encode(func: &Func, args: Vec<TileArg>, p: &Program, places: &Places, isa: WideIsa) -> Result<WideTile> {
@@ -89,8 +89,13 @@ fn assemble(func: &Func, p: &Program, places: &Places, isa: WideIsa) -> Done<(Ve
         Inst::StorePacked { to, w, .. } => isa == WideIsa::Avx2 && (to.window.is_some() || to.active * func.elem.bytes() < w.bytes()),
         _ => false,
     };
-    let lanes = p.code.iter().any(through);
-    let slots_at = if lanes { LANE_FRAME } else { 0 };
+    let kept = |i: &Inst| match i {
+        Inst::Mask { to, .. } | Inst::MaskRange { to, .. } if isa == WideIsa::Avx2 => *to as i32 + 1,
+        _ => 0,
+    };
+    let masks = p.code.iter().map(kept).max().unwrap_or(0);
+    let aligned = masks > 0 || p.code.iter().any(through);
+    let slots_at = if aligned { LANE_FRAME + MASK * masks } else { 0 };
     let used = |r: usize| places.g.contains(&Loc::Reg(r));
     let saved = (FIRST_SAVED..POINTERS).filter(|&r| used(r)).map(|r| ALLOCATABLE[r]).collect();
     let mut e = Encoder {
@@ -102,7 +107,7 @@ fn assemble(func: &Func, p: &Program, places: &Places, isa: WideIsa) -> Done<(Ve
         tables: &func.tables,
         slots_at,
         frame: slots_at + 8 * places.budget.spilled as i32,
-        lanes,
+        aligned,
         saved,
         regions: HashMap::default(),
     };
@@ -120,7 +125,7 @@ impl Encoder<'_> {
         for r in self.saved.clone() {
             self.asm.push(r)?;
         }
-        if self.lanes {
+        if self.aligned {
             self.asm.mov(rax, rsp)?;
             self.asm.sub(rsp, self.frame)?;
             self.asm.and(rsp, -64)?;
@@ -132,7 +137,7 @@ impl Encoder<'_> {
     }
 
     fn epilogue(&mut self) -> Done {
-        if self.lanes {
+        if self.aligned {
             self.asm.mov(rsp, qword_ptr(rsp + AT_RSP))?;
         } else if self.frame > 0 {
             self.asm.add(rsp, self.frame)?;
@@ -204,8 +209,8 @@ impl Encoder<'_> {
             }
             Inst::Int { dst, expr } => self.int(*dst, expr),
             Inst::Extreme { dst, exprs, max } => self.extreme(*dst, exprs, *max),
-            Inst::Mask { to, active, window } => self.keep_mask(K[*to], *active, *window),
-            Inst::MaskRange { to, active, first, range, tmp } => self.keep_range(K[*to], *active, *first, *range, self.places.v[*tmp]),
+            Inst::Mask { to, active, window, tmp } => self.keep_mask(*to, *active, *window, tmp.map(|t| self.places.v[t])),
+            Inst::MaskRange { to, active, first, range, tmp } => self.keep_range(*to, *active, *first, *range, self.places.v[*tmp]),
             Inst::Prefetch { mem, ask } => {
                 let m = self.mem(*mem)?;
                 let m = byte_ptr(m);
@@ -258,6 +263,11 @@ impl Encoder<'_> {
 
     fn slot(&self, s: usize) -> AsmMemoryOperand {
         qword_ptr(rsp + (self.slots_at + 8 * s as i32))
+    }
+
+    /// Where the frame keeps a mask of AVX2.
+    pub(super) fn kept_at(&self, mask: usize) -> AsmMemoryOperand {
+        ptr(rsp + (LANE_FRAME + MASK * mask as i32))
     }
 
     pub(super) fn arg(&self, slot: usize) -> AsmMemoryOperand {

@@ -136,7 +136,7 @@ pub(super) struct Packed {
     pub window: Option<Window>,
     /// Holds the mask of a load on AVX2, if one may be needed.
     pub mask: Option<V>,
-    /// The mask register that holds the mask already, instead of a window.
+    /// The number of the mask that is kept already, instead of a window.
     pub kept: Option<usize>,
 }
 
@@ -207,11 +207,13 @@ pub(super) enum Inst {
         by: G,
     },
 
-    /// Puts the mask of the lanes in the window, among the first `active`, into a mask register, by its number. AVX-512 only.
+    /// Makes the mask of the lanes in the window, among the first `active`, and keeps it under that number: in a mask register; on AVX2, which has none, in
+    /// the frame, by way of a vector.
     Mask {
         to: usize,
         active: usize,
         window: Window,
+        tmp: Option<V>,
     },
 
     /// The same for the lanes `j` with `0 <= first + j < range`.
@@ -415,7 +417,10 @@ impl Inst {
                 g(*by, Use);
                 g(*dst, Def);
             }
-            Inst::Mask { window, .. } => window.registers(g),
+            Inst::Mask { window, tmp, .. } => {
+                window.registers(g);
+                tmp.iter().for_each(|t| v(*t, Early));
+            }
             Inst::MaskRange { first, tmp, .. } => {
                 first.registers(g);
                 v(*tmp, Early);

@@ -29,7 +29,7 @@ impl Encoder<'_> {
         }
     }
 
-    fn store_whole(&mut self, s: usize, w: Width, m: AsmMemoryOperand) -> Done {
+    pub(super) fn store_whole(&mut self, s: usize, w: Width, m: AsmMemoryOperand) -> Done {
         match w {
             Width::X => self.asm.vmovups(sized(w, m), XMM[s]),
             Width::Y => self.asm.vmovups(sized(w, m), YMM[s]),
@@ -66,8 +66,8 @@ impl Encoder<'_> {
     pub(super) fn load_packed(&mut self, d: usize, w: Width, from: &Packed) -> Done {
         let (mut away, mut done) = (self.asm.create_label(), self.asm.create_label());
         let m = self.mem(from.mem)?;
-        if let Some(k) = from.kept {
-            return self.load_under(d, w, m, k);
+        if let Some(mask) = from.kept {
+            return self.load_kept(d, w, m, mask);
         }
         let leaves = self.leaves(w, from, away)?;
         if leaves != Leaves::Always {

@@ -1,16 +1,15 @@
-//! Second step, masks of AVX-512: where loads that may leave a row stay under the same mask, it is made once.
+//! Second step, masks: where loads that may leave a row stay under the same mask, it is made once.
 //!
 //! A load that is clipped by itself compares its bounds with the lanes it has, and makes a mask if it leaves the row. Bounds that a loop does not change, or that
 //! several loads share, would be compared again and again; so their masks are made before the loop, or at the top of its body, and stay in a mask register
-//! until its end.
+//! until its end. AVX2 has masks in vectors, which accumulators need; they wait in the frame, from where a mask is another load.
 
 use super::WideIsa;
 use super::inst::*;
 use super::select::{Selector, chunks};
 use super::tree::{Clips, Lin, Node, Place};
 
-/// The mask registers that are kept; `k0` means no mask, and `k1` serves what is masked on its own.
-const FIRST: usize = 2;
+/// How many are kept: as many as there are mask registers but for `k0`, which means no mask, and `k1`, which serves what is masked on its own.
 const KEPT: usize = 6;
 /// Least loads at the top of a loop's body that make a mask worth keeping.
 const SHARED: usize = 2;
@@ -31,9 +30,6 @@ impl Selector<'_> {
     /// were kept before.
     pub(super) fn keep_masks(&mut self, body: &[Node], repeated: bool) -> usize {
         let before = self.masks.len();
-        if self.isa != WideIsa::Avx512 {
-            return before;
-        }
         let mut wanted: Vec<(Mask, usize)> = Vec::new();
         self.collect(body, repeated, &mut wanted);
         let least = if repeated { 1 } else { SHARED };
@@ -41,12 +37,13 @@ impl Selector<'_> {
         wanted.sort_by_key(|(_, uses)| std::cmp::Reverse(*uses));
         wanted.truncate(KEPT.saturating_sub(before));
         for (mask, _) in wanted {
-            let to = FIRST + self.masks.len();
+            let to = self.masks.len();
             let inst = match self.as_range(&mask) {
                 Some((first, range)) => Inst::MaskRange { to, active: mask.active, first, range, tmp: self.vec() },
                 None => {
                     let (lo, hi) = (self.extreme(&mask.clip.0, true), self.extreme(&mask.clip.1, false));
-                    Inst::Mask { to, active: mask.active, window: Window { lo, hi }.shifted(mask.lane as i64) }
+                    let tmp = (self.isa == WideIsa::Avx2).then(|| self.vec());
+                    Inst::Mask { to, active: mask.active, window: Window { lo, hi }.shifted(mask.lane as i64), tmp }
                 }
             };
             self.push(inst);
@@ -102,9 +99,9 @@ impl Selector<'_> {
         (!inside).then_some(clip)
     }
 
-    /// The register that holds the mask of a chunk, if one does.
+    /// The number of the mask of a chunk, if it is kept.
     pub(super) fn kept_mask(&self, p: &Place, lane: usize, active: usize) -> Option<usize> {
         let clip = self.clip_of(p)?;
-        self.masks.iter().position(|m| m.clip == *clip && m.lane == lane && m.active == active).map(|at| FIRST + at)
+        self.masks.iter().position(|m| m.clip == *clip && m.lane == lane && m.active == active)
     }
 }

@@ -153,7 +153,7 @@ pub(super) struct Selector<'a> {
     pub(super) bounds: Option<(Clips, Window)>,
     /// What several guards of the open lists of nodes test, but for a constant, and the register that holds it.
     pub(super) tested: Vec<(Lin, G)>,
-    /// The masks that are kept, in the order of their registers.
+    /// The masks that are kept, in the order of their numbers.
     pub(super) masks: Vec<Mask>,
     pub(super) regions: usize,
     /// What each buffer is for.
