@@ -457,7 +457,7 @@ fn groups_along_the_lanes_are_no_reduction() {
 #[test]
 fn plans_with_windows_of_few_positions() {
     let c = Case::<f64>::new(&layer("1d n1 1x9 -> 17 k2 s2 pe1 f64"), Fill::Ints, 1);
-    let plan = "gather aligned panel winograd 1 held 32 oc=32 qw=2 along oc x16 block 2".parse().expect("a plan");
+    let plan = "gather aligned panel winograd 1 held 32 oc=16 qw=2 along oc x16 block 2".parse().expect("a plan");
     let k = c.kernel(&Options { plan: Some(plan), ..Options::default() });
     like_reference(&label(&k), &c, k.plan(), true, &c.run(&k));
     let c = Case::<f32>::new(&layer("1d n1 1x1 -> 1 k1"), Fill::Ints, 1);
