@@ -5,13 +5,13 @@
 use super::WideIsa;
 use super::encode::{Done, Encoder};
 use super::inst::*;
-use super::masks::FAR;
+use super::masks::{FAR, KEPT};
 use super::vector::{XMM, YMM, ZMM, sized};
 use crate::ir::Elem;
 use iced_x86::code_asm::*;
 
 /// The mask registers whose masks are kept, in the order of their numbers.
-const KEPT: [AsmRegisterK; 6] = [k2, k3, k4, k5, k6, k7];
+const REGISTERS: [AsmRegisterK; KEPT] = [k2, k3, k4, k5, k6, k7];
 
 /// Whether an access may leave its window.
 #[derive(PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Encoder<'_> {
 
     /// Keeps the mask of the lanes in the window, among the first `active`, under that number; by way of a vector register where there are no mask registers.
     pub(super) fn keep_mask(&mut self, to: usize, active: usize, window: Window, by: Option<usize>) -> Done {
-        let Some(m) = by else { return self.mask_register(KEPT[to], active, window) };
+        let Some(m) = by else { return self.mask_register(REGISTERS[to], active, window) };
         let w = self.vector_of(active);
         self.mask_vector(m, w, active, window)?;
         let at = self.kept_at(to);
@@ -111,7 +111,7 @@ impl Encoder<'_> {
         if self.isa == WideIsa::Avx2 {
             return self.range_vector(to, active, range, tmp);
         }
-        let to = KEPT[to];
+        let to = REGISTERS[to];
         let numbers = self.pool.label(&mut self.asm, (0..16u32).flat_map(u32::to_le_bytes).collect());
         let most = self.pool.label(&mut self.asm, range.to_le_bytes().to_vec());
         const BELOW: i32 = 1;
@@ -208,7 +208,7 @@ impl Encoder<'_> {
     /// Loads under a mask that is kept.
     pub(super) fn load_kept(&mut self, d: usize, w: Width, m: AsmMemoryOperand, mask: usize) -> Done {
         if self.isa == WideIsa::Avx512 {
-            return self.load_under(d, w, m, KEPT[mask]);
+            return self.load_under(d, w, m, REGISTERS[mask]);
         }
         let at = self.kept_at(mask);
         self.load_whole(d, w, at)?;

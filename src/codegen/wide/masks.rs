@@ -10,7 +10,7 @@ use super::select::{Selector, chunks};
 use super::tree::{Clips, Lin, Node, Place};
 
 /// How many are kept: as many as there are mask registers but for `k0`, which means no mask, and `k1`, which serves what is masked on its own.
-const KEPT: usize = 6;
+pub(super) const KEPT: usize = 6;
 /// Least loads at the top of a loop's body that make a mask worth keeping.
 const SHARED: usize = 2;
 
