@@ -15,7 +15,7 @@
 //!
 //! What whole tiles leave over of positions (or windows) whose number is known at run time is a small tile of half as many, with registers of its own.
 //!
-//! Within a tile the reduction runs over input channels first, then over taps, where no guard forbids it.
+//! Within a tile the reduction runs over input channels first, then over taps, where no guard forbids it. Phases without taps have no channels either.
 
 use super::block::{extreme, phases};
 use super::nest::wrap;
@@ -293,16 +293,40 @@ impl Tiler<'_> {
         if !outer.iter().all(reduction) {
             return s.clone();
         }
-        let ic = outer.remove(at);
+        let Stmt::For(mut ic) = outer.remove(at) else { unreachable!("its place is that of a loop") };
         // Taps that are bounded by the input differ from position to position; they stay around.
         let bounded = |s: &Stmt| loops(s).is_some_and(|l| l.lo.len() > 1);
-        outer.insert(outer[..at].iter().rposition(bounded).map_or(0, |l| l + 1), ic);
+        let first = outer[..at].iter().rposition(bounded).map_or(0, |l| l + 1);
+        // Where a phase has no tap, the channels have nothing to go through.
+        let (mut body, mut passed) = (body.to_vec(), outer.split_off(first));
+        let channels = ic.hi[0].clone();
+        let lacking: Vec<Loop> = passed.iter().filter_map(loops).filter(|l| self.taps(l, false) == Some(0)).collect();
+        for taps in lacking {
+            let counted = |n: i64| taps.hi[0].clone() * n;
+            ic.hi.extend(channels.as_const().map(counted));
+            if self.taps(&taps, true) == Some(1) {
+                // A tap that is there or not is no loop any more.
+                passed.retain(|s| loops(s).is_none_or(|l| l.var != taps.var));
+                passed.iter_mut().chain(&mut body).for_each(|s| s.map_affine(&mut |a| a.subst(taps.var.as_str(), &0.into())));
+            }
+        }
+        outer.push(Stmt::For(ic));
+        outer.extend(passed);
         let within = |body: Vec<Stmt>, s: &Stmt| match s {
             Stmt::For(l) => vec![Stmt::For(l.around(body))],
             Stmt::When { conds, .. } => Stmt::when(conds.clone(), body),
             _ => unreachable!("loops and guards were taken off"),
         };
-        outer.iter().rev().fold(body.to_vec(), within).remove(0)
+        outer.iter().rev().fold(body, within).remove(0)
+    }
+
+    /// The least or most taps that a loop has over the phases around it, unless they differ within the tile as well.
+    fn taps(&self, l: &Loop, most: bool) -> Option<i64> {
+        let ([lo], [hi]) = (&l.lo[..], &l.hi[..]) else { return None };
+        if lo.as_const() != Some(0) {
+            return None;
+        }
+        extreme(hi, self.func, phases(&self.loops), most).as_const()
     }
 
     fn sink_loop(&mut self, l: Loop, guards: &[Cond]) -> Result<Vec<Stmt>> {

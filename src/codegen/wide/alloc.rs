@@ -42,6 +42,8 @@ struct Region {
     begin: usize,
     end: usize,
     is_loop: bool,
+    /// Whether it seldom runs.
+    seldom: bool,
 }
 
 /// Live ranges of both classes of registers; `None` for one that does not occur.
@@ -132,7 +134,8 @@ fn regions(code: &[Inst]) -> Vec<Region> {
         match inst {
             Inst::LoopBegin { .. } | Inst::WhenBegin { .. } => {
                 open.push(out.len());
-                out.push(Region { begin: i, end: i, is_loop: matches!(inst, Inst::LoopBegin { .. }) });
+                let seldom = matches!(inst, Inst::WhenBegin { seldom: true, .. });
+                out.push(Region { begin: i, end: i, is_loop: matches!(inst, Inst::LoopBegin { .. }), seldom });
             }
             Inst::LoopEnd { .. } | Inst::WhenEnd { .. } => {
                 let r: usize = open.pop().expect("regions nest");
@@ -177,6 +180,10 @@ fn ranges(p: &Program, regions: &[Region], occurrences: &Occurrences) -> Vec<Opt
     let mut depth = vec![0u32; p.code.len()];
     for r in regions.iter().filter(|r| r.is_loop) {
         depth[r.begin..=r.end].iter_mut().for_each(|d| *d += 1);
+    }
+    // What runs now and then inside a loop counts as if it stood outside.
+    for r in regions.iter().filter(|r| r.seldom) {
+        depth[r.begin + 1..r.end].iter_mut().for_each(|d| *d = d.saturating_sub(1));
     }
     let range = |w: &[usize]| {
         let at = &occurrences.all[w[0]..w[1]];

@@ -416,9 +416,9 @@ impl Selector<'_> {
         self.push(Inst::WhenEnd { id: ends });
     }
 
-    /// The beginning of a region that runs if a register is at least 0.
+    /// The beginning of a region that runs when a register gets to 0.
     fn when_over(&mut self, g: G) -> usize {
-        self.region_begin(vec![Test { of: IntExpr::of(IntTerm::Reg(g), 1), most: None }])
+        self.region_begin(vec![Test { of: IntExpr::of(IntTerm::Reg(g), 1), most: None }], true)
     }
 
     /// Loops that only add up, outermost ones, and how often their bodies run.
@@ -498,7 +498,7 @@ struct Level {
 }
 
 /// Whether a statement stores and does nothing else, guarded or not.
-fn only_stores(n: &Node) -> bool {
+pub(super) fn only_stores(n: &Node) -> bool {
     match n {
         Node::Store { .. } => true,
         Node::When { body, .. } => body.iter().all(only_stores),

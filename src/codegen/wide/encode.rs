@@ -169,7 +169,7 @@ impl Encoder<'_> {
         match i {
             Inst::LoopBegin { id, count, check } => self.loop_begin(*id, *count, *check),
             Inst::LoopEnd { id, count, step } => self.loop_end(*id, *count, *step),
-            Inst::WhenBegin { id, conds } => {
+            Inst::WhenBegin { id, conds, .. } => {
                 let end = self.asm.create_label();
                 self.regions.insert(*id, (end, end));
                 for Test { of: c, most } in conds {

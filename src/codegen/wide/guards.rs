@@ -1,8 +1,10 @@
-//! Second step, guards: statements that run where some integers are positive, and stores that go together although each has a guard of its own.
+//! Second step, guards: statements that run where some integers are positive, stores that go together although each has a guard of its own, and stores of a
+//! tile that may leave the output: whether it does is asked once, not for each of them.
 
+use super::asks::only_stores;
 use super::inst::*;
 use super::select::Selector;
-use super::tree::{Lin, Node};
+use super::tree::{Lin, Node, Place};
 use super::turned::PIECE;
 use crate::Result;
 
@@ -13,6 +15,56 @@ pub(super) struct Guarded<'n> {
     stores: Vec<Node>,
     /// The same stores under their guards.
     pub(super) together: &'n [Node],
+}
+
+/// Most comparisons that say whether all stores of a tile stay inside.
+const MOST_TESTS: i64 = 4;
+
+/// Stores, guarded or not, some of which may leave their windows.
+pub(super) struct Clipped<'n> {
+    /// What holds where none of them does.
+    inside: Vec<Lin>,
+    /// The stores without their windows.
+    whole: Vec<Node>,
+    pub(super) all: &'n [Node],
+}
+
+/// What holds where no lane of a store leaves its window; `None` if one always does.
+fn stays(to: &Place, parts: usize) -> Option<Vec<Lin>> {
+    let Some(s) = &to.spread else { return Some(Vec::new()) };
+    let last = (s.count as i64 - 1) * s.step + parts as i64;
+    let zero = Lin { inv: 0.into(), terms: Vec::new() };
+    let (lo, hi) = s.clip.as_ref()?;
+    let mut out: Vec<Lin> = lo.iter().map(|lo| zero.minus(lo)).collect();
+    out.extend(hi.iter().cloned().map(|mut hi| {
+        hi.inv.offset -= last;
+        hi
+    }));
+    out.retain(|c| c.as_const().is_none_or(|c| c < 0));
+    out.iter().all(|c| c.as_const().is_none()).then_some(out)
+}
+
+/// The store without its window.
+fn unclipped(n: &Node) -> Node {
+    match n.clone() {
+        Node::Store { mut to, parts, stream } => {
+            to.spread.iter_mut().for_each(|s| s.clip = None);
+            Node::Store { to, parts, stream }
+        }
+        Node::When { conds, body } => Node::When { conds, body: body.iter().map(unclipped).collect() },
+        n => n,
+    }
+}
+
+/// Calls `f` for where stores go, and how many parts each has.
+fn visit_stores(nodes: &[Node], f: &mut impl FnMut(&Place, usize)) {
+    for n in nodes {
+        match n {
+            Node::Store { to, parts, .. } => f(to, parts.len()),
+            Node::When { body, .. } => visit_stores(body, f),
+            Node::Set { .. } | Node::Loop { .. } => {}
+        }
+    }
 }
 
 /// What holds where all of the guards do, of which each differs from the first in constants.
@@ -77,14 +129,14 @@ impl Selector<'_> {
     /// The beginning of statements under a guard, by the number of the region.
     pub(super) fn when_begin(&mut self, conds: &[Lin]) -> usize {
         let tests = ranges(conds).map(|(c, most)| Test { of: self.test(c), most }).collect();
-        self.region_begin(tests)
+        self.region_begin(tests, false)
     }
 
-    /// The beginning of a region that runs if every test holds.
-    pub(super) fn region_begin(&mut self, conds: Vec<Test>) -> usize {
+    /// The beginning of a region that runs if every test holds, which may be seldom.
+    pub(super) fn region_begin(&mut self, conds: Vec<Test>, seldom: bool) -> usize {
         let id = self.regions;
         self.regions += 1;
-        self.push(Inst::WhenBegin { id, conds });
+        self.push(Inst::WhenBegin { id, conds, seldom });
         id
     }
 
@@ -121,5 +173,52 @@ impl Selector<'_> {
         }
         self.push(Inst::WhenEnd { id });
         Ok(())
+    }
+
+    /// Several stores from the first node on of which some may leave their windows, if it is worth asking once whether any does.
+    pub(super) fn clipped<'n>(&self, nodes: &'n [Node]) -> Option<Clipped<'n>> {
+        let n = nodes.iter().take_while(|n| only_stores(n)).count();
+        let all = &nodes[..n];
+        let (mut inside, mut clipped, mut never): (Vec<Lin>, usize, bool) = (Vec::new(), 0, false);
+        visit_stores(all, &mut |to, parts| {
+            if to.spread.as_ref().is_none_or(|s| s.clip.is_none()) {
+                return;
+            }
+            let Some(conds) = stays(to, parts) else {
+                never = true;
+                return;
+            };
+            clipped += parts.min(conds.len() * parts);
+            for c in conds {
+                match inside.iter_mut().find(|i| i.varying() == c.varying()) {
+                    Some(i) => i.inv.offset = i.inv.offset.min(c.inv.offset),
+                    None => inside.push(c),
+                }
+            }
+        });
+        // One of the tiles fails each of the tests; where there are few, most would be asked in vain.
+        let tests = inside.len() as i64;
+        let around = inside.iter().flat_map(|c| &c.terms).map(|(t, _)| self.most_trips(t.of()));
+        let mostly = around.flatten().max().is_none_or(|tiles| tiles > 2 * tests);
+        let worth = self.wholes && !never && clipped > 1 && (1..=MOST_TESTS).contains(&tests) && mostly;
+        worth.then(|| Clipped { inside, whole: all.iter().map(unclipped).collect(), all })
+    }
+
+    /// The stores as they are where none leaves its window, each in its window elsewhere.
+    pub(super) fn store_clipped(&mut self, c: &Clipped) -> Result<()> {
+        let id = self.when_begin(&c.inside);
+        self.within_windows(&c.whole)?;
+        self.push(Inst::WhenElse { id });
+        self.within_windows(c.all)?;
+        self.push(Inst::WhenEnd { id });
+        Ok(())
+    }
+
+    /// Stores whose windows have been asked for.
+    fn within_windows(&mut self, nodes: &[Node]) -> Result<()> {
+        let wholes = std::mem::replace(&mut self.wholes, false);
+        let done = self.nodes(nodes);
+        self.wholes = wholes;
+        done
     }
 }

@@ -178,6 +178,8 @@ pub(super) enum Inst {
     WhenBegin {
         id: usize,
         conds: Vec<Test>,
+        /// Whether that is seldom so.
+        seldom: bool,
     },
     /// What follows runs instead, if some test does not hold.
     WhenElse {

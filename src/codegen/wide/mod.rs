@@ -179,15 +179,18 @@ pub struct Budget {
 const REACHES: [usize; 4] = [8, 3, 1, 0];
 
 /// What is tried in turn until the registers suffice: vectors that overlap, shifted out of lines; then a distance, and whether stores are turned and
-/// interleaved in pairs, which takes registers for the shuffles. Stores come once a tile, and the loads of AVX2 once a step, where no operand can be a broadcast from memory.
+/// interleaved in pairs, which takes registers for the shuffles; all of that with stores that are written twice, once for tiles that do not leave the output, and
+/// without, since what both store waits until the second. Stores come once a tile, and the loads of AVX2 once a step, where no operand can be a broadcast from memory.
 fn attempts(isa: WideIsa) -> impl Iterator<Item = Attempt> {
     let (turned, plain) = match isa {
         WideIsa::Avx2 => (&REACHES[..3], &REACHES[..]),
         WideIsa::Avx512 => (&REACHES[..], &REACHES[3..]),
     };
-    let shifted = (isa == WideIsa::Avx512).then_some(Attempt { reach: REACHES[0], turns: true, shifts: true });
-    let turned = turned.iter().map(|reach| Attempt { reach: *reach, turns: true, shifts: false });
-    shifted.into_iter().chain(turned).chain(plain.iter().map(|reach| Attempt { reach: *reach, turns: false, shifts: false }))
+    let attempt = |reach: usize, turns, shifts| Attempt { reach, turns, shifts, wholes: true };
+    let shifted = (isa == WideIsa::Avx512).then(|| attempt(REACHES[0], true, true));
+    let turned = turned.iter().map(move |reach| attempt(*reach, true, false));
+    let all = shifted.into_iter().chain(turned).chain(plain.iter().map(move |reach| attempt(*reach, false, false)));
+    all.flat_map(|a| [a, Attempt { wholes: false, ..a }])
 }
 
 /// What is tried.
@@ -199,6 +202,8 @@ struct Attempt {
     turns: bool,
     /// Whether vectors that overlap are shifted out of lines, which wait in registers as long as they are used.
     shifts: bool,
+    /// Whether stores that may leave their windows are written twice.
+    wholes: bool,
 }
 
 /// The registers that a tile needs, without encoding it: `code_bytes`, `frame_bytes` and `spilled` are 0.

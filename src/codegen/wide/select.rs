@@ -61,6 +61,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, attempt: Attemp
         reach: attempt.reach,
         turns: attempt.turns,
         shifts: attempt.shifts,
+        wholes: attempt.wholes,
         overlapping: HashMap::default(),
         lines: HashSet::default(),
         ptr: vec![None; tree.groups.len()],
@@ -132,6 +133,8 @@ pub(super) struct Selector<'a> {
     pub(super) reach: usize,
     pub(super) turns: bool,
     pub(super) shifts: bool,
+    /// Whether stores that may leave their windows are written twice, once as if they did not.
+    pub(super) wholes: bool,
     /// The vectors of the present block that are shifted out of lines, and these lines.
     pub(super) overlapping: Overlaps,
     pub(super) lines: HashSet<Key>,
@@ -198,6 +201,11 @@ impl Selector<'_> {
         let mut first = true;
         let mut i = 0;
         while i < nodes.len() {
+            if let Some(stores) = self.clipped(&nodes[i..]) {
+                i += stores.all.len();
+                self.store_clipped(&stores)?;
+                continue;
+            }
             let straight = |n: &Node| matches!(n, Node::Set { .. } | Node::Store { .. });
             let n = nodes[i..].iter().take_while(|n| straight(n)).count();
             self.block(&nodes[i..i + n])?;
