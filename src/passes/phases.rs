@@ -9,7 +9,7 @@
 //! without taps. The plan chooses the origin:
 //! - `c = 0` counts from the first output: every phase starts at `q = 0`, and neighbouring phases store side by side from the edge on;
 //! - `c = p` counts from the uncropped edge: without dilation `k0[r] = r` and `i0[r] = 0`, so every phase reads *the same window*,
-//!   and neighbouring phases have neighbouring taps, which is what phases along the lanes need.
+//!   and neighbouring phases have neighbouring taps, which is what phases along the lanes need, and windows, unless they leave the pixels along x as they are.
 //!
 //! ```text
 //! for o in 0..O:                                  for r in 0..s, q in lo[r]..I + hi[r]:            o = s*q + r - c
@@ -26,7 +26,7 @@
 use super::nest::{Congruence, Nest, congruence, peel, wrap};
 use crate::ir::names::on;
 use crate::ir::{Affine, Atom, Cond, Count, CountOf, Func, Loop, Stmt, Table};
-use crate::plan::{Plan, interleaved_by};
+use crate::plan::{Plan, Winograd, interleaved_by};
 use crate::{Error, Kind, Result};
 
 /// Replaces the congruence guards by phases.
@@ -99,10 +99,12 @@ impl AxisPhases {
     fn new(axis: &'static str, kernel: i64, output: &Affine, c: Congruence, plan: &Plan) -> Result<Self> {
         let (s, d) = (c.stride, c.dilation);
         let g = gcd(s, d);
-        let origin = if plan.aligned { c.pad } else { 0 };
         let size = |n: i64| usize::try_from(n).unwrap_or(0);
-        let interleaved = || interleaved_by(size(kernel), size(s), size(d)).unwrap_or(1) as i64;
-        let wide = if plan.winograd.is_some() { interleaved() } else { 1 };
+        let interleaved = interleaved_by(size(kernel), size(s), size(d)).unwrap_or(1) as i64;
+        let wide = if plan.winograd.is_some() { interleaved } else { 1 };
+        // Phases share no window where taps are summed.
+        let summed = interleaved == 1 && axis == "x" && plan.winograd.as_ref().is_some_and(Winograd::leaves_x);
+        let origin = if plan.aligned && !summed { c.pad } else { 0 };
         let span = s * wide;
         // The output extent is s * I + rest, by the formula of the operator.
         let rest = output.clone() - c.extent.clone() * s;

@@ -323,7 +323,7 @@ impl Tiler<'_> {
     /// The least or most taps that a loop has over the phases around it, unless they differ within the tile as well.
     fn taps(&self, l: &Loop, most: bool) -> Option<i64> {
         let ([lo], [hi]) = (&l.lo[..], &l.hi[..]) else { return None };
-        if lo.as_const() != Some(0) {
+        if lo.as_const() != Some(0) || self.tile.iter().any(|t| hi.uses_var(t.t.as_str())) {
             return None;
         }
         extreme(hi, self.func, phases(&self.loops), most).as_const()

@@ -203,6 +203,21 @@ impl<'a> Lowering<'a> {
         let known = axes.iter().filter(|a| a.count.is_none()).map(|a| a.windows).product();
         (known, counted_within(axes))
     }
+    /// Windows of a block that are multiplied: rows lie side by side, and only behind the last one there are pixels that no output is at.
+    fn most_multiplied(&self) -> i64 {
+        self.windows() - self.x().reach()
+    }
+    fn multiplied(&self) -> Affine {
+        let all = match self.held_within(self.axes.len()) {
+            (known, None) => known.into(),
+            (known, Some(symbol)) => Affine::sym(symbol) * known,
+        };
+        all - self.x().reach()
+    }
+    /// The same in whole tiles.
+    fn tiled(&self) -> i64 {
+        up(self.most_multiplied(), self.plan.extent(WINDOW) as i64)
+    }
     /// Windows of a row, in whole vectors.
     fn row(&self) -> i64 {
         up(self.x().windows, self.lanes())
@@ -215,7 +230,7 @@ impl<'a> Lowering<'a> {
     /// which are written together, then lie in different sets of a cache.
     fn windows_held(&self) -> i64 {
         // Whole vectors are read of them, which may be longer than a line of f64.
-        let all = up(self.windows(), self.plan.extent(WINDOW) as i64).max(up(self.windows(), self.lanes()));
+        let all = self.tiled().max(up(self.most_multiplied(), self.lanes()));
         spread_lines(all, self.func.elem.bytes() as i64)
     }
     /// The same where rows are read by whole vectors, past the end of the last.
@@ -337,7 +352,7 @@ impl<'a> Lowering<'a> {
         let counts: Vec<i64> = self.axes.iter().flat_map(Axis::counts).collect();
         let held_at = counts.len();
         if self.channels_along() {
-            let windows = up(self.windows(), self.plan.extent(WINDOW) as i64);
+            let windows = self.tiled();
             self.buffer(PRODUCTS, BufferKind::Scratch, &[&counts[..], &[up(self.held, self.lanes()), windows | 1]].concat());
             self.innermost(held_at);
         } else {
@@ -361,10 +376,7 @@ impl<'a> Lowering<'a> {
             .map(|c| Loop::new(c.var, c.count, Vec::new()))
             .collect();
         // Windows around channels: the windows of a tile stay in the first-level cache while weights stream by.
-        let windows = match self.held_within(self.axes.len()) {
-            (known, None) => known.into(),
-            (known, Some(symbol)) => Affine::sym(symbol) * known,
-        };
+        let windows = self.multiplied();
         let over = [loops, vec![Loop::new(WINDOW, windows, Vec::new()), held.clone()]].concat();
         wrap(&over, body).remove(0)
     }

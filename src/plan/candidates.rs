@@ -371,7 +371,10 @@ impl<'a> Space<'a> {
         for (a, axis) in names.iter().enumerate().filter(|(a, _)| problem.input[*a].known().is_none()) {
             let unit = plan.winograd.as_ref().map_or_else(|| plan.extent_on("q", axis), |w| w.outputs[a]);
             if plan.panel && plan.block[a] == 0 {
-                let all = if plan.winograd.is_some() { window_positions(self.problem, a) } else { positions(self.problem, a) };
+                let all = match &plan.winograd {
+                    Some(w) => window_positions(self.problem, a, w.outputs[a]),
+                    None => positions(self.problem, a),
+                };
                 plan.block[a] = all.next_multiple_of(unit);
             }
         }

@@ -106,12 +106,20 @@ pub struct Winograd {
     pub by_phase: bool,
 }
 
+impl Winograd {
+    /// Whether windows have one output along the innermost of several axes: then nothing is transformed along it.
+    pub fn leaves_x(&self) -> bool {
+        self.outputs.len() > 1 && self.outputs.last() == Some(&1)
+    }
+}
+
 /// Every choice.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Gather or scatter.
     pub form: Form,
-    /// Whether phases count from the uncropped edge, so that all of them read the same window; otherwise from the first output.
+    /// Whether phases count from the uncropped edge, so that all of them read the same window; otherwise from the first output. Where windows leave the pixels
+    /// along x as they are, those of x count from the first output in any case.
     pub aligned: bool,
     /// Whether input is staged in a zero-halo panel (gather only). Without it the guards stay, at the taps.
     pub panel: bool,

@@ -130,6 +130,9 @@ pub struct Rates {
     pub shifted: f64,
     /// Cycles more for storing a vector of transformed windows where rows are joined, so that it lies across two lines beyond the first level.
     pub joined: f64,
+    /// Cycles that each line of the output takes besides, beyond the second level, where transforms store it: direct sums ask for it before they add up. Of
+    /// AMD's not timed.
+    pub leaving: f64,
 }
 
 impl Rates {
@@ -159,6 +162,7 @@ impl Rates {
         piece: 27.0,
         shifted: 2.0,
         joined: 0.0,
+        leaving: 0.0,
     };
     const ZEN_3: Rates = Rates {
         of: "Zen 3",
@@ -212,6 +216,7 @@ impl Rates {
         piece: 83.0,
         shifted: 1.5,
         joined: 3.0,
+        leaving: 8.5,
     };
 }
 

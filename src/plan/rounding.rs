@@ -112,6 +112,14 @@ fn summed_taps(p: &Deconv, axis: usize, m: usize) -> usize {
     if is_summed(p, axis, m) { most() } else { 1 }
 }
 
+/// Pixels that are read beside one for each position of such an axis, which count from the first output: tap `k` of its phase reads the pixel
+/// `-floor((d*k - p) / s)` from the position.
+pub fn summed_reach(p: &Deconv, axis: usize) -> usize {
+    let (s, d, pad) = (p.stride[axis] as i64, p.dilation[axis] as i64, p.pad_begin[axis]);
+    let behind = |tap: i64| (d * tap - pad).div_euclid(s);
+    (behind(p.kernel[axis] as i64 - 1) - behind(0)).max(0) as usize
+}
+
 /// How many windows interleave along an axis: taps that are dilated read pixels so far apart, and what lies between belongs to other windows. 1 without
 /// dilation, and where it divides the stride; `None` if neither divides the other, since phases then read pixels apart that differ from phase to phase.
 pub fn interleaved(p: &Deconv, axis: usize) -> Option<usize> {

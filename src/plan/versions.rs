@@ -11,8 +11,8 @@ pub use packings::{packed_bytes, packs_alike};
 
 use super::choose::{Others, choose_at, mean, mean_costs};
 use super::cost::Costs;
-use super::rounding::interleaved;
-use super::windows::{even, positions_of};
+use super::rounding::{interleaved, is_summed};
+use super::windows::{even, positions_of, summed_positions};
 use super::{Choice, Machine, Plan, Processor, Sizes};
 use crate::codegen::target::Isa;
 use crate::ir::Func;
@@ -96,7 +96,9 @@ impl Version {
     /// `plan` is the one for one thread: which version runs, and so in which order outputs are summed, must not depend on the blocks that threads share out.
     fn new(p: &Deconv, typical: Vec<usize>, choice: Choice, plan: &Plan, lowered: Option<Func>) -> Version {
         let units = |(a, axis): (usize, &&str)| {
-            let more = positions_of(p, a, typical[a]) as i64 - typical[a] as i64;
+            let summed = plan.winograd.as_ref().is_some_and(|w| is_summed(p, a, w.outputs[a]));
+            let positions = if summed { summed_positions(p, a, typical[a]) } else { positions_of(p, a, typical[a]) };
+            let more = positions as i64 - typical[a] as i64;
             let tiles = Tiles::of(plan, on("q", axis).as_str());
             let wide = interleaved(p, a).filter(|_| plan.winograd.is_some()).unwrap_or(1);
             match &plan.winograd {

@@ -5,7 +5,7 @@
 mod blocks;
 
 use super::cost::{Cost, OPEN, lane_apart, step};
-use super::rounding::{PhaseClasses, interleaved, is_summed, phase_classes};
+use super::rounding::{PhaseClasses, interleaved, is_summed, phase_classes, summed_reach};
 use super::{Machine, Plan};
 use crate::Short;
 use crate::ir::names::axes;
@@ -48,8 +48,9 @@ const EXPOSED: [f64; 2] = [0.015, 0.2];
 
 /// What all plans with windows of a problem have in common along one axis.
 pub struct WindowAxis {
-    /// Positions in units of which windows hold a number.
+    /// Positions in units of which windows hold a number; and those where taps are summed, which count from the first output, if they can be.
     positions: usize,
+    summed: Option<usize>,
     /// How many windows interleave.
     interleaved: usize,
     /// How many taps the phases have.
@@ -67,9 +68,15 @@ impl WindowAxis {
         let of = |a: usize| {
             let (interleaved, classes, stride) = (interleaved(p, a)?, phase_classes(p, a), p.stride[a]);
             let shared = interleaved == 1 && stride > 1 && matches!(classes[..], [(_, phases)] if phases == stride);
-            Some(WindowAxis { positions: window_positions(p, a), interleaved, classes, separable: shared && a + 1 < p.rank() })
+            let summed = is_summed(p, a, 1).then(|| summed_positions(p, a, p.input[a].known().unwrap_or(OPEN)));
+            Some(WindowAxis { positions: transformed_positions(p, a), summed, interleaved, classes, separable: shared && a + 1 < p.rank() })
         };
         (0..p.rank()).map(of).collect()
+    }
+
+    /// Positions of a plan with windows of so many outputs.
+    fn positions(&self, outputs: usize) -> usize {
+        self.summed.filter(|_| outputs == 1).unwrap_or(self.positions)
     }
 
     /// The taps of the phases that have most.
@@ -177,9 +184,20 @@ pub(super) fn positions_of(p: &Deconv, a: usize, input: usize) -> usize {
     positions_every(p, a, input, p.stride[a])
 }
 
+/// Positions that windows of so many outputs cover.
+pub(super) fn window_positions(p: &Deconv, a: usize, outputs: usize) -> usize {
+    if is_summed(p, a, outputs) { summed_positions(p, a, p.input[a].known().unwrap_or(OPEN)) } else { transformed_positions(p, a) }
+}
+
 /// Positions in units of which windows hold a number: where windows interleave, those of all of them together.
-pub(super) fn window_positions(p: &Deconv, a: usize) -> usize {
+fn transformed_positions(p: &Deconv, a: usize) -> usize {
     positions_every(p, a, p.input[a].known().unwrap_or(OPEN), p.stride[a] * interleaved(p, a).unwrap_or(1))
+}
+
+/// Positions of an axis whose taps are summed, which count from the first output.
+pub(super) fn summed_positions(p: &Deconv, a: usize, input: usize) -> usize {
+    let output = p.output_extent(a).eval(&mut |_| input as i64).max(1) as usize;
+    output.div_ceil(p.stride[a])
 }
 
 /// Positions that are so many outputs wide.
@@ -203,12 +221,12 @@ impl<'a> Windows<'a> {
             // Interleaved windows are computed together, each with entries and products of its own.
             let interleaved = axis.interleaved;
             let each = interleaved as f64;
-            let (windows, most) = (axis.positions.div_ceil(m), if plan.block[a] > 0 { plan.block[a] / m } else { usize::MAX });
+            let (windows, most) = (axis.positions(m).div_ceil(m), if plan.block[a] > 0 { plan.block[a] / m } else { usize::MAX });
             let summed = is_summed(p, a, m);
             let held = if evenly { even(windows, most) } else { most.min(windows.max(1)) };
             // Taps that are summed leave each phase a product.
             let classes = || axis.classes.iter().map(|&(taps, phases)| (if summed { 1 } else { taps }, phases as f64));
-            let reach = if summed { axis.taps() as f64 - 1.0 } else { 0.0 };
+            let reach = if summed { summed_reach(p, a) as f64 } else { 0.0 };
             let hit: usize = axis.classes.iter().map(|c| c.1).sum();
             let taps = if summed { p.kernel[a] as f64 / hit as f64 } else { 1.0 };
             let entries: f64 = if summed { 1.0 } else { classes().map(|c| (m + c.0 - 1) as f64).sum() };
@@ -276,10 +294,15 @@ impl<'a> Windows<'a> {
         (self.axes[a].windows - self.axes[a].reach) as usize
     }
 
-    /// Windows of a block, as they are held.
+    /// Windows of a block that are multiplied, in whole tiles.
     fn windows(&self) -> f64 {
         let tile = self.plan.extent("qw") as f64;
-        (self.product_of(|a| a.windows) / tile).ceil() * tile
+        (self.wanted() / tile).ceil() * tile
+    }
+
+    /// The same as they are: but for the pixels behind the last output of the last row, all.
+    fn wanted(&self) -> f64 {
+        self.product_of(|a| a.windows) - self.axes[self.axes.len() - 1].reach
     }
 
     fn bytes(&self) -> f64 {
@@ -408,7 +431,7 @@ impl<'a> Windows<'a> {
             if a + 1 < rank {
                 let before: f64 = self.axes[..a].iter().map(|b| b.outputs).product();
                 let products: f64 = self.axes[a + 1..].iter().map(|b| b.products).product();
-                let windows = self.product_of(|a| a.windows);
+                let windows = self.wanted();
                 let vectors = if natural { windows } else { (windows / lanes).ceil() };
                 outward += before * products * vectors * (axis.products * LOAD + axis.outward * ADD + axis.outputs * STORE);
             }
@@ -434,7 +457,7 @@ impl<'a> Windows<'a> {
         if joined {
             inward += self.product_of(|a| a.entries) * self.product_of(|a| a.windows) / x.windows * row * m.rates.joined / m.passes;
         }
-        let outward = blocks * (self.oc / step).ceil() * outward * sparse * m.passes;
+        let outward = blocks * (self.oc / step).ceil() * outward * sparse * m.passes + self.leaving(m);
         let inward =
             blocks * (self.ic / step).ceil() * (inward + self.fill(m, lanes, natural)) * sparse * m.passes * plan.channel_parts as f64;
 
@@ -454,13 +477,21 @@ impl<'a> Windows<'a> {
             0.0
         };
         // Weights of the channels that are held come again for every tile of windows.
-        let weights = if self.held.min(self.oc) * self.ic * bytes > l2 * m.rates.stays {
+        let weights = if self.held.min(self.oc) * self.ic * taps * bytes > l2 * m.rates.stays {
             factors / self.p.groups as f64 * (along - 1.0)
         } else {
             0.0
         };
         let traffic = streamed + blocks * (reread + weights) / m.rates.l3 * m.rates.reread;
         Cost { compute, store: outward, panel: inward, traffic }
+    }
+
+    /// Storing outputs to lines beyond the second level.
+    fn leaving(&self, m: &Machine) -> f64 {
+        let input = |a: usize| self.p.input[a].known().unwrap_or(OPEN) as i64;
+        let outputs: f64 = (0..self.axes.len()).map(|a| self.p.output_extent(a).eval(&mut |_| input(a)).max(0) as f64).product();
+        let output = self.batch * self.p.c_out as f64 * outputs * self.bytes();
+        if output > m.l2 as f64 { output / LINE * m.rates.leaving } else { 0.0 }
     }
 
     /// Copying the panel of one channel, or of a vector of channels that lie side by side.

@@ -13,7 +13,7 @@ use crate::passes::toom_cook::ToomCook;
 
 /// Phases of one axis that have equally many taps, and read the same window or windows that interleave.
 pub struct Class {
-    /// Where their window starts, from the first pixel of the panel; where windows interleave, that of each phase.
+    /// Where their window starts, from the first pixel of the panel; where windows interleave, or taps are summed, that of each phase.
     pub starts: Vec<i64>,
     /// The phases.
     pub phases: Vec<i64>,
@@ -28,7 +28,7 @@ pub struct Class {
 }
 
 impl Class {
-    /// The entry `i` of the window of phase number `f` in `V`.
+    /// The entry `i` of the window of phase number `f` in `V`, where taps are not summed.
     pub fn v(&self, i: usize, f: usize) -> i64 {
         let windows = self.starts.len();
         self.v + (i * windows + f % windows) as i64
@@ -121,7 +121,11 @@ impl Axis {
     /// Whether all phases share every window: then a product is counted by window entry and phase, and phases go inside, so that a window entry
     /// is read again while it is in a cache.
     pub fn shared(&self) -> Option<&Class> {
-        self.alike().filter(|c| c.starts.len() == 1)
+        self.alike().filter(|c| self.shares(c))
+    }
+    /// Whether phases of a class share a window, or all of the pixels.
+    fn shares(&self, c: &Class) -> bool {
+        self.summed || c.starts.len() == 1
     }
     /// Whether one phase can be finished before the next begins: their windows are the same, so nothing is transformed twice.
     pub fn separable(&self) -> bool {
@@ -141,7 +145,7 @@ impl Axis {
         let Some(c) = self.alike() else {
             return vec![(one("u", self.of.len()), u)];
         };
-        let (shared, phases) = (c.starts.len() == 1, c.phases.len());
+        let (shared, phases) = (self.shares(c), c.phases.len());
         let role = if shared { "f" } else { "e" };
         let of_phase = Counter { inside: true, weighs: shared, around: self.by_phase, ..one(role, phases) };
         let entry = (!self.summed).then(|| (one("v", c.toom.products()), u / phases as i64));
@@ -161,21 +165,22 @@ impl Axis {
     }
     /// What of each product, in the order of `u`, tables say where phases differ: which entry of the window, or which pixel is the first, and how many taps.
     pub fn tables(&self) -> Vec<(Name, Vec<i64>)> {
-        let each = |f: fn(&Class) -> i64| self.classes.iter().flat_map(|c| vec![f(c); c.phases.len()]).collect();
+        let taps = || self.classes.iter().flat_map(|c| vec![c.taps; c.phases.len()]).collect();
+        let starts = || (self.var("p."), self.classes.iter().flat_map(|c| c.starts.clone()).collect());
         match (self.in_table(), self.summed) {
-            (false, _) => Vec::new(),
+            (false, false) => Vec::new(),
+            (false, true) => vec![starts()],
             (true, false) => vec![(self.var("v."), self.of.clone())],
-            (true, true) => vec![(self.var("p."), each(|c| c.starts[0])), (self.var("t."), each(|c| c.taps))],
+            (true, true) => vec![starts(), (self.var("t."), taps())],
         }
     }
     /// How far behind the position of a product the pixel of a tap lies, where taps are summed.
     pub fn pixel(&self) -> Affine {
-        let start = match self.alike() {
-            _ if !self.summed => return 0.into(),
-            Some(c) => c.starts[0].into(),
-            None => Affine::table(self.var("p."), self.var("u")),
-        };
-        start + self.at("t")
+        if !self.summed {
+            return 0.into();
+        }
+        let phase = self.var(if self.in_table() { "u" } else { "f" });
+        Affine::table(self.var("p."), phase) + self.at("t")
     }
     /// What counts the products that are held.
     pub fn counters(&self) -> Vec<Counter> {
@@ -301,7 +306,8 @@ impl Around<'_> {
             return Err(crate::passes::unexpected("winograd", "outputs a stride apart"));
         }
 
-        // Classes of phases, by where their window starts and how many taps it serves. Where windows interleave, each phase has one of its own.
+        // Classes of phases, by where their window starts and how many taps it serves. Where windows interleave, each phase has one of its own; where taps are
+        // summed, each starts at a pixel of its own.
         let apart = positions.as_ref().map_or(1, |_| pixel.index[a + 1].coef_of_var(q.as_str()));
         let summed = outputs == 1 && apart == 1 && a > 0 && a + 3 == output.index.len() && positions.is_some();
         let mut classes: Vec<Class> = Vec::new();
@@ -321,10 +327,11 @@ impl Around<'_> {
             if reads.iter().rev().enumerate().any(|(i, &at)| at != start + i as i64 * apart) {
                 return Err(cannot("its taps do not read neighbouring pixels"));
             }
-            match classes.iter_mut().find(|c| (apart > 1 || c.starts == [start]) && c.taps == count) {
+            let own = apart > 1 || summed;
+            match classes.iter_mut().find(|c| (own || c.starts == [start]) && c.taps == count) {
                 Some(c) => {
                     c.phases.push(phase);
-                    c.starts.extend((apart > 1).then_some(start));
+                    c.starts.extend(own.then_some(start));
                 }
                 None => {
                     let taps = if summed { 1 } else { count as usize };
@@ -347,7 +354,8 @@ impl Around<'_> {
         let panel = func.buffer(PANEL).dims[a + 1].as_const().unwrap_or(1);
         let wanted = (span + outputs - 1) / outputs;
         let wanted_count = block.as_ref().and_then(|b| b.times);
-        let reach = classes.iter().map(|c| c.starts[0] + c.taps - 1).max().filter(|_| summed).unwrap_or(0);
+        let last = |c: &Class| c.starts.iter().map(|start| start + c.taps - 1).max();
+        let reach = classes.iter().filter_map(last).max().filter(|_| summed).unwrap_or(0);
         let (windows, count) = (wanted + reach, wanted_count.map(|n| if summed { part(&n, "p") } else { n }));
         let blocked = block.is_some();
         Ok(Axis {

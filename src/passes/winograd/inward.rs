@@ -4,7 +4,7 @@
 
 use super::axis::Axis;
 use super::sums::{Entry, Stored, Sum, axis_reg, sum};
-use super::{Lowering, WINDOW, WINDOWS};
+use super::{Lowering, WINDOWS};
 use crate::ir::names::{INPUT, part};
 use crate::ir::{Affine, BufferKind, Cond, Loop, Name, Stmt, Value};
 use crate::passes::nest::{peel, wrap};
@@ -117,7 +117,7 @@ impl Lowering<'_> {
     fn windows_dims(&self) -> [i64; 2] {
         if self.channels_along() {
             let channels = spread_lines(up(self.inputs, self.lanes()), self.func.elem.bytes() as i64);
-            return [channels, up(self.windows(), self.plan.extent(WINDOW) as i64) + self.x().reach()];
+            return [channels, self.tiled() + self.x().reach()];
         }
         [self.inputs | 1, self.window_places().0]
     }
@@ -125,7 +125,7 @@ impl Lowering<'_> {
     /// Places for the windows of a channel, and whether a whole vector of them is stored at the end of a row, too: what it writes of the next row, that writes
     /// again. Behind the last row it takes room, which must be little beside that of the windows.
     fn window_places(&self) -> (i64, bool) {
-        let tiled = up(self.windows(), self.plan.extent(WINDOW) as i64) + self.x().reach();
+        let tiled = self.tiled() + self.x().reach();
         let read = self.windows() - self.x().windows + self.row();
         window_places(tiled, read, self.plan.vector != "oc", self.func.elem.bytes() as i64)
     }

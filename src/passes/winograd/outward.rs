@@ -35,13 +35,14 @@ impl Lowering<'_> {
             loops.extend(behind.iter().flat_map(|axis| loops_over(axis.counters())));
             // The lanes are innermost: windows, or channels of one window, whose loop is around all steps.
             let mut one = if along { Affine::from(0) } else { Affine::var(window) };
-            match self.held_within(rank) {
+            let windows = self.multiplied();
+            match windows.as_const() {
                 _ if along => loops.push(units.clone()),
-                (windows, None) => loops.push(Loop::new(window, up(windows, self.lanes()), Vec::new())),
-                (windows, Some(symbol)) => {
+                Some(windows) => loops.push(Loop::new(window, up(windows, self.lanes()), Vec::new())),
+                None => {
                     let first = part(&WINDOW.into(), "o");
                     one = one + Affine::var(first);
-                    loops.push(Loop { step: self.lanes(), ..Loop::new(first, Affine::sym(symbol) * windows, Vec::new()) });
+                    loops.push(Loop { step: self.lanes(), ..Loop::new(first, windows, Vec::new()) });
                     loops.push(Loop::new(window, self.lanes(), Vec::new()));
                 }
             }

@@ -75,7 +75,7 @@ impl Lowering<'_> {
             let mut phases: Vec<(Vec<Entry>, Vec<Stored>)> = Vec::new();
             for c in &axis.classes {
                 // Phases whose windows interleave have the same taps.
-                for (f, r) in c.phases.iter().enumerate().take(if c.starts.len() > 1 { 1 } else { usize::MAX }) {
+                for (f, r) in c.phases.iter().enumerate().take(if axis.apart > 1 { 1 } else { usize::MAX }) {
                     let taps: Vec<i64> = (0..c.taps).rev().map(|t| self.tap(a, *r, t)).collect();
                     let products = c.toom.weight.iter().enumerate();
                     let stores = if let Some(all) = axis.taps() {

@@ -69,7 +69,7 @@ impl Space<'_> {
             let channels = (p.c_in / p.groups).saturating_mul(p.elem.bytes());
             let window = (0..rank).map(per_window).fold(channels, usize::saturating_mul);
             for block in self.window_blocks(axes, outputs) {
-                let along = |a: usize| if block[a] > 0 { block[a] } else { axes[a].positions }.div_ceil(outputs[a]);
+                let along = |a: usize| if block[a] > 0 { block[a] } else { axes[a].positions(outputs[a]) }.div_ceil(outputs[a]);
                 let windows = (0..rank).map(along).fold(window, usize::saturating_mul);
                 let plan = Plan { aligned: true, block, ..self.plan(Form::Gather, true, &[], "qw") };
                 // What it costs with a few tiles, small ones where others need too much memory; and whether phases go one by one.
@@ -138,7 +138,7 @@ impl Space<'_> {
             let size = |m: usize| {
                 let products: usize = axis.classes.iter().map(|(taps, phases)| (m + taps - 1) * phases).sum();
                 let direct = p.kernel[a] as f64;
-                let windows = axis.positions.div_ceil(m) as f64;
+                let windows = axis.positions(m).div_ceil(m) as f64;
                 let growth = axis_rounding(p, a, m)?.expected;
                 Some(Size { outputs: m, growth, all: windows * products as f64 / direct, share: products as f64 / (m as f64 * direct) })
             };
@@ -184,7 +184,7 @@ impl Space<'_> {
         let lanes = self.machine.lanes;
         let mut all = vec![Sizes::new()];
         for (a, &m) in outputs.iter().enumerate() {
-            let windows = axes[a].positions.div_ceil(m);
+            let windows = axes[a].positions(m).div_ceil(m);
             let mut sizes: Vec<usize> = if a + 1 == rank {
                 let counts: &[usize] = if rank == 1 { &[2, 3, 4, 6, 8, 12] } else { &[1, 2, 4] };
                 let parts = (2..=if rank == 1 { 3 } else { 2 }).map(|parts| windows.div_ceil(parts)).filter(|w| *w > lanes);
@@ -224,7 +224,7 @@ impl Space<'_> {
         if !self.machine.isa.wide() {
             return;
         }
-        let count = counts.product_of(|a| a.windows) as usize;
+        let count = counts.wanted() as usize;
         for vectors in vectors {
             let most = room(vectors).min(count);
             // The number that leaves the fewest places empty, the largest of those.
