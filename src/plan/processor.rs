@@ -94,6 +94,11 @@ pub struct Rates {
     pub weights: [f64; 3],
     /// The same for products of transformed windows; from the second level come windows and weights together.
     pub factors: [f64; 3],
+    /// The power of the share of 128 bytes a step that such weights come with from memory where a step needs fewer.
+    pub narrow: f64,
+    /// The share of the time that these take when they come again, for another tile of windows, by which the first ones from beyond the second level come later. Of
+    /// AMD's not timed.
+    pub again: f64,
     /// Loads of an element into every lane, per cycle.
     pub broadcasts: f64,
     /// How sharply the slowest resource of a reduction step prevails over the others: the power of the mean is two to the power of this.
@@ -144,6 +149,8 @@ impl Rates {
         memory: 7.0,
         weights: [40.0, 28.0, 8.0],
         factors: [24.0, 24.0, 6.0],
+        narrow: 0.35,
+        again: 0.0,
         broadcasts: 2.0,
         sharp: 3,
         step: 0.4,
@@ -198,6 +205,8 @@ impl Rates {
         memory: 4.0,
         weights: [28.0, 9.0, 4.0],
         factors: [17.5, 6.5, 4.5],
+        narrow: 0.0,
+        again: 1.0,
         broadcasts: 3.5,
         sharp: 2,
         step: 1.7,

@@ -38,9 +38,8 @@ const SPARSE: f64 = 1.8;
 const LINE: f64 = 64.0;
 /// Starting and ending a tile.
 const CALL: f64 = 4.0;
-/// Bytes of weights a step below which less comes from memory: so many steps are in flight at once, and each asks for its own. And the power of it.
+/// Bytes of weights a step below which less comes from memory, as the power `narrow` of their share: so many steps are in flight at once, and each asks for its own.
 const WIDE: f64 = 128.0;
-const NARROW: f64 = 0.35;
 /// The share of the second level beyond which products that wait leave it.
 const MOST_WAITING: f64 = 0.5;
 /// The share of the time for weights from the third-level cache, and from memory, that prefetching does not hide.
@@ -404,9 +403,13 @@ impl<'a> Windows<'a> {
         let step = step(m, scalars * vectors, loads, scalars, fetched / m.rates.factors[0]);
         // The tiles along the windows that share weights compute while those of the next ones come from where they are.
         let far = self.factor_bytes();
-        let rate = if far > m.l3 as f64 * 0.6 { m.rates.factors[2] * (needed / WIDE).min(1.0).powf(NARROW) } else { m.rates.factors[1] };
-        let coming = if far > m.l2 as f64 * 0.7 { needed / rate } else { 0.0 };
+        let rate =
+            if far > m.l3 as f64 * 0.6 { m.rates.factors[2] * (needed / WIDE).min(1.0).powf(m.rates.narrow) } else { m.rates.factors[1] };
         let along = self.windows() / mqw;
+        // Weights of the channels that are held come again for every tile of windows, unless they stay.
+        let stay = self.held.min(self.oc) * self.ic * taps * bytes <= m.l2 as f64 * m.rates.stays;
+        let once_more = if stay { 0.0 } else { (along - 1.0) * needed / m.rates.factors[1] * m.rates.again };
+        let coming = if far > m.l2 as f64 * 0.7 { needed / rate + once_more } else { 0.0 };
         let tiles = self.product_of(|a| a.products) / phases * channel_tiles;
         // Channels may lie along the lanes from the input to the output. Otherwise lanes that are channels are turned, since products are held by channel.
         let natural = self.natural();
@@ -476,12 +479,7 @@ impl<'a> Windows<'a> {
         } else {
             0.0
         };
-        // Weights of the channels that are held come again for every tile of windows.
-        let weights = if self.held.min(self.oc) * self.ic * taps * bytes > l2 * m.rates.stays {
-            factors / self.p.groups as f64 * (along - 1.0)
-        } else {
-            0.0
-        };
+        let weights = if stay { 0.0 } else { factors / self.p.groups as f64 * (along - 1.0) };
         let traffic = streamed + blocks * (reread + weights) / m.rates.l3 * m.rates.reread;
         Cost { compute, store: outward, panel: inward, traffic }
     }
