@@ -297,27 +297,31 @@ impl Tiler<'_> {
         // Taps that are bounded by the input differ from position to position; they stay around.
         let bounded = |s: &Stmt| loops(s).is_some_and(|l| l.lo.len() > 1);
         let first = outer[..at].iter().rposition(bounded).map_or(0, |l| l + 1);
-        // Where a phase has no tap, the channels have nothing to go through.
-        let (mut body, mut passed) = (body.to_vec(), outer.split_off(first));
-        let channels = ic.hi[0].clone();
-        let lacking: Vec<Loop> = passed.iter().filter_map(loops).filter(|l| self.taps(l, false) == Some(0)).collect();
-        for taps in lacking {
-            let counted = |n: i64| taps.hi[0].clone() * n;
-            ic.hi.extend(channels.as_const().map(counted));
-            if self.taps(&taps, true) == Some(1) {
-                // A tap that is there or not is no loop any more.
-                passed.retain(|s| loops(s).is_none_or(|l| l.var != taps.var));
-                passed.iter_mut().chain(&mut body).for_each(|s| s.map_affine(&mut |a| a.subst(taps.var.as_str(), &0.into())));
-            }
-        }
+        let (mut body, mut inside) = (body.to_vec(), outer.split_off(first));
+        self.skip_channels(&mut ic, &mut inside, &mut body);
         outer.push(Stmt::For(ic));
-        outer.extend(passed);
+        outer.extend(inside);
         let within = |body: Vec<Stmt>, s: &Stmt| match s {
             Stmt::For(l) => vec![Stmt::For(l.around(body))],
             Stmt::When { conds, .. } => Stmt::when(conds.clone(), body),
             _ => unreachable!("loops and guards were taken off"),
         };
         outer.iter().rev().fold(body, within).remove(0)
+    }
+
+    /// Lets the loop over input channels have no iterations where a phase has no tap of a loop inside: there would be nothing to do in them.
+    fn skip_channels(&self, ic: &mut Loop, inside: &mut Vec<Stmt>, body: &mut [Stmt]) {
+        let Some((_, channels)) = ic.const_range() else { return };
+        let loops = |s: &Stmt| if let Stmt::For(l) = s { Some(l.clone()) } else { None };
+        let lacking: Vec<Loop> = inside.iter().filter_map(loops).filter(|l| self.taps(l, false) == Some(0)).collect();
+        for taps in lacking {
+            ic.hi.push(taps.hi[0].clone() * channels);
+            if self.taps(&taps, true) == Some(1) {
+                // A tap that is there or not is no loop any more.
+                inside.retain(|s| loops(s).is_none_or(|l| l.var != taps.var));
+                inside.iter_mut().chain(&mut *body).for_each(|s| s.map_affine(&mut |a| a.subst(taps.var.as_str(), &0.into())));
+            }
+        }
     }
 
     /// The least or most taps that a loop has over the phases around it, unless they differ within the tile as well.

@@ -1,7 +1,7 @@
 //! Pass `winograd`: fewer multiplications than the direct sum, by Toom-Cook convolution along every axis.
 //!
-//! *Needs* a panel, and phases that all count from the uncropped edge. *Leaves*, if the plan asks for it, three nests in place of one. Each phase of a
-//! transposed convolution is a short convolution of stride 1, and phases with equally many taps read the same window; so a window of `m + T - 1`
+//! *Needs* a panel, and phases that count from the uncropped edge along every axis that is transformed. *Leaves*, if the plan asks for it, three nests in place
+//! of one. Each phase of a transposed convolution is a short convolution of stride 1, and phases with equally many taps read the same window; so a window of `m + T - 1`
 //! pixels is transformed once, multiplied channel by channel with transformed weights, and what comes out is `m` outputs of each of those phases.
 //!
 //! ```text
@@ -22,7 +22,8 @@
 //! and the table `v.y` says which entry a product is of. `h` counts the `s*m` outputs of a window along one axis.
 //!
 //! Windows of one output along x have nothing to transform along it: the taps there are summed with the input channels, `V` holds the columns of the panel, and
-//! `acc = fma(V[vy, ic, qw + tx], u[vy, fy, fx, tx, ic, oc], acc)`. With few output channels that costs less than transforms along the lanes.
+//! `acc = fma(V[vy, ic, qw + p.x[fx] + tx], u[vy, fy, fx, tx, ic, oc], acc)`. With few output channels that costs less than transforms along the lanes. The phases
+//! of x share no window then, so they count from the first output: each reads from a pixel `p.x` of its own.
 //!
 //! How many windows a block has may be a count that is known at run time. Rows of windows lie side by side all the same, so that a tile is not cut by their
 //! ends.

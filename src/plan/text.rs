@@ -3,7 +3,7 @@
 //! ```text
 //! plan  := form aligned? bounded? input winograd? tile* lanes block reduction? parts? fma? stream?
 //! form  := gather | scatter
-//! aligned := aligned                 phases count from the uncropped edge
+//! aligned := aligned                 phases count from the uncropped edge (not those of an x that windows leave as it is)
 //! bounded := bounded                 taps outside the input are left out
 //! input := panel | in-place          a zero-halo panel, or guards at the taps
 //! winograd := winograd 3x3 held 32 by-phase?   outputs of a phase per window on each axis, and channels whose products are held at a time
