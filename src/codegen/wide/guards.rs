@@ -188,7 +188,7 @@ impl Selector<'_> {
                 never = true;
                 return;
             };
-            clipped += parts.min(conds.len() * parts);
+            clipped += if conds.is_empty() { 0 } else { parts };
             for c in conds {
                 match inside.iter_mut().find(|i| i.varying() == c.varying()) {
                     Some(i) => i.inv.offset = i.inv.offset.min(c.inv.offset),
