@@ -380,9 +380,12 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
     out.push(format!("tile: {accumulators} accumulators of the {} vector registers", m.registers));
     let phases: usize = axes(p.rank()).iter().map(|a| plan.extent_on("f", a)).product();
     if phases > 1 {
-        out.push(format!(
-            "tile: {phases} phases that share a window, which is loaded once for them; the channels alone would leave registers idle"
-        ));
+        let shared = if plan.winograd.as_ref().is_some_and(Winograd::leaves_x) && plan.extent("fx") > 1 {
+            "read the same rows of windows, each of x from a pixel of its own"
+        } else {
+            "share a window, which is loaded once for them"
+        };
+        out.push(format!("tile: {phases} phases that {shared}; the channels alone would leave registers idle"));
     }
     if plan.winograd.is_some() && plan.block.iter().any(|b| *b > 0) {
         out.push("blocks: so many windows that their transforms stay in cache while the weights stream by".into());
