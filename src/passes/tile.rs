@@ -84,6 +84,10 @@ fn walks(var: &Name) -> bool {
         || head.len() == 2 && matches!(head.as_bytes()[0], b'r' | b'f' | b'q' | b'i' | b'k' | b'o') && head != "ic"
 }
 
+fn as_loop(s: &Stmt) -> Option<&Loop> {
+    if let Stmt::For(l) = s { Some(l) } else { None }
+}
+
 impl Tiler<'_> {
     fn list(&mut self, list: &[Stmt]) -> Result<Vec<Stmt>> {
         let region = !list.iter().all(|s| matches!(s, Stmt::For(l) if walks(&l.var) || self.tile.is_empty()));
@@ -287,15 +291,14 @@ impl Tiler<'_> {
             outer.push(head);
             body = s.body().unwrap_or_default();
         }
-        let loops = |s: &Stmt| if let Stmt::For(l) = s { Some(l.clone()) } else { None };
-        let reduction = |s: &Stmt| loops(s).is_none_or(|l| l.var == "ic" || l.var.as_str().starts_with('t'));
-        let Some(at) = outer.iter().position(|s| loops(s).is_some_and(|l| l.var == "ic")) else { return s.clone() };
+        let reduction = |s: &Stmt| as_loop(s).is_none_or(|l| l.var == "ic" || l.var.as_str().starts_with('t'));
+        let Some(at) = outer.iter().position(|s| as_loop(s).is_some_and(|l| l.var == "ic")) else { return s.clone() };
         if !outer.iter().all(reduction) {
             return s.clone();
         }
         let Stmt::For(mut ic) = outer.remove(at) else { unreachable!("its place is that of a loop") };
         // Taps that are bounded by the input differ from position to position; they stay around.
-        let bounded = |s: &Stmt| loops(s).is_some_and(|l| l.lo.len() > 1);
+        let bounded = |s: &Stmt| as_loop(s).is_some_and(|l| l.lo.len() > 1);
         let first = outer[..at].iter().rposition(bounded).map_or(0, |l| l + 1);
         let (mut body, mut inside) = (body.to_vec(), outer.split_off(first));
         self.skip_channels(&mut ic, &mut inside, &mut body);
@@ -312,13 +315,12 @@ impl Tiler<'_> {
     /// Lets the loop over input channels have no iterations where a phase has no tap of a loop inside: there would be nothing to do in them.
     fn skip_channels(&self, ic: &mut Loop, inside: &mut Vec<Stmt>, body: &mut [Stmt]) {
         let Some((_, channels)) = ic.const_range() else { return };
-        let loops = |s: &Stmt| if let Stmt::For(l) = s { Some(l.clone()) } else { None };
-        let lacking: Vec<Loop> = inside.iter().filter_map(loops).filter(|l| self.taps(l, false) == Some(0)).collect();
+        let lacking: Vec<Loop> = inside.iter().filter_map(as_loop).filter(|l| self.taps(l, false) == Some(0)).cloned().collect();
         for taps in lacking {
             ic.hi.push(taps.hi[0].clone() * channels);
             if self.taps(&taps, true) == Some(1) {
                 // A tap that is there or not is no loop any more.
-                inside.retain(|s| loops(s).is_none_or(|l| l.var != taps.var));
+                inside.retain(|s| as_loop(s).is_none_or(|l| l.var != taps.var));
                 inside.iter_mut().chain(&mut *body).for_each(|s| s.map_affine(&mut |a| a.subst(taps.var.as_str(), &0.into())));
             }
         }

@@ -14,7 +14,7 @@
 
 use super::cost::{Costs, OPEN};
 use super::machine::Machine;
-use super::windows::{WindowAxes, WindowAxis, Windows, positions, window_positions};
+use super::windows::{WindowAxes, WindowAxis, Windows, positions};
 use super::{Algorithm, Form, Plan, TileAxis, text};
 use crate::ir::names::axes;
 use crate::passes::block::channels_of_part;
@@ -371,9 +371,9 @@ impl<'a> Space<'a> {
         for (a, axis) in names.iter().enumerate().filter(|(a, _)| problem.input[*a].known().is_none()) {
             let unit = plan.winograd.as_ref().map_or_else(|| plan.extent_on("q", axis), |w| w.outputs[a]);
             if plan.panel && plan.block[a] == 0 {
-                let all = match &plan.winograd {
-                    Some(w) => window_positions(self.problem, a, w.outputs[a]),
-                    None => positions(self.problem, a),
+                let all = match (&plan.winograd, &self.window_axes) {
+                    (Some(w), Some(axes)) => axes[a].positions(w.outputs[a]),
+                    _ => positions(self.problem, a),
                 };
                 plan.block[a] = all.next_multiple_of(unit);
             }

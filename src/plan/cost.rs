@@ -116,7 +116,8 @@ impl<'a> Costs<'a> {
     /// Cycles for reading the input and writing the output, beyond what overlaps with computing.
     fn tensors(&self, plan: &Plan) -> f64 {
         let (input, output) = (self.bytes(self.p.c_in, &self.input), self.bytes(self.p.c_out, &self.output));
-        (output + input) * self.m.rates.tensors / self.m.rate(output) + self.pieces(plan, input, output)
+        let stored = if plan.winograd.is_some() && output > self.m.l2 as f64 { output / LINE * self.m.rates.leaving } else { 0.0 };
+        (output + input) * self.m.rates.tensors / self.m.rate(output) + stored + self.pieces(plan, input, output)
     }
 
     /// What tensors beyond the second level cost besides where blocks are narrower than rows: a piece of a row ends within a line, of which the next block writes

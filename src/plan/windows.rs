@@ -67,14 +67,17 @@ impl WindowAxis {
         let of = |a: usize| {
             let (interleaved, classes, stride) = (interleaved(p, a)?, phase_classes(p, a), p.stride[a]);
             let shared = interleaved == 1 && stride > 1 && matches!(classes[..], [(_, phases)] if phases == stride);
-            let summed = is_summed(p, a, 1).then(|| summed_positions(p, a, p.input[a].known().unwrap_or(OPEN)));
-            Some(WindowAxis { positions: transformed_positions(p, a), summed, interleaved, classes, separable: shared && a + 1 < p.rank() })
+            let input = p.input[a].known().unwrap_or(OPEN);
+            // Where windows interleave, positions of all of them together.
+            let positions = positions_every(p, a, input, stride * interleaved);
+            let summed = is_summed(p, a, 1).then(|| summed_positions(p, a, input));
+            Some(WindowAxis { positions, summed, interleaved, classes, separable: shared && a + 1 < p.rank() })
         };
         (0..p.rank()).map(of).collect()
     }
 
     /// Positions of a plan with windows of so many outputs.
-    fn positions(&self, outputs: usize) -> usize {
+    pub(super) fn positions(&self, outputs: usize) -> usize {
         self.summed.filter(|_| outputs == 1).unwrap_or(self.positions)
     }
 
@@ -181,16 +184,6 @@ pub(super) fn positions(p: &Deconv, a: usize) -> usize {
 /// The same for so many pixels.
 pub(super) fn positions_of(p: &Deconv, a: usize, input: usize) -> usize {
     positions_every(p, a, input, p.stride[a])
-}
-
-/// Positions that windows of so many outputs cover.
-pub(super) fn window_positions(p: &Deconv, a: usize, outputs: usize) -> usize {
-    if is_summed(p, a, outputs) { summed_positions(p, a, p.input[a].known().unwrap_or(OPEN)) } else { transformed_positions(p, a) }
-}
-
-/// Positions in units of which windows hold a number: where windows interleave, those of all of them together.
-fn transformed_positions(p: &Deconv, a: usize) -> usize {
-    positions_every(p, a, p.input[a].known().unwrap_or(OPEN), p.stride[a] * interleaved(p, a).unwrap_or(1))
 }
 
 /// Positions of an axis whose taps are summed, which count from the first output.
@@ -460,7 +453,7 @@ impl<'a> Windows<'a> {
         if joined {
             inward += self.product_of(|a| a.entries) * self.product_of(|a| a.windows) / x.windows * row * m.rates.joined / m.passes;
         }
-        let outward = blocks * (self.oc / step).ceil() * outward * sparse * m.passes + self.leaving(m);
+        let outward = blocks * (self.oc / step).ceil() * outward * sparse * m.passes;
         let inward =
             blocks * (self.ic / step).ceil() * (inward + self.fill(m, lanes, natural)) * sparse * m.passes * plan.channel_parts as f64;
 
@@ -482,14 +475,6 @@ impl<'a> Windows<'a> {
         let weights = if stay { 0.0 } else { factors / self.p.groups as f64 * (along - 1.0) };
         let traffic = streamed + blocks * (reread + weights) / m.rates.l3 * m.rates.reread;
         Cost { compute, store: outward, panel: inward, traffic }
-    }
-
-    /// Storing outputs to lines beyond the second level.
-    fn leaving(&self, m: &Machine) -> f64 {
-        let input = |a: usize| self.p.input[a].known().unwrap_or(OPEN) as i64;
-        let outputs: f64 = (0..self.axes.len()).map(|a| self.p.output_extent(a).eval(&mut |_| input(a)).max(0) as f64).product();
-        let output = self.batch * self.p.c_out as f64 * outputs * self.bytes();
-        if output > m.l2 as f64 { output / LINE * m.rates.leaving } else { 0.0 }
     }
 
     /// Copying the panel of one channel, or of a vector of channels that lie side by side.

@@ -318,7 +318,7 @@ impl Selector<'_> {
     /// memory would bring those lines one after the other. What is stored past the caches needs none of them, and where each step waits for a page of the
     /// input they would be in its way.
     pub(super) fn ask_outputs(&mut self, id: usize, body: &[Node], behind: &[Node]) -> Result<()> {
-        let ends = behind.iter().position(|n| !only_stores(n)).unwrap_or(behind.len());
+        let ends = behind.iter().position(|n| !n.only_stores()).unwrap_or(behind.len());
         let stores = unguarded(&behind[..ends]).filter(|n| !past_caches(n)).filter_map(stored);
         let asked: BTreeSet<(usize, i64)> = stores.filter(|to| self.kinds[to.0.buffer] == BufferKind::Output).flat_map(lines).collect();
         let (path, inner) = only_loops(id, body);
@@ -495,15 +495,6 @@ struct Level {
     left: G,
     count: Extent,
     stride: Stride,
-}
-
-/// Whether a statement stores and does nothing else, guarded or not.
-pub(super) fn only_stores(n: &Node) -> bool {
-    match n {
-        Node::Store { .. } => true,
-        Node::When { body, .. } => body.iter().all(only_stores),
-        Node::Set { .. } | Node::Loop { .. } => false,
-    }
 }
 
 /// Where a statement stores, guarded or not, and how many parts next to each other.

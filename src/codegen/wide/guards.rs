@@ -1,7 +1,6 @@
 //! Second step, guards: statements that run where some integers are positive, stores that go together although each has a guard of its own, and stores of a
 //! tile that may leave the output: whether it does is asked once, not for each of them.
 
-use super::asks::only_stores;
 use super::inst::*;
 use super::select::Selector;
 use super::tree::{Lin, Node, Place};
@@ -177,7 +176,7 @@ impl Selector<'_> {
 
     /// Several stores from the first node on of which some may leave their windows, if it is worth asking once whether any does.
     pub(super) fn clipped<'n>(&self, nodes: &'n [Node]) -> Option<Clipped<'n>> {
-        let n = nodes.iter().take_while(|n| only_stores(n)).count();
+        let n = nodes.iter().take_while(|n| n.only_stores()).count();
         let all = &nodes[..n];
         let (mut inside, mut clipped, mut never): (Vec<Lin>, usize, bool) = (Vec::new(), 0, false);
         visit_stores(all, &mut |to, parts| {

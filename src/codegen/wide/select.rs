@@ -361,6 +361,15 @@ impl Node {
         out
     }
 
+    /// Whether a statement stores and does nothing else, guarded or not.
+    pub(super) fn only_stores(&self) -> bool {
+        match self {
+            Node::Store { .. } => true,
+            Node::When { body, .. } => body.iter().all(Node::only_stores),
+            Node::Set { .. } | Node::Loop { .. } => false,
+        }
+    }
+
     pub(super) fn visit_loads(&self, f: &mut impl FnMut(&Place)) {
         match self {
             Node::Set { value, .. } => value.visit_loads(f),
