@@ -158,7 +158,7 @@ fn texts_that_say_nothing_legal_are_errors() {
         ),
         (r#"{"threads": 0}"#, POLYPHASE_ERROR_OPTIONS, "1 to 1024"),
         (r#"{"threads": 1e300}"#, POLYPHASE_ERROR_OPTIONS, "1 to 1024"),
-        (r#"{"processor": "i486"}"#, POLYPHASE_ERROR_OPTIONS, "legal: this, zen3, zen4, zen5, intel-server"),
+        (r#"{"processor": "i486"}"#, POLYPHASE_ERROR_OPTIONS, "legal: this, zen3, zen4, zen5, cascade-lake, intel-server"),
         (r#"{"isa": "mmx"}"#, POLYPHASE_ERROR_OPTIONS, "legal on this machine"),
         (r#"{"isa": 2}"#, POLYPHASE_ERROR_OPTIONS, "a string is legal"),
         (r#"{"form": "both"}"#, POLYPHASE_ERROR_OPTIONS, "\"scatter\""),

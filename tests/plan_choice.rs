@@ -64,6 +64,11 @@ fn plans_for_zen_5() {
 }
 
 #[test]
+fn plans_for_cascade_lake() {
+    unchanged(Processor::CASCADE_LAKE);
+}
+
+#[test]
 fn plans_for_servers_of_intel() {
     unchanged(Processor::INTEL_SERVER);
 }
@@ -204,7 +209,7 @@ fn processors_differ_and_have_names() {
     }
     assert_eq!(Processor::named("this"), Ok(Processor::this()));
     let e = Processor::named("zen\n").unwrap_err();
-    assert_eq!(e.message, "no processor is called 'zen\\n'; legal: this, zen3, zen4, zen5, intel-server");
+    assert_eq!(e.message, "no processor is called 'zen\\n'; legal: this, zen3, zen4, zen5, cascade-lake, intel-server");
 }
 
 /// Which versions an open layer has, and which of them runs, does not depend on the number of threads.

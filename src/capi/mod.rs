@@ -118,7 +118,7 @@ impl PolyphaseKernel {
 /// | `threads`       | over how many threads a run is shared out, 1 to 1024        | 1                 |
 /// | `isa`           | "sse2", "fma", "avx2", "avx512", "neon"                     | the best there is |
 /// | `processor`     | for which plans are chosen: "this", "zen3", "zen4", "zen5", | "this"            |
-/// |                 | "intel-server"                                              |                   |
+/// |                 | "cascade-lake", "intel-server"                              |                   |
 /// | `form`          | "gather", "scatter"                                         | the cheaper one   |
 /// | `algorithm`     | "direct", "winograd"                                        | the cheaper one   |
 /// | `rounding`      | the most that the expected rounding error may be, relative  | 2                 |

@@ -42,7 +42,7 @@ pub struct Source {
     #[arg(long, value_name = "LEVEL")]
     pub isa: Option<String>,
     /// The processor for which plans are chosen, instead of this one: this, zen3, zen4, zen5,
-    /// intel-server
+    /// cascade-lake, intel-server
     #[arg(long, value_name = "NAME")]
     pub processor: Option<String>,
     /// Loop nest per output or per input pixel, instead of the cheaper one

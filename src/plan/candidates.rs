@@ -371,13 +371,34 @@ impl<'a> Space<'a> {
         for (a, axis) in names.iter().enumerate().filter(|(a, _)| problem.input[*a].known().is_none()) {
             let unit = plan.winograd.as_ref().map_or_else(|| plan.extent_on("q", axis), |w| w.outputs[a]);
             if plan.panel && plan.block[a] == 0 {
-                let all = match (&plan.winograd, &self.window_axes) {
-                    (Some(w), Some(axes)) => axes[a].positions(w.outputs[a]),
-                    _ => positions(self.problem, a),
-                };
-                plan.block[a] = all.next_multiple_of(unit);
+                plan.block[a] = self.whole(plan, a).next_multiple_of(unit);
             }
         }
+    }
+
+    /// Positions of an axis, as the blocks of a plan count them.
+    fn whole(&self, plan: &Plan, a: usize) -> usize {
+        match (&plan.winograd, &self.window_axes) {
+            (Some(w), Some(axes)) => axes[a].positions(w.outputs[a]),
+            _ => positions(self.problem, a),
+        }
+    }
+
+    /// A plan whose blocks hold all positions of an open axis at a `smaller` size, with blocks that do so at this one; `None` if there is no such axis, or if that
+    /// takes more scratch memory than plans for the smaller size may.
+    pub fn widened(&self, plan: &Plan, smaller: &Space, problem: &Deconv) -> Option<Plan> {
+        let mut wide = plan.clone();
+        for (a, axis) in axes(problem.rank()).iter().enumerate().filter(|(a, _)| problem.input[*a].known().is_none()) {
+            let unit = plan.winograd.as_ref().map_or_else(|| plan.extent_on("q", axis), |w| w.outputs[a]);
+            if plan.block[a] > 0 && plan.block[a] >= smaller.whole(plan, a) {
+                wide.block[a] = self.whole(plan, a).next_multiple_of(unit).max(plan.block[a]);
+            }
+        }
+        let scratch = match &self.window_axes {
+            Some(axes) if wide.winograd.is_some() => Windows::of(self.problem, axes, &wide, true)?.scratch(),
+            _ => Costs::at_run_time(self.problem, &self.machine).panel_bytes(&wide),
+        };
+        (wide != *plan && scratch <= SCRATCH.min(smaller.tensors) as f64).then_some(wide)
     }
 
     /// The plan for several threads: smaller blocks, or parts of the channels, so that every thread gets several tasks. What a tile computes, and in

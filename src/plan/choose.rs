@@ -9,7 +9,7 @@ use super::{Form, Machine, Plan, Processor, Rounding, TileAxis, Winograd, versio
 use crate::codegen::target::Isa;
 use crate::ir::Func;
 use crate::ir::names::axes;
-use crate::problem::{Activation, Deconv, Layout, Merge};
+use crate::problem::{Activation, Deconv, Extent, Layout, Merge};
 use crate::runtime::Options;
 use crate::{Error, Kind, Result, passes};
 
@@ -106,7 +106,13 @@ pub(super) fn choose_at(
     let again = larger.filter(|r| r.cost.cycles() <= cheapest);
     let shares = |r: &Rejected| others.plans.iter().any(|o| versions::packs_alike(o, &r.plan));
     let shared = ranked[first..].iter().take_while(|r| near(r)).position(|r| shares(r) && legal(r));
-    let best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));
+    let best = again.clone().unwrap_or_else(|| {
+        let mut best = ranked.remove(first + shared.unwrap_or(0));
+        if !costs.is_empty() {
+            widen(&space, problem, size, &mut best);
+        }
+        best
+    });
     let mut rejected: Vec<Rejected> = Vec::new();
     for r in ranked {
         if r.plan.kind() != best.plan.kind() && !rejected.iter().any(|o| o.plan.kind() == r.plan.kind()) {
@@ -125,6 +131,25 @@ pub(super) fn choose_at(
     let lowered = last.filter(|(lowered, _)| *lowered == plan).map(|(_, func)| func);
     let choice = Choice { plan, cost: best.cost, machine, candidates, reasons, rejected };
     Ok(Chosen { choice, alone: best.plan, lowered })
+}
+
+/// Lets blocks that hold all of an open axis hold larger ones whole, too, up to the largest of a few sizes where that is predicted to be cheaper than two blocks
+/// (which stream the weights twice, and have two ends where tiles overhang), and no dearer at the plan's own size: rows of a panel are as far apart as the largest
+/// block has them.
+fn widen(space: &Space, problem: &Deconv, own: &TypicalSize<'_>, best: &mut Rejected) {
+    for by in WIDER {
+        let grown = |(t, e): (&usize, &Extent)| e.known().unwrap_or((*t as f64 * by) as usize);
+        let size: Vec<usize> = own.typical.iter().zip(&problem.input).map(grown).collect();
+        let Ok(at) = problem.fixed_at(&size) else { continue };
+        let larger = Space::new(&at, space.machine, space.options, space.finite);
+        let costs = Costs::at_run_time(&at, &space.machine);
+        let Some(plan) = larger.widened(&best.plan, space, problem) else { continue };
+        let cost = mean(&own.costs, &plan);
+        if costs.of(&plan).cycles() < costs.of(&best.plan).cycles() && cost.cycles() <= best.cost.cycles() * SLACK {
+            *best = Rejected { plan, cost };
+            return;
+        }
+    }
 }
 
 /// Whether the candidates' own count of registers may be off: activations, several registers per output, taps that are written out whole.
@@ -148,6 +173,11 @@ fn fitting(problem: &Deconv, plan: &Plan, isa: Isa) -> Option<Func> {
     let func = passes::lower_problem(problem, plan).ok()?;
     crate::codegen::tiles_fit(&func, isa).unwrap_or(false).then_some(func)
 }
+
+/// How many times as long axes may be that blocks still hold whole, the largest first.
+const WIDER: [f64; 3] = [2.0, 1.5, 1.25];
+/// How much dearer that may make a plan at its own size.
+const SLACK: f64 = 1.005;
 
 /// Tiles whose variants are costed, too.
 const VARIED: usize = 64;
