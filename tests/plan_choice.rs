@@ -212,6 +212,21 @@ fn processors_differ_and_have_names() {
     assert_eq!(e.message, "no processor is called 'zen\\n'; legal: this, zen3, zen4, zen5, cascade-lake, intel-server");
 }
 
+/// A length of 100 ran in two blocks of the plan for 64, which read 21 MB of weights twice. Where that is not so, rows of panels stay as close as they were.
+#[test]
+fn blocks_of_open_extents_hold_more_than_their_own_size() {
+    let block = |text: &str, typical: &[usize]| {
+        let options = Options { processor: Some(Processor::ZEN_4), ..Options::default() };
+        let all = versions(&text.parse().expect("legal"), Isa::Avx512, &options, true).expect("there are plans");
+        let version = all.iter().find(|v| v.typical == typical).expect("a version for that size");
+        version.choice.plan.block.to_vec()
+    };
+    let sequence = block("1d n1 512x? -> 256 k16 s8 p4", &[64]);
+    assert!(sequence[0] > 100, "{sequence:?}");
+    let volume = block("3d n1 256x?x?x? -> 128 k2 s2", &[16, 16, 16]);
+    assert_eq!(volume[2], 16, "{volume:?}");
+}
+
 /// Which versions an open layer has, and which of them runs, does not depend on the number of threads.
 #[test]
 fn versions_of_open_layers() {

@@ -384,13 +384,16 @@ impl<'a> Space<'a> {
         }
     }
 
-    /// A plan whose blocks hold all positions of an open axis at a `smaller` size, with blocks that do so at this one; `None` if there is no such axis, or if that
-    /// takes more scratch memory than plans for the smaller size may.
+    /// A plan whose block holds all positions at a `smaller` size, with a block that does so at this one; `None` if it is no such plan, or if that takes more scratch
+    /// memory than plans for the smaller size may. Where there are many blocks, they are not fewer for being wider, and caches hold less of each.
     pub fn widened(&self, plan: &Plan, smaller: &Space, problem: &Deconv) -> Option<Plan> {
         let mut wide = plan.clone();
-        for (a, axis) in axes(problem.rank()).iter().enumerate().filter(|(a, _)| problem.input[*a].known().is_none()) {
+        for (a, axis) in axes(problem.rank()).iter().enumerate() {
+            if plan.block[a] > 0 && plan.block[a] < smaller.whole(plan, a) {
+                return None;
+            }
             let unit = plan.winograd.as_ref().map_or_else(|| plan.extent_on("q", axis), |w| w.outputs[a]);
-            if plan.block[a] > 0 && plan.block[a] >= smaller.whole(plan, a) {
+            if plan.block[a] > 0 && problem.input[a].known().is_none() {
                 wide.block[a] = self.whole(plan, a).next_multiple_of(unit).max(plan.block[a]);
             }
         }

@@ -133,9 +133,9 @@ pub(super) fn choose_at(
     Ok(Chosen { choice, alone: best.plan, lowered })
 }
 
-/// Lets blocks that hold all of an open axis hold larger ones whole, too, up to the largest of a few sizes where that is predicted to be cheaper than two blocks
-/// (which stream the weights twice, and have two ends where tiles overhang), and no dearer at the plan's own size: rows of a panel are as far apart as the largest
-/// block has them.
+/// Lets a block that holds all positions hold those of larger sizes, too, up to the largest of a few where that is predicted to be cheaper than several blocks (which
+/// stream the weights again, and have ends of their own where tiles overhang), and no dearer at the plan's own size: rows of a panel are as far apart as the
+/// largest block has them.
 fn widen(space: &Space, problem: &Deconv, own: &TypicalSize<'_>, best: &mut Rejected) {
     for by in WIDER {
         let grown = |(t, e): (&usize, &Extent)| e.known().unwrap_or((*t as f64 * by) as usize);
@@ -145,7 +145,7 @@ fn widen(space: &Space, problem: &Deconv, own: &TypicalSize<'_>, best: &mut Reje
         let costs = Costs::at_run_time(&at, &space.machine);
         let Some(plan) = larger.widened(&best.plan, space, problem) else { continue };
         let cost = mean(&own.costs, &plan);
-        if costs.of(&plan).cycles() < costs.of(&best.plan).cycles() && cost.cycles() <= best.cost.cycles() * SLACK {
+        if costs.of(&plan).cycles() < costs.of(&best.plan).cycles() * WORTH && cost.cycles() <= best.cost.cycles() * SLACK {
             *best = Rejected { plan, cost };
             return;
         }
@@ -174,9 +174,10 @@ fn fitting(problem: &Deconv, plan: &Plan, isa: Isa) -> Option<Func> {
     crate::codegen::tiles_fit(&func, isa).unwrap_or(false).then_some(func)
 }
 
-/// How many times as long axes may be that blocks still hold whole, the largest first.
+/// How many times as long axes may be that a block still holds whole, the largest first.
 const WIDER: [f64; 3] = [2.0, 1.5, 1.25];
-/// How much dearer that may make a plan at its own size.
+/// How much cheaper that must make it there, and how much dearer it may make it at the plan's own size.
+const WORTH: f64 = 0.95;
 const SLACK: f64 = 1.005;
 
 /// Tiles whose variants are costed, too.
