@@ -106,19 +106,18 @@ pub(super) fn choose_at(
     let again = larger.filter(|r| r.cost.cycles() <= cheapest);
     let shares = |r: &Rejected| others.plans.iter().any(|o| versions::packs_alike(o, &r.plan));
     let shared = ranked[first..].iter().take_while(|r| near(r)).position(|r| shares(r) && legal(r));
-    let best = again.clone().unwrap_or_else(|| {
-        let mut best = ranked.remove(first + shared.unwrap_or(0));
-        if !costs.is_empty() {
-            widen(&space, problem, size, &mut best);
-        }
-        best
-    });
+    let mut best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));
+    let wider = if again.is_none() && !costs.is_empty() { widened(&space, problem, size, &best) } else { None };
     let mut rejected: Vec<Rejected> = Vec::new();
     for r in ranked {
         if r.plan.kind() != best.plan.kind() && !rejected.iter().any(|o| o.plan.kind() == r.plan.kind()) {
             rejected.push(r);
         }
     }
+    let grown = wider.map(|(wide, reason)| {
+        best = wide;
+        reason
+    });
     let plan = space.shared_out(best.plan.clone());
     let mut reasons = reasons(&at, &plan, options, finite, &machine);
     let saved = (1.0 - cheapest / best.cost.cycles()) * 100.0;
@@ -128,6 +127,7 @@ pub(super) fn choose_at(
     if (0..problem.rank()).any(|a| problem.input[a].known().is_none() && plan.block[a] > 0) {
         reasons.push("blocks: of open extents, cut evenly when these are known; the plan has the largest size".into());
     }
+    reasons.extend(grown);
     let lowered = last.filter(|(lowered, _)| *lowered == plan).map(|(_, func)| func);
     let choice = Choice { plan, cost: best.cost, machine, candidates, reasons, rejected };
     Ok(Chosen { choice, alone: best.plan, lowered })
@@ -136,20 +136,23 @@ pub(super) fn choose_at(
 /// Lets a block that holds all positions hold those of larger sizes, too, up to the largest of a few where that is predicted to be cheaper than several blocks (which
 /// stream the weights again, and have ends of their own where tiles overhang), and no dearer at the plan's own size: rows of a panel are as far apart as the
 /// largest block has them.
-fn widen(space: &Space, problem: &Deconv, own: &TypicalSize<'_>, best: &mut Rejected) {
-    for by in WIDER {
+fn widened(space: &Space, problem: &Deconv, own: &TypicalSize<'_>, best: &Rejected) -> Option<(Rejected, String)> {
+    WIDER.iter().find_map(|by| {
         let grown = |(t, e): (&usize, &Extent)| e.known().unwrap_or((*t as f64 * by) as usize);
         let size: Vec<usize> = own.typical.iter().zip(&problem.input).map(grown).collect();
-        let Ok(at) = problem.fixed_at(&size) else { continue };
-        let larger = Space::new(&at, space.machine, space.options, space.finite);
+        let at = problem.fixed_at(&size).ok()?;
         let costs = Costs::at_run_time(&at, &space.machine);
-        let Some(plan) = larger.widened(&best.plan, space, problem) else { continue };
+        let plan = Space::new(&at, space.machine, space.options, space.finite).widened(&best.plan, space, problem)?;
         let cost = mean(&own.costs, &plan);
-        if costs.of(&plan).cycles() < costs.of(&best.plan).cycles() * WORTH && cost.cycles() <= best.cost.cycles() * SLACK {
-            *best = Rejected { plan, cost };
-            return;
-        }
-    }
+        let [one, several] = [&plan, &best.plan].map(|plan| costs.of(plan).cycles());
+        let worth = one < several * WORTH && cost.cycles() <= best.cost.cycles() * SLACK;
+        let size = size.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+        let reason = format!(
+            "blocks: one holds all positions up to inputs of {size}; several would take {:.0} % longer there",
+            (several / one - 1.0) * 100.0
+        );
+        worth.then_some((Rejected { plan, cost }, reason))
+    })
 }
 
 /// Whether the candidates' own count of registers may be off: activations, several registers per output, taps that are written out whole.
