@@ -367,11 +367,9 @@ impl<'a> Space<'a> {
 
     /// Makes a plan fit for a problem with open extents: a block that is the whole axis becomes one that holds an axis of this size.
     pub fn open(&self, plan: &mut Plan, problem: &Deconv) {
-        let names = axes(problem.rank());
-        for (a, axis) in names.iter().enumerate().filter(|(a, _)| problem.input[*a].known().is_none()) {
-            let unit = plan.winograd.as_ref().map_or_else(|| plan.extent_on("q", axis), |w| w.outputs[a]);
+        for a in (0..problem.rank()).filter(|a| problem.input[*a].known().is_none()) {
             if plan.panel && plan.block[a] == 0 {
-                plan.block[a] = self.whole(plan, a).next_multiple_of(unit);
+                plan.block[a] = self.whole_block(plan, a);
             }
         }
     }
@@ -384,17 +382,23 @@ impl<'a> Space<'a> {
         }
     }
 
+    /// The least block that holds them, in whole tiles or windows.
+    fn whole_block(&self, plan: &Plan, a: usize) -> usize {
+        let axis = axes(self.problem.rank())[a];
+        let unit = plan.winograd.as_ref().map_or_else(|| plan.extent_on("q", axis), |w| w.outputs[a]);
+        self.whole(plan, a).next_multiple_of(unit)
+    }
+
     /// A plan whose block holds all positions at a `smaller` size, with a block that does so at this one; `None` if it is no such plan, or if that takes more scratch
-    /// memory than plans for the smaller size may. Where there are many blocks, they are not fewer for being wider, and caches hold less of each.
+    /// memory than a panel may at the smaller size. Where there are many blocks, they are not fewer for being wider, and caches hold less of each.
     pub fn widened(&self, plan: &Plan, smaller: &Space, problem: &Deconv) -> Option<Plan> {
         let mut wide = plan.clone();
-        for (a, axis) in axes(problem.rank()).iter().enumerate() {
-            if plan.block[a] > 0 && plan.block[a] < smaller.whole(plan, a) {
+        for a in (0..problem.rank()).filter(|a| plan.block[*a] > 0) {
+            if plan.block[a] < smaller.whole(plan, a) {
                 return None;
             }
-            let unit = plan.winograd.as_ref().map_or_else(|| plan.extent_on("q", axis), |w| w.outputs[a]);
-            if plan.block[a] > 0 && problem.input[a].known().is_none() {
-                wide.block[a] = self.whole(plan, a).next_multiple_of(unit).max(plan.block[a]);
+            if problem.input[a].known().is_none() {
+                wide.block[a] = self.whole_block(plan, a).max(plan.block[a]);
             }
         }
         let scratch = match &self.window_axes {

@@ -106,18 +106,15 @@ pub(super) fn choose_at(
     let again = larger.filter(|r| r.cost.cycles() <= cheapest);
     let shares = |r: &Rejected| others.plans.iter().any(|o| versions::packs_alike(o, &r.plan));
     let shared = ranked[first..].iter().take_while(|r| near(r)).position(|r| shares(r) && legal(r));
-    let mut best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));
+    let best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));
     let wider = if again.is_none() && !costs.is_empty() { widened(&space, problem, size, &best) } else { None };
+    let (best, grown) = wider.map_or((best, None), |(wide, reason)| (wide, Some(reason)));
     let mut rejected: Vec<Rejected> = Vec::new();
     for r in ranked {
         if r.plan.kind() != best.plan.kind() && !rejected.iter().any(|o| o.plan.kind() == r.plan.kind()) {
             rejected.push(r);
         }
     }
-    let grown = wider.map(|(wide, reason)| {
-        best = wide;
-        reason
-    });
     let plan = space.shared_out(best.plan.clone());
     let mut reasons = reasons(&at, &plan, options, finite, &machine);
     let saved = (1.0 - cheapest / best.cost.cycles()) * 100.0;

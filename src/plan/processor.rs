@@ -81,9 +81,9 @@ const SHARED: usize = 96 << 20;
 /// What data costs on its way to a core and beside its sums, as timed plans show it: the part of a processor that no manual states.
 ///
 /// One set is fitted to plans of the benchmark's layers that were timed on AMD's Zen 4, one each to those on its Zen 3 (AVX2) and Zen 5, one to those on two
-/// servers of Intel's (48 KiB and 2 MiB a core, a last level behind a mesh) at AVX-512, the last, those of these servers but
-/// for a few, to those of 33 layers on Intel's Cascade Lake. On all but the first two multiply-adds take half as long; on Intel's whatever lies beyond the second level is twice to four times as
-/// far away besides, so that other plans win. Cascade Lake has fewer slots for loads, and a page that is read in place costs more there.
+/// servers of Intel's (48 KiB and 2 MiB a core, a last level behind a mesh) at AVX-512; the last starts from these and is fitted to plans of 33 layers
+/// on Intel's Cascade Lake. On all but the first two multiply-adds take half as long; on Intel's whatever lies beyond the second level is twice to four times as far
+/// away besides, so that other plans win. Cascade Lake has fewer slots for loads, and a page that is read in place costs more there.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
     /// The kind of machine that they were timed on.
