@@ -60,7 +60,7 @@ pub(super) struct Chosen {
 /// What other sizes have to do with the choice for one.
 #[derive(Clone, Copy)]
 pub(super) struct Others<'a> {
-    /// The plans for larger ones: one of them, or its packed weights, are taken where that costs little.
+    /// The plans for those before it: one of them, or its packed weights, are taken where that costs little.
     pub plans: &'a [Plan],
     /// Plans that pack the weights as one of these does are the only ones that count; all do, if there is none.
     pub only: &'a [Plan],
@@ -75,7 +75,7 @@ pub(super) fn choose_at(
     finite: bool,
     others: Others<'_>,
 ) -> Result<Chosen> {
-    let TypicalSize { typical, costs, machine } = size;
+    let TypicalSize { typical, costs, machine, .. } = size;
     let machine = **machine;
     // Sizes that cannot be are left open: costs then assume one.
     let at = problem.fixed_at(typical).unwrap_or_else(|_| problem.clone());
@@ -101,9 +101,9 @@ pub(super) fn choose_at(
     let first = ranked.iter().position(&mut legal);
     let first = first.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
     let cheapest = ranked[first].cost.cycles();
-    let near = |r: &Rejected| r.cost.cycles() <= cheapest * versions::SHARING;
-    let larger = others.plans.last().filter(|_| !costs.is_empty()).map(|plan| Rejected { plan: plan.clone(), cost: mean(costs, plan) });
-    let again = larger.filter(|r| r.cost.cycles() <= cheapest);
+    let near = |r: &Rejected| r.cost.cycles() <= cheapest * size.sharing();
+    let known = others.plans.iter().filter(|_| !costs.is_empty()).map(|plan| Rejected { plan: plan.clone(), cost: mean(costs, plan) });
+    let again = known.filter(|r| r.cost.cycles() <= cheapest).min_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
     let shares = |r: &Rejected| others.plans.iter().any(|o| versions::packs_alike(o, &r.plan));
     let shared = ranked[first..].iter().take_while(|r| near(r)).position(|r| shares(r) && legal(r));
     let best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));

@@ -22,15 +22,22 @@ use crate::problem::{Deconv, MAX_EXTENT};
 use crate::runtime::{MAX_THREADS, Options};
 use crate::{Error, Kind, Result};
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 /// The sizes of an open extent for which there are plans if the caller names none, by rank.
 const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[4, 8, 16, 32, 64, 128], &[4, 8, 16, 32, 64]];
+/// Most operations of a batch item at such a size: layers of models do fewer, and plans for more would have the memory that others need for packed weights.
+const MOST_WORK: u128 = 40_000_000_000;
+/// Between which numbers of operations there are sizes half-way between two others, if there are several spatial axes.
+const HALF_WAY: RangeInclusive<u128> = 50_000_000..=5_000_000_000;
 /// Most sizes that a caller may name.
 pub const MOST_SIZES: usize = 16;
 /// By how much a prediction may be off for a plan that was made for twice or half the pixels.
 const FAR: f64 = 0.05;
 /// How much dearer a plan may be if it takes weights that are packed already.
-pub(super) const SHARING: f64 = 1.03;
+const SHARING: f64 = 1.08;
+/// The same half-way between two typical sizes.
+const SHARING_HALF_WAY: f64 = 1.15;
 
 /// A plan for one size of a problem; the only one, if no spatial extent is open.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,6 +153,7 @@ impl Version {
             (at, mean(&size.costs, alone).cycles() * (1.0 + FAR * (at - own).abs()) / self.units_at(size.typical))
         };
         self.each = sizes.iter().map(each).collect();
+        self.each.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
 
     /// Units of a run. Blocks are computed as a whole, and in them whole tiles.
@@ -186,10 +194,19 @@ fn pixels(spatial: &[usize]) -> usize {
 pub(super) struct TypicalSize<'a> {
     /// The spatial input extents, outermost first.
     pub typical: &'a [usize],
+    /// Whether it lies half-way between two others, whose packed weights it had better take.
+    pub half_way: bool,
     /// The costs whose weighted sum ranks plans for it; none if no extent is open.
     pub costs: Vec<(f64, Costs<'a>)>,
     /// The machine that they are for.
     pub machine: &'a Machine,
+}
+
+impl TypicalSize<'_> {
+    /// How much dearer a plan may be if it takes weights that are packed already.
+    pub fn sharing(&self) -> f64 {
+        if self.half_way { SHARING_HALF_WAY } else { SHARING }
+    }
 }
 
 /// The plans of a problem, for sizes in ascending order; one for a problem without open spatial extents, and where the options force a plan.
@@ -201,10 +218,18 @@ pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> 
         return Err(Error::new(Kind::Options, format!("{} threads; at most {MAX_THREADS} are legal", options.threads)));
     }
     let machine = Machine::of(isa, problem.elem, &options.processor.unwrap_or_else(Processor::this));
-    let sizes = sizes(problem, options)?;
-    let around: Vec<Vec<(f64, Deconv)>> = sizes.iter().map(|typical| around(problem, typical, options)).collect();
-    let size = |(i, typical): (usize, _)| TypicalSize { typical, costs: mean_costs(&around[i], &machine), machine: &machine };
-    let sizes: Vec<TypicalSize> = sizes.iter().map(Vec::as_slice).enumerate().map(size).collect();
+    let main = sizes(problem, options)?;
+    let half_way = if chosen_freely(problem, options) { half_way(problem, &main) } else { Vec::new() };
+    // Large sizes first, and those half-way after all others: what these pack is what later ones may take.
+    let ordered: Vec<&[usize]> = main.iter().rev().chain(half_way.iter().rev()).map(Vec::as_slice).collect();
+    let around: Vec<Vec<(f64, Deconv)>> = ordered.iter().map(|typical| around(problem, typical, options)).collect();
+    let size = |(i, typical): (usize, _)| TypicalSize {
+        typical,
+        half_way: i >= main.len(),
+        costs: mean_costs(&around[i], &machine),
+        machine: &machine,
+    };
+    let sizes: Vec<TypicalSize> = ordered.iter().copied().enumerate().map(size).collect();
     let choose = |only: &[Plan]| choose_all(problem, &sizes, isa, options, finite, only);
     let (mut all, plans) = choose(&[])?;
     let typical: Vec<&[usize]> = sizes.iter().map(|s| s.typical).collect();
@@ -215,11 +240,11 @@ pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> 
         let reason = format!("weights: all packings take at most {limit} MiB; for some sizes another order would be faster");
         all.iter_mut().for_each(|v| v.choice.reasons.push(reason.clone()));
     }
-    all.reverse();
+    all.sort_by_key(|v| pixels(&v.typical));
     Ok(all)
 }
 
-/// The plans for all sizes, large ones first, with those of one thread. They pack the weights as one of `only` does, if there are any.
+/// The plans for all sizes, in their order, with those of one thread. They pack the weights as one of `only` does, if there are any.
 fn choose_all(
     problem: &Deconv,
     sizes: &[TypicalSize<'_>],
@@ -230,8 +255,7 @@ fn choose_all(
 ) -> Result<(Vec<Version>, Vec<Plan>)> {
     let (mut all, mut plans): (Vec<Version>, Vec<Plan>) = (Vec::new(), Vec::new());
     let mut illegal = None;
-    // Large sizes first: their weights are what later versions may take.
-    for size in sizes.iter().rev() {
+    for size in sizes {
         let chosen = match choose_at(problem, size, isa, options, finite, Others { plans: &plans, only }) {
             Ok(chosen) => chosen,
             // What the options ask for may need more positions; plans of other sizes serve this one, too.
@@ -242,8 +266,12 @@ fn choose_all(
         };
         // One version serves both from this size on, whatever blocks threads share out: which versions there are must not depend on how many threads there are,
         // since the one that runs decides in which order an output is summed.
-        if plans.pop_if(|larger| *larger == chosen.alone).is_some() {
-            all.pop();
+        if let Some(same) = plans.iter().position(|plan| *plan == chosen.alone) {
+            if size.half_way {
+                continue;
+            }
+            plans.remove(same);
+            all.remove(same);
         }
         all.push(Version::new(problem, size.typical.to_vec(), chosen.choice, &chosen.alone, chosen.lowered));
         plans.push(chosen.alone);
@@ -301,12 +329,28 @@ fn sizes(problem: &Deconv, options: &Options) -> Result<Vec<Vec<usize>>> {
             check(problem, &options.typical)?;
             options.typical.clone()
         }
-        (false, None) => TYPICAL[rank - 1].iter().map(|s| at(*s)).collect(),
+        (false, None) => {
+            let all: Vec<Vec<usize>> = TYPICAL[rank - 1].iter().map(|s| at(*s)).collect();
+            let legal = all.iter().take_while(|size| problem.flops_useful(1, size) <= MOST_WORK).count();
+            all[..legal.max(1)].to_vec()
+        }
         _ => vec![at(super::cost::OPEN)],
     };
     sizes.sort_by_key(|s| pixels(s));
     sizes.dedup();
     Ok(sizes)
+}
+
+/// Whether some extents are open, and neither sizes nor a plan are given.
+fn chosen_freely(problem: &Deconv, options: &Options) -> bool {
+    options.plan.is_none() && options.typical.is_empty() && problem.input.iter().any(|e| e.known().is_none())
+}
+
+/// The sizes half-way between two typical ones, in ascending order.
+fn half_way(problem: &Deconv, typical: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let between = |(small, large): (&Vec<usize>, &Vec<usize>)| small.iter().zip(large).map(|(s, l)| s.midpoint(*l)).collect();
+    let all = typical.iter().zip(&typical[1..]).map(between);
+    all.filter(|size: &Vec<usize>| problem.rank() > 1 && HALF_WAY.contains(&problem.flops_useful(1, size))).collect()
 }
 
 fn check(problem: &Deconv, typical: &[Vec<usize>]) -> Result<()> {

@@ -10,12 +10,13 @@ use crate::problem::Deconv;
 const MOST: usize = 10;
 const LITTLE: usize = 64 << 20;
 
-/// Whether two plans, of one thread, pack the weights alike.
+/// Whether two plans of a problem with open extents, each for one thread, pack the weights alike.
 pub fn packs_alike(a: &Plan, b: &Plan) -> bool {
     let packing = |plan: &Plan| {
         let mut tile = plan.tile.clone();
-        // Where rows of taps are bounded depends on the positions of a tile, and bounded rows surround the sum over channels.
+        // Rows of taps that are bounded surround the sum over channels, and which are depends on the axes along which a tile has several positions.
         tile.retain(|t| plan.bounded || !t.var.as_str().starts_with('q'));
+        tile.iter_mut().filter(|t| t.var.as_str().starts_with('q')).for_each(|t| t.extent = t.extent.min(2));
         Plan { tile, panel: false, stream: false, block: Sizes::new(), ..plan.clone() }
     };
     packing(a) == packing(b)
