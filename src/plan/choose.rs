@@ -101,7 +101,7 @@ pub(super) fn choose_at(
     let first = ranked.iter().position(&mut legal);
     let first = first.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
     let cheapest = ranked[first].cost.cycles();
-    let near = |r: &Rejected| r.cost.cycles() <= cheapest * size.sharing();
+    let near = |r: &Rejected| r.cost.cycles() <= cheapest * size.sharing;
     let known = others.plans.iter().filter(|_| !costs.is_empty()).map(|plan| Rejected { plan: plan.clone(), cost: mean(costs, plan) });
     let again = known.filter(|r| r.cost.cycles() <= cheapest).min_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
     let shares = |r: &Rejected| others.plans.iter().any(|o| versions::packs_alike(o, &r.plan));

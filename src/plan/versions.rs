@@ -28,15 +28,16 @@ use std::ops::RangeInclusive;
 const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[4, 8, 16, 32, 64, 128], &[4, 8, 16, 32, 64]];
 /// Most operations of a batch item at such a size: layers of models do fewer, and plans for more would have the memory that others need for packed weights.
 const MOST_WORK: u128 = 40_000_000_000;
-/// Between which numbers of operations there are sizes half-way between two others, if there are several spatial axes.
-const HALF_WAY: RangeInclusive<u128> = 50_000_000..=5_000_000_000;
+/// Sizes half-way between two of these (lengths have none: they gained nothing by it), and the operations of a batch item for which they are worth a plan.
+const HALF_WAY: [&[usize]; 3] = [&[], &[6, 12, 24, 48, 96], &[6, 12, 24, 48]];
+const HALF_WAY_WORK: RangeInclusive<u128> = 50_000_000..=5_000_000_000;
 /// Most sizes that a caller may name.
 pub const MOST_SIZES: usize = 16;
 /// By how much a prediction may be off for a plan that was made for twice or half the pixels.
 const FAR: f64 = 0.05;
-/// How much dearer a plan may be if it takes weights that are packed already.
-const SHARING: f64 = 1.08;
-/// The same half-way between two typical sizes.
+/// How much dearer a plan may be if it takes weights that are packed already: at a size that the caller names, at a typical one, and half-way between two.
+const SHARING_NAMED: f64 = 1.03;
+const SHARING: f64 = 1.05;
 const SHARING_HALF_WAY: f64 = 1.15;
 
 /// A plan for one size of a problem; the only one, if no spatial extent is open.
@@ -194,19 +195,12 @@ fn pixels(spatial: &[usize]) -> usize {
 pub(super) struct TypicalSize<'a> {
     /// The spatial input extents, outermost first.
     pub typical: &'a [usize],
-    /// Whether it lies half-way between two others, whose packed weights it had better take.
-    pub half_way: bool,
+    /// How much dearer its plan may be if it takes weights that are packed already.
+    pub sharing: f64,
     /// The costs whose weighted sum ranks plans for it; none if no extent is open.
     pub costs: Vec<(f64, Costs<'a>)>,
     /// The machine that they are for.
     pub machine: &'a Machine,
-}
-
-impl TypicalSize<'_> {
-    /// How much dearer a plan may be if it takes weights that are packed already.
-    pub fn sharing(&self) -> f64 {
-        if self.half_way { SHARING_HALF_WAY } else { SHARING }
-    }
 }
 
 /// The plans of a problem, for sizes in ascending order; one for a problem without open spatial extents, and where the options force a plan.
@@ -219,21 +213,22 @@ pub fn versions(problem: &Deconv, isa: Isa, options: &Options, finite: bool) -> 
     }
     let machine = Machine::of(isa, problem.elem, &options.processor.unwrap_or_else(Processor::this));
     let main = sizes(problem, options)?;
-    let half_way = if chosen_freely(problem, options) { half_way(problem, &main) } else { Vec::new() };
+    let half_way = half_way(problem, options);
     // Large sizes first, and those half-way after all others: what these pack is what later ones may take.
     let ordered: Vec<&[usize]> = main.iter().rev().chain(half_way.iter().rev()).map(Vec::as_slice).collect();
     let around: Vec<Vec<(f64, Deconv)>> = ordered.iter().map(|typical| around(problem, typical, options)).collect();
-    let size = |(i, typical): (usize, _)| TypicalSize {
-        typical,
-        half_way: i >= main.len(),
-        costs: mean_costs(&around[i], &machine),
-        machine: &machine,
+    let size = |(i, typical): (usize, _)| {
+        let sharing = match i {
+            _ if !options.typical.is_empty() => SHARING_NAMED,
+            i if i < main.len() => SHARING,
+            _ => SHARING_HALF_WAY,
+        };
+        TypicalSize { typical, sharing, costs: mean_costs(&around[i], &machine), machine: &machine }
     };
     let sizes: Vec<TypicalSize> = ordered.iter().copied().enumerate().map(size).collect();
     let choose = |only: &[Plan]| choose_all(problem, &sizes, isa, options, finite, only);
     let (mut all, plans) = choose(&[])?;
-    let typical: Vec<&[usize]> = sizes.iter().map(|s| s.typical).collect();
-    if let Some(kept) = packings::within(options.packing_limit, problem, &mut all, &plans, &typical)? {
+    if let Some(kept) = packings::within(options.packing_limit, problem, &mut all, &plans, &sizes)? {
         // Sizes whose packing is left out find blocks of their own for another.
         (all, _) = choose(&kept)?;
         let limit = packings::limit(options.packing_limit, problem) >> 20;
@@ -267,7 +262,7 @@ fn choose_all(
         // One version serves both from this size on, whatever blocks threads share out: which versions there are must not depend on how many threads there are,
         // since the one that runs decides in which order an output is summed.
         if let Some(same) = plans.iter().position(|plan| *plan == chosen.alone) {
-            if size.half_way {
+            if pixels(&all[same].typical) <= pixels(size.typical) {
                 continue;
             }
             plans.remove(same);
@@ -297,7 +292,7 @@ pub fn version_for(problem: &Deconv, spatial: &[usize], isa: Isa, options: &Opti
 /// The sizes that a plan for this one must suit, with what makes the sum of their costs a mean at this size; none if no extent is open. Images and volumes
 /// often have typical sizes to the pixel; lengths of sequences seldom do, so where the caller names none a plan must suit those up to the next size as well.
 pub(super) fn around(problem: &Deconv, typical: &[usize], options: &Options) -> Vec<(f64, Deconv)> {
-    if problem.input.iter().all(|e| e.known().is_some()) {
+    if !is_open(problem) {
         return Vec::new();
     }
     let grown: &[f64] = if problem.rank() == 1 && options.typical.is_empty() { &[1.0, 1.2, 1.4, 1.7] } else { &[1.0] };
@@ -320,37 +315,47 @@ pub fn main_size(problem: &Deconv, options: &Options) -> Result<Vec<usize>> {
 
 /// The typical sizes of a problem, in ascending order; never none.
 fn sizes(problem: &Deconv, options: &Options) -> Result<Vec<Vec<usize>>> {
-    let rank = problem.rank();
-    let at = |size: usize| -> Vec<usize> {
-        (0..rank).map(|a| problem.input[a].known().unwrap_or_else(|| size.max(least(problem, a)))).collect()
-    };
-    let mut sizes: Vec<Vec<usize>> = match (problem.input.iter().all(|e| e.known().is_some()), &options.plan) {
-        (false, None) if !options.typical.is_empty() => {
-            check(problem, &options.typical)?;
-            options.typical.clone()
-        }
-        (false, None) => {
-            let all: Vec<Vec<usize>> = TYPICAL[rank - 1].iter().map(|s| at(*s)).collect();
-            let legal = all.iter().take_while(|size| problem.flops_useful(1, size) <= MOST_WORK).count();
-            all[..legal.max(1)].to_vec()
-        }
-        _ => vec![at(super::cost::OPEN)],
-    };
-    sizes.sort_by_key(|s| pixels(s));
-    sizes.dedup();
-    Ok(sizes)
-}
-
-/// Whether some extents are open, and neither sizes nor a plan are given.
-fn chosen_freely(problem: &Deconv, options: &Options) -> bool {
-    options.plan.is_none() && options.typical.is_empty() && problem.input.iter().any(|e| e.known().is_none())
+    if is_open(problem) && options.plan.is_none() && !options.typical.is_empty() {
+        check(problem, &options.typical)?;
+        return Ok(ascending(options.typical.clone()));
+    }
+    if !chosen_freely(problem, options) {
+        return Ok(vec![square(problem, super::cost::OPEN)]);
+    }
+    let all = ascending(TYPICAL[problem.rank() - 1].iter().map(|s| square(problem, *s)).collect());
+    let legal = all.iter().take_while(|size| problem.flops_useful(1, size) <= MOST_WORK).count();
+    Ok(all[..legal.max(1)].to_vec())
 }
 
 /// The sizes half-way between two typical ones, in ascending order.
-fn half_way(problem: &Deconv, typical: &[Vec<usize>]) -> Vec<Vec<usize>> {
-    let between = |(small, large): (&Vec<usize>, &Vec<usize>)| small.iter().zip(large).map(|(s, l)| s.midpoint(*l)).collect();
-    let all = typical.iter().zip(&typical[1..]).map(between);
-    all.filter(|size: &Vec<usize>| problem.rank() > 1 && HALF_WAY.contains(&problem.flops_useful(1, size))).collect()
+fn half_way(problem: &Deconv, options: &Options) -> Vec<Vec<usize>> {
+    if !chosen_freely(problem, options) {
+        return Vec::new();
+    }
+    let all = ascending(HALF_WAY[problem.rank() - 1].iter().map(|s| square(problem, *s)).collect());
+    all.into_iter().filter(|size| HALF_WAY_WORK.contains(&problem.flops_useful(1, size))).collect()
+}
+
+/// Whether spatial extents are open.
+fn is_open(problem: &Deconv) -> bool {
+    problem.input.iter().any(|e| e.known().is_none())
+}
+
+/// Whether they are, and neither sizes nor a plan are given.
+fn chosen_freely(problem: &Deconv, options: &Options) -> bool {
+    is_open(problem) && options.plan.is_none() && options.typical.is_empty()
+}
+
+/// That many pixels along each open axis, or as many more as it takes to have an output.
+fn square(problem: &Deconv, size: usize) -> Vec<usize> {
+    let along = |a: usize| problem.input[a].known().unwrap_or_else(|| size.max(least(problem, a)));
+    (0..problem.rank()).map(along).collect()
+}
+
+fn ascending(mut sizes: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
+    sizes.sort_by_key(|s| pixels(s));
+    sizes.dedup();
+    sizes
 }
 
 fn check(problem: &Deconv, typical: &[Vec<usize>]) -> Result<()> {

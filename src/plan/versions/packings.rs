@@ -1,6 +1,6 @@
 //! Packings: the orders in which the plans for different sizes read the weights, and how many of them a kernel keeps.
 
-use super::{Sizes, Version};
+use super::{Sizes, TypicalSize, Version};
 use crate::Result;
 use crate::ir::{Affine, Buffer, BufferKind, Func};
 use crate::plan::Plan;
@@ -42,7 +42,13 @@ pub fn limit(given: Option<usize>, p: &Deconv) -> usize {
 ///
 /// # Errors
 /// Those of lowering a plan.
-pub fn within(given: Option<usize>, p: &Deconv, all: &mut [Version], plans: &[Plan], sizes: &[&[usize]]) -> Result<Option<Vec<Plan>>> {
+pub fn within(
+    given: Option<usize>,
+    p: &Deconv,
+    all: &mut [Version],
+    plans: &[Plan],
+    sizes: &[TypicalSize<'_>],
+) -> Result<Option<Vec<Plan>>> {
     let limit = limit(given, p);
     let first_alike = |plan: &Plan| plans.iter().position(|first| packs_alike(first, plan));
     let of: Vec<usize> = plans.iter().filter_map(first_alike).collect();
@@ -56,7 +62,7 @@ pub fn within(given: Option<usize>, p: &Deconv, all: &mut [Version], plans: &[Pl
     for k in &kept {
         bytes[*k] = packed_bytes(&*all[*k].lowered_alone(p, &plans[*k])?);
     }
-    let cycles: Vec<Vec<f64>> = sizes.iter().map(|size| all.iter().map(|v| v.cycles_at(size)).collect()).collect();
+    let cycles: Vec<Vec<f64>> = sizes.iter().map(|size| all.iter().map(|v| v.cycles_at(size.typical)).collect()).collect();
     let least =
         |row: &[f64], kept: &[usize]| row.iter().zip(&of).filter(|(_, o)| kept.contains(o)).map(|(c, _)| *c).fold(f64::INFINITY, f64::min);
     // How much longer the sizes take than with all packings: squared, since much of one is missed more than a little of each.
