@@ -4,6 +4,9 @@
 //! open gets a [`Version`] for each of a few typical sizes; all are compiled, each is right for every size, and a run takes the one that is predicted
 //! to be the cheapest for its extents ([`Version::cycles_at`]). A size takes the plan of the next larger one if none is cheaper, and the packed weights of
 //! any where that costs little; packings that are missed least are left out until all of them take no more than a limit (`packings`).
+//!
+//! Typical sizes are powers of two, up to what a layer of a model may have to compute. Half-way between two of them, where there is enough to compute that it
+//! matters, are sizes which rather read the weights as one of them does: plans for these differ in blocks and tiles.
 
 mod packings;
 
