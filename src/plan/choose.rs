@@ -102,8 +102,9 @@ pub(super) fn choose_at(
     let first = first.ok_or_else(|| Error::new(Kind::Options, "no plan is legal for this problem and these options"))?;
     let cheapest = ranked[first].cost.cycles();
     let near = |r: &Rejected| r.cost.cycles() <= cheapest * size.sharing;
-    let known = others.plans.iter().filter(|_| !costs.is_empty()).map(|plan| Rejected { plan: plan.clone(), cost: mean(costs, plan) });
-    let again = known.filter(|r| r.cost.cycles() <= cheapest).min_by(|a, b| a.cost.cycles().total_cmp(&b.cost.cycles()));
+    let known = others.plans.iter().filter(|_| !costs.is_empty()).map(|plan| (plan, mean(costs, plan)));
+    let again = known.filter(|k| k.1.cycles() <= cheapest).min_by(|a, b| a.1.cycles().total_cmp(&b.1.cycles()));
+    let again = again.map(|(plan, cost)| Rejected { plan: plan.clone(), cost });
     let shares = |r: &Rejected| others.plans.iter().any(|o| versions::packs_alike(o, &r.plan));
     let shared = ranked[first..].iter().take_while(|r| near(r)).position(|r| shares(r) && legal(r));
     let best = again.clone().unwrap_or_else(|| ranked.remove(first + shared.unwrap_or(0)));

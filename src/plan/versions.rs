@@ -2,7 +2,7 @@
 //!
 //! A plan's blocks, and often its tile, suit a size: rows of 8 positions leave most of a block for 64 empty. So a problem whose spatial extents are
 //! open gets a [`Version`] for each of a few typical sizes; all are compiled, each is right for every size, and a run takes the one that is predicted
-//! to be the cheapest for its extents ([`Version::cycles_at`]). A size takes the plan of the next larger one if none is cheaper, and the packed weights of
+//! to be the cheapest for its extents ([`Version::cycles_at`]). A size takes the plan of another one if none is cheaper, and the packed weights of
 //! any where that costs little; packings that are missed least are left out until all of them take no more than a limit (`packings`).
 //!
 //! Typical sizes are powers of two, up to what a layer of a model may have to compute. Half-way between two of them, where there is enough to compute that it
@@ -318,21 +318,21 @@ pub fn main_size(problem: &Deconv, options: &Options) -> Result<Vec<usize>> {
 
 /// The typical sizes of a problem, in ascending order; never none.
 fn sizes(problem: &Deconv, options: &Options) -> Result<Vec<Vec<usize>>> {
-    if is_open(problem) && options.plan.is_none() && !options.typical.is_empty() {
+    if !is_open(problem) || options.plan.is_some() {
+        return Ok(vec![square(problem, super::cost::OPEN)]);
+    }
+    if !options.typical.is_empty() {
         check(problem, &options.typical)?;
         return Ok(ascending(options.typical.clone()));
     }
-    if !chosen_freely(problem, options) {
-        return Ok(vec![square(problem, super::cost::OPEN)]);
-    }
     let all = ascending(TYPICAL[problem.rank() - 1].iter().map(|s| square(problem, *s)).collect());
-    let legal = all.iter().take_while(|size| problem.flops_useful(1, size) <= MOST_WORK).count();
-    Ok(all[..legal.max(1)].to_vec())
+    let usual = all.iter().take_while(|size| problem.flops_useful(1, size) <= MOST_WORK).count();
+    Ok(all[..usual.max(1)].to_vec())
 }
 
-/// The sizes half-way between two typical ones, in ascending order.
+/// The sizes half-way between two typical ones, in ascending order; none if sizes or a plan are given.
 fn half_way(problem: &Deconv, options: &Options) -> Vec<Vec<usize>> {
-    if !chosen_freely(problem, options) {
+    if !is_open(problem) || options.plan.is_some() || !options.typical.is_empty() {
         return Vec::new();
     }
     let all = ascending(HALF_WAY[problem.rank() - 1].iter().map(|s| square(problem, *s)).collect());
@@ -344,17 +344,13 @@ fn is_open(problem: &Deconv) -> bool {
     problem.input.iter().any(|e| e.known().is_none())
 }
 
-/// Whether they are, and neither sizes nor a plan are given.
-fn chosen_freely(problem: &Deconv, options: &Options) -> bool {
-    is_open(problem) && options.plan.is_none() && options.typical.is_empty()
-}
-
 /// That many pixels along each open axis, or as many more as it takes to have an output.
 fn square(problem: &Deconv, size: usize) -> Vec<usize> {
     let along = |a: usize| problem.input[a].known().unwrap_or_else(|| size.max(least(problem, a)));
     (0..problem.rank()).map(along).collect()
 }
 
+/// From few pixels to many, each once.
 fn ascending(mut sizes: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
     sizes.sort_by_key(|s| pixels(s));
     sizes.dedup();
