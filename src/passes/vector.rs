@@ -4,7 +4,8 @@
 //! - the `unroll` loop along the plan's vector axis becomes one over vectors (`.v`), its iterations within a vector become lanes;
 //! - a condition on a lane becomes the clip of the load or store it guards;
 //! - stores of neighbouring phases, a stride apart each, become one interleaved store;
-//! - innermost copy loops (panel, clearing and finishing a plane) run over vectors, too.
+//! - innermost copy loops (panel, clearing and finishing a plane) run over vectors, too;
+//! - a zero in case a load is left out goes where a clip, outside of which a load gives zeros, has taken the place of the condition.
 //!
 //! ```text
 //! unroll rx.t in 0..2: unroll qx.t in 0..32:          unroll qx.v in 0..2:
@@ -40,7 +41,19 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
     }
     out.run = std::mem::take(&mut out.run).into_iter().map(|s| interleave(s, &out.buffers)).collect();
     super::copies::run(&mut out, lanes);
+    overwritten(&mut out.run);
+    overwritten(&mut out.prepare);
     Ok(Some(out))
+}
+
+/// Removes assignments that the next statement overwrites with what it loads.
+fn overwritten(list: &mut Vec<Stmt>) {
+    list.iter_mut().filter_map(Stmt::body_mut).for_each(overwritten);
+    let kept = |i: &usize| match (&list[*i], list.get(i + 1)) {
+        (Stmt::Set { reg, index, .. }, Some(Stmt::Set { reg: next, index: at, value: Value::Load(_) })) => (reg, index) != (next, at),
+        _ => true,
+    };
+    *list = (0..list.len()).filter(kept).map(|i| list[i].clone()).collect();
 }
 
 /// The axis that becomes lanes.

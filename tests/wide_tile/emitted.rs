@@ -2,6 +2,7 @@
 
 use super::*;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use std::collections::HashSet;
 
 /// The instructions of a function's first tile.
 fn instructions(f: &Func, isa: WideIsa) -> Vec<Instruction> {
@@ -116,21 +117,58 @@ fn masks_are_made_once_where_loops_do_not_change_them() {
                         Elem::F64 => agree::<f64>(&f, &[("W", w)], isa),
                     }
                 }
-                // A mask register is set, or a vector stored in the frame.
-                let made = |i: &&Instruction| {
+                // A mask register is set, or a vector stored in the frame: where each goes.
+                let made = |i: &Instruction| {
                     let in_frame = i.mnemonic() == Mnemonic::Vmovups && i.op0_kind() == OpKind::Memory && i.memory_base() == Register::RSP;
-                    in_frame || matches!(i.mnemonic(), Mnemonic::Kmovd | Mnemonic::Vpcmpud)
+                    let in_register = i.op0_kind() == OpKind::Register && i.op0_register().is_k();
+                    (in_frame || in_register).then(|| (i.op0_register(), i.memory_displacement64() * u64::from(in_frame)))
                 };
                 let all = instructions(&f, isa);
                 // Loops end with a jump back; the inner one begins last.
                 let back = all.iter().filter(|i| i.mnemonic() == Mnemonic::Jg && i.near_branch_target() < i.ip());
                 let (top, end) = back.map(|i| (i.near_branch_target(), i.ip())).max().expect("there are loops");
-                let before = all.iter().filter(|i| i.ip() < top).filter(made).count();
-                let inside = all.iter().filter(|i| (top..end).contains(&i.ip())).filter(made).count();
+                let before = all.iter().filter(|i| i.ip() < top).filter_map(made).collect::<HashSet<_>>().len();
+                let inside = all.iter().filter(|i| (top..end).contains(&i.ip())).filter_map(made).count();
                 let masks = vectors * taps;
                 // Others are made where they are used, on AVX2 in a vector.
                 let others = if isa == WideIsa::Avx512 { masks.saturating_sub(6) } else { 0 };
                 assert_eq!((before, inside), (masks.min(6), others), "{text}");
+            }
+        }
+    }
+}
+
+/// Masks of stores that end the body of a loop are made before the first of them, in place of those that its loads had.
+#[test]
+fn masks_of_stores_are_made_once() {
+    let isa = WideIsa::Avx512;
+    if !levels().contains(&isa) {
+        return;
+    }
+    for (elem, lanes, step) in [(Elem::F32, 16, 1), (Elem::F32, 32, 1), (Elem::F32, 16, 2), (Elem::F64, 8, 1), (Elem::F64, 8, 2), (Elem::F64, 3, 1)] {
+        let name = elem.name();
+        for bounds in ["0..37", "0..W", "max(1, 3*b - 2)..min(W, 35)"] {
+            for rows in [1usize, 2, 4] {
+                let parts = ["acc", "interleave(acc, acc)"][step - 1];
+                let text = format!(
+                    "func t {name} stage vector {{\n  symbols W\n  buffer x: input {name}[1, 37]\n  buffer y: output {name}[{rows}, 37]\n  \
+                     reg acc: {name}x{lanes}\n  run {{\n    tile t {{\n      for b in 0..4 {{\n        acc = x[0, 9*b - 5 : {lanes} clip {bounds}]\n        \
+                     unroll for r in 0..{rows} {{\n          y[r, 11*b - 5 : {lanes} step {step} clip {bounds}] = {parts}\n        }}\n      }}\n    \
+                     }}\n  }}\n}}\n"
+                );
+                let f: Func = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+                for w in [37, 36, 20, 1, 0] {
+                    match elem {
+                        Elem::F32 => agree::<f32>(&f, &[("W", w)], isa),
+                        Elem::F64 => agree::<f64>(&f, &[("W", w)], isa),
+                    }
+                }
+                let all = instructions(&f, isa);
+                let kept = all.iter().map(Instruction::op_mask).filter(|k| ![Register::None, Register::K1].contains(k));
+                // One for each vector of a row, whatever the number of rows; the load is alone and makes its own.
+                let vectors = (lanes * elem.bytes()).div_ceil(isa.vector_bytes()) * step;
+                let stored = all.iter().filter(|i| i.op0_kind() == OpKind::Memory && i.op_mask() != Register::None).count();
+                assert_eq!((kept.collect::<HashSet<_>>().len(), stored), (vectors, vectors * rows), "{text}");
             }
         }
     }

@@ -21,6 +21,8 @@ use rustc_hash::FxHashMap as HashMap;
 
 /// Registers for pointers and counters; those that need not be saved come first.
 const ALLOCATABLE: [AsmRegister64; POINTERS] = [r8, r9, r10, r11, rbx, rbp, r12, r13, r14, r15];
+/// Their lower 32 bits.
+const LOWER: [AsmRegister32; POINTERS] = [r8d, r9d, r10d, r11d, ebx, ebp, r12d, r13d, r14d, r15d];
 /// How many there are.
 pub(super) const POINTERS: usize = 10;
 /// Those of them, by index from here on, that belong to the caller.
@@ -34,6 +36,12 @@ pub(super) const AT_LO: i32 = 64;
 pub(super) const AT_HI: i32 = 72;
 pub(super) const AT_STEP: i32 = 80;
 const AT_RSP: i32 = 88;
+
+/// Where the lower 32 bits of an integer are.
+pub(super) enum Low {
+    Reg(AsmRegister32),
+    Mem(AsmMemoryOperand),
+}
 
 /// What assembling gives.
 pub(super) type Done<T = ()> = std::result::Result<T, IcedError>;
@@ -90,7 +98,7 @@ fn assemble(func: &Func, p: &Program, places: &Places, isa: WideIsa) -> Done<(Ve
         _ => false,
     };
     let kept = |i: &Inst| match i {
-        Inst::Mask { to, .. } | Inst::MaskRange { to, .. } if isa == WideIsa::Avx2 => *to as i32 + 1,
+        Inst::Mask { to, .. } if isa == WideIsa::Avx2 => *to as i32 + 1,
         _ => 0,
     };
     let masks = p.code.iter().map(kept).max().unwrap_or(0);
@@ -210,7 +218,10 @@ impl Encoder<'_> {
             Inst::Int { dst, expr } => self.int(*dst, expr),
             Inst::Extreme { dst, exprs, max } => self.extreme(*dst, exprs, *max),
             Inst::Mask { to, active, window, tmp } => self.keep_mask(*to, *active, *window, tmp.map(|t| self.places.v[t])),
-            Inst::MaskRange { to, active, first, range, tmp } => self.keep_range(*to, *active, *first, *range, self.places.v[*tmp]),
+            Inst::Limit { dst, of } => {
+                self.limit(*of)?;
+                self.put(*dst)
+            }
             Inst::Prefetch { mem, ask } => {
                 let m = self.mem(*mem)?;
                 let m = byte_ptr(m);
@@ -282,6 +293,14 @@ impl Encoder<'_> {
         }
     }
 
+    /// The lower 32 bits of an integer register.
+    pub(super) fn low(&self, g: G) -> Low {
+        match self.places.g[g] {
+            Loc::Reg(r) => Low::Reg(LOWER[r]),
+            Loc::Slot(s) => Low::Mem(dword_ptr(self.slot(s))),
+        }
+    }
+
     /// The machine register with a pointer in it: its own, or `rsi` if it lives in the frame.
     pub(super) fn base(&mut self, g: G) -> Done<AsmRegister64> {
         match self.places.g[g] {
@@ -311,6 +330,9 @@ impl Encoder<'_> {
     fn int(&mut self, dst: G, expr: &IntExpr) -> Done {
         if let (Loc::Reg(r), [(IntTerm::Arg(a), 1)], 0) = (self.places.g[dst], &expr.terms[..], expr.add) {
             return self.asm.mov(ALLOCATABLE[r], self.arg(*a));
+        }
+        if let (Loc::Reg(r), [(IntTerm::Reg(g), 1)], 0) = (self.places.g[dst], &expr.terms[..], expr.add) {
+            return self.get(ALLOCATABLE[r], *g);
         }
         self.eval(expr)?;
         self.put(dst)
@@ -342,8 +364,15 @@ impl Encoder<'_> {
 
     /// Evaluates an expression into `rax`; `rdx` and `rcx` are overwritten.
     pub(super) fn eval(&mut self, e: &IntExpr) -> Done {
+        // What is subtracted comes after something that it can be subtracted from.
+        let negative = |t: &&(IntTerm, i64)| t.1 == -1;
+        let terms = e.terms.iter().filter(|t| !negative(t)).chain(e.terms.iter().filter(negative));
         let mut started = false;
-        for (term, coef) in &e.terms {
+        for (term, coef) in terms {
+            if let (true, IntTerm::Arg(_) | IntTerm::Reg(_), 1 | -1) = (started, term, coef) {
+                self.add_term(*term, *coef < 0)?;
+                continue;
+            }
             let to = if started { rdx } else { rax };
             match *term {
                 IntTerm::Arg(a) => {
@@ -378,6 +407,8 @@ impl Encoder<'_> {
             started = true;
         }
         match i32::try_from(e.add) {
+            // The upper half becomes 0.
+            Ok(c @ 0..) if !started => self.asm.mov(eax, c),
             _ if !started => self.asm.mov(rax, e.add),
             Ok(0) => Ok(()),
             Ok(c) => self.asm.add(rax, c),
@@ -385,6 +416,24 @@ impl Encoder<'_> {
                 self.asm.mov(rdx, e.add)?;
                 self.asm.add(rax, rdx)
             }
+        }
+    }
+
+    /// Adds an argument or a register to `rax`, or subtracts it.
+    fn add_term(&mut self, term: IntTerm, subtracts: bool) -> Done {
+        let from = match term {
+            IntTerm::Arg(a) => Err(self.arg(a)),
+            IntTerm::Reg(g) => match self.places.g[g] {
+                Loc::Reg(r) => Ok(ALLOCATABLE[r]),
+                Loc::Slot(s) => Err(self.slot(s)),
+            },
+            _ => unreachable!("what is computed is added from a register"),
+        };
+        match (from, subtracts) {
+            (Ok(r), false) => self.asm.add(rax, r),
+            (Ok(r), true) => self.asm.sub(rax, r),
+            (Err(m), false) => self.asm.add(rax, m),
+            (Err(m), true) => self.asm.sub(rax, m),
         }
     }
 

@@ -66,6 +66,13 @@ fn visit_stores(nodes: &[Node], f: &mut impl FnMut(&Place, usize)) {
     }
 }
 
+/// Whether some stores may leave their windows.
+pub(super) fn may_leave(stores: &[Node]) -> bool {
+    let mut found = false;
+    visit_stores(stores, &mut |to, parts| found |= stays(to, parts).is_none_or(|conds| !conds.is_empty()));
+    found
+}
+
 /// What holds where all of the guards do, of which each differs from the first in constants.
 fn strictest(guards: &[&Vec<Lin>]) -> Option<Vec<Lin>> {
     let first = guards[0];
@@ -94,22 +101,49 @@ fn ranges(conds: &[Lin]) -> impl Iterator<Item = (&Lin, Option<i32>)> {
     })
 }
 
+/// What guards among `nodes` test, but for constants, and how often; those inside loops and other guards as well, if they are `deep`.
+fn collect_tested(nodes: &[Node], deep: bool, all: &mut Vec<(Lin, usize)>) {
+    for n in nodes {
+        let body = match n {
+            Node::When { conds, body } => {
+                for of in ranges(conds).map(|(c, _)| c.varying()) {
+                    match all.iter_mut().find(|(l, _)| *l == of) {
+                        Some((_, uses)) => *uses += 1,
+                        None => all.push((of, 1)),
+                    }
+                }
+                body
+            }
+            Node::Loop { body, .. } => body,
+            Node::Set { .. } | Node::Store { .. } => continue,
+        };
+        if deep {
+            collect_tested(body, deep, all);
+        }
+    }
+}
+
 impl Selector<'_> {
     /// Computes once what several guards among `nodes` test, but for a constant.
     pub(super) fn keep_tested(&mut self, nodes: &[Node]) {
-        let mut all: Vec<(Lin, usize)> = Vec::new();
-        for n in nodes {
-            let Node::When { conds, .. } = n else { continue };
-            for of in ranges(conds).map(|(c, _)| c.varying()) {
-                match all.iter_mut().find(|(l, _)| *l == of) {
-                    Some((_, uses)) => *uses += 1,
-                    None => all.push((of, 1)),
-                }
-            }
-        }
-        for (of, uses) in all {
+        let mut all = Vec::new();
+        collect_tested(nodes, false, &mut all);
+        all.retain(|(_, uses)| *uses > 1);
+        self.compute_tested(all);
+    }
+
+    /// Computes before a loop what guards in its body test, but for a constant, where the loop does not change that.
+    pub(super) fn keep_tested_before(&mut self, body: &[Node]) {
+        let mut all = Vec::new();
+        collect_tested(body, true, &mut all);
+        all.retain(|(of, _)| of.terms.iter().all(|(t, _)| self.open.contains(&t.of())));
+        self.compute_tested(all);
+    }
+
+    fn compute_tested(&mut self, all: Vec<(Lin, usize)>) {
+        for (of, _) in all {
             // What no loop of the tile moves is an argument already.
-            if uses > 1 && !of.terms.is_empty() && !self.tested.iter().any(|(l, _)| *l == of) {
+            if !of.terms.is_empty() && !self.tested.iter().any(|(l, _)| *l == of) {
                 let (dst, expr) = (self.int(), self.expr(&of));
                 self.push(Inst::Int { dst, expr });
                 self.tested.push((of, dst));
@@ -203,11 +237,15 @@ impl Selector<'_> {
         worth.then(|| Clipped { inside, whole: all.iter().map(unclipped).collect(), all })
     }
 
-    /// The stores as they are where none leaves its window, each in its window elsewhere.
-    pub(super) fn store_clipped(&mut self, c: &Clipped) -> Result<()> {
+    /// The stores as they are where none leaves its window, each in its window elsewhere; where they end the body of a loop, `own` says from which number on
+    /// masks are theirs.
+    pub(super) fn store_clipped(&mut self, c: &Clipped, own: Option<usize>) -> Result<()> {
         let id = self.when_begin(&c.inside);
         self.within_windows(&c.whole)?;
         self.push(Inst::WhenElse { id });
+        if let Some(own) = own {
+            self.keep_store_masks(c.all, own);
+        }
         self.within_windows(c.all)?;
         self.push(Inst::WhenEnd { id });
         Ok(())

@@ -209,22 +209,19 @@ pub(super) enum Inst {
         by: G,
     },
 
+    /// A bound as a number of 32 bits, below or above all coordinates where it is too far from them.
+    Limit {
+        dst: G,
+        of: Bound,
+    },
+
     /// Makes the mask of the lanes in the window, among the first `active`, and keeps it under that number: in a mask register; on AVX2, which has none, in
-    /// the frame, by way of a vector.
+    /// the frame. Bounds are constants or [`Inst::Limit`]s; what is not constant passes through a vector.
     Mask {
         to: usize,
         active: usize,
         window: Window,
         tmp: Option<V>,
-    },
-
-    /// The same for the lanes `j` with `0 <= first + j < range`.
-    MaskRange {
-        to: usize,
-        active: usize,
-        first: Bound,
-        range: i32,
-        tmp: V,
     },
 
     /// Asks for a cache line ahead of its use. It may lie outside any buffer.
@@ -423,9 +420,9 @@ impl Inst {
                 window.registers(g);
                 tmp.iter().for_each(|t| v(*t, Early));
             }
-            Inst::MaskRange { first, tmp, .. } => {
-                first.registers(g);
-                v(*tmp, Early);
+            Inst::Limit { dst, of } => {
+                of.registers(g);
+                g(*dst, Def);
             }
             Inst::Prefetch { mem, .. } => g(mem.base, Use),
             Inst::Const { dst, .. } => v(*dst, Def),

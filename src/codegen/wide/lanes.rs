@@ -101,6 +101,9 @@ impl Encoder<'_> {
     pub(super) fn store_packed(&mut self, s: usize, w: Width, to: &Packed, stream: bool) -> Done {
         let (mut away, mut done) = (self.asm.create_label(), self.asm.create_label());
         let m = self.mem(to.mem)?;
+        if let Some(mask) = to.kept {
+            return self.store_kept(s, w, m, mask);
+        }
         let leaves = self.leaves(w, to, away)?;
         if leaves != Leaves::Always {
             match stream {

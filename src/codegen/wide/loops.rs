@@ -89,7 +89,8 @@ impl Selector<'_> {
         if self.open.is_empty() {
             self.prepare(body, &groups);
         }
-        let masks = self.keep_masks(body, true);
+        let (masks, tested) = (self.keep_masks(body, true), self.tested.len());
+        self.keep_tested_before(body);
         let lo = (!info.from_zero).then(|| {
             let lo = self.extreme(&info.lo, true);
             self.bound_reg(lo)
@@ -121,19 +122,21 @@ impl Selector<'_> {
         self.push(Inst::LoopBegin { id: region, count, check });
         self.open.push(id);
         self.table_pointers(id, &groups);
-        self.keep_masks(body, false);
+        let own = self.keep_masks(body, false);
         self.ask_next_block(id);
         self.ask_ahead(body, &moves, info.step);
         self.ask_soon(id, body);
         self.ask_next_rows(body);
         self.ask_next_stores(body);
         self.ask_next_outputs(body);
+        self.ends = Some(own);
         self.nodes(body)?;
         self.advance(&moves, info.step);
         if let Some(dst) = self.vars[id].take() {
             self.push(Inst::AddImm { dst, by: info.step });
         }
         self.masks.truncate(masks);
+        self.tested.truncate(tested);
         self.open.pop();
         self.push(Inst::LoopEnd { id: region, count, step: info.step });
         self.ptr = outer;

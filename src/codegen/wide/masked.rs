@@ -3,7 +3,7 @@
 //! AVX-512 keeps masks in mask registers, `k1` for what is masked on its own and the others for as long as [`super::masks`] says; AVX2 has vectors for them.
 
 use super::WideIsa;
-use super::encode::{Done, Encoder};
+use super::encode::{Done, Encoder, Low};
 use super::inst::*;
 use super::masks::{FAR, KEPT};
 use super::vector::{XMM, YMM, ZMM, sized};
@@ -12,6 +12,26 @@ use iced_x86::code_asm::*;
 
 /// The mask registers whose masks are kept, in the order of their numbers.
 const REGISTERS: [AsmRegisterK; KEPT] = [k2, k3, k4, k5, k6, k7];
+
+/// The vector whose elements of 32 bits are as many lanes at least.
+fn lanes(active: usize) -> Width {
+    [Width::X, Width::Y].into_iter().find(|w| active * 4 <= w.bytes()).unwrap_or(Width::Z)
+}
+
+/// What an instruction writes, under a mask.
+macro_rules! under {
+    ($to:expr, $k:expr) => {
+        match $k {
+            k if k == k1 => $to.k1(),
+            k if k == k2 => $to.k2(),
+            k if k == k3 => $to.k3(),
+            k if k == k4 => $to.k4(),
+            k if k == k5 => $to.k5(),
+            k if k == k6 => $to.k6(),
+            _ => $to.k7(),
+        }
+    };
+}
 
 /// Whether an access may leave its window.
 #[derive(PartialEq, Eq)]
@@ -63,13 +83,40 @@ impl Encoder<'_> {
         self.asm.cmovg(to, rcx)
     }
 
-    /// Keeps the mask of the lanes in the window, among the first `active`, under that number; by way of a vector register where there are no mask registers.
-    pub(super) fn keep_mask(&mut self, to: usize, active: usize, window: Window, by: Option<usize>) -> Done {
-        let Some(m) = by else { return self.mask_register(REGISTERS[to], active, window) };
-        let w = self.vector_of(active);
-        self.mask_vector(m, w, active, window)?;
-        let at = self.kept_at(to);
-        self.store_whole(m, w, at)
+    /// A bound in `rax`, no further from 0 than coordinates can be told apart in 32 bits.
+    pub(super) fn limit(&mut self, of: Bound) -> Done {
+        self.bound(rax, of)?;
+        self.asm.mov(rcx, -(FAR as i64))?;
+        self.asm.cmp(rax, rcx)?;
+        self.asm.cmovl(rax, rcx)?;
+        self.asm.neg(rcx)?;
+        self.asm.cmp(rax, rcx)?;
+        self.asm.cmovg(rax, rcx)
+    }
+
+    /// Keeps the mask of the lanes in the window, among the first `active`, under that number. The lanes are numbers of 32 bits, of f64 as well, and are
+    /// compared with the bounds, which are limited to them; those after the last one are above every bound.
+    pub(super) fn keep_mask(&mut self, to: usize, active: usize, window: Window, tmp: Option<usize>) -> Done {
+        let Some(tmp) = tmp else { return self.mask_register(REGISTERS[to], active, window) };
+        let whole = [Width::X, Width::Y, Width::Z].iter().any(|w| w.bytes() == active * self.elem.bytes());
+        let above = !matches!(window.lo, Bound::Const(c) if c <= 0);
+        let below = !whole || !above || !matches!(window.hi, Bound::Const(c) if c >= active as i64);
+        match self.isa {
+            WideIsa::Avx512 => {
+                const LESS_OR_EQUAL: i32 = 2;
+                const GREATER: i32 = 6;
+                let k = REGISTERS[to];
+                if below {
+                    self.compare(k, tmp, active, window.hi, GREATER)?;
+                }
+                if above {
+                    let to = if below { under!(k, k) } else { k };
+                    self.compare(to, tmp, active, window.lo, LESS_OR_EQUAL)?;
+                }
+                Ok(())
+            }
+            WideIsa::Avx2 => self.keep_vector(to, active, window, tmp, above, below),
+        }
     }
 
     /// The vector of AVX2 that so many lanes are in.
@@ -98,60 +145,32 @@ impl Encoder<'_> {
         self.asm.kmovd(to, eax)
     }
 
-    /// The same where lane `j` is inside if `0 <= first + j < range`: compared as numbers without a sign, below 0 is too much. Lanes are counted in 32 bits,
-    /// of f64 as well.
-    pub(super) fn keep_range(&mut self, to: usize, active: usize, first: Bound, range: i32, tmp: usize) -> Done {
-        self.bound(rax, first)?;
-        self.asm.mov(rcx, -(FAR as i64))?;
-        self.asm.cmp(rax, rcx)?;
-        self.asm.cmovl(rax, rcx)?;
-        self.asm.neg(rcx)?;
-        self.asm.cmp(rax, rcx)?;
-        self.asm.cmovg(rax, rcx)?;
-        if self.isa == WideIsa::Avx2 {
-            return self.range_vector(to, active, range, tmp);
-        }
-        let to = REGISTERS[to];
-        let numbers = self.pool.label(&mut self.asm, (0..16u32).flat_map(u32::to_le_bytes).collect());
-        let most = self.pool.label(&mut self.asm, range.to_le_bytes().to_vec());
-        const BELOW: i32 = 1;
-        match active {
-            16 => {
-                self.asm.vpbroadcastd(ZMM[tmp], eax)?;
-                self.asm.vpaddd(ZMM[tmp], ZMM[tmp], zmmword_ptr(numbers))?;
-                self.asm.vpcmpud(to, ZMM[tmp], dword_bcst(most), BELOW)
-            }
-            8 => {
-                self.asm.vpbroadcastd(YMM[tmp], eax)?;
-                self.asm.vpaddd(YMM[tmp], YMM[tmp], ymmword_ptr(numbers))?;
-                self.asm.vpcmpud(to, YMM[tmp], dword_bcst(most), BELOW)
-            }
-            _ => {
-                self.asm.vpbroadcastd(XMM[tmp], eax)?;
-                self.asm.vpaddd(XMM[tmp], XMM[tmp], xmmword_ptr(numbers))?;
-                self.asm.vpcmpud(to, XMM[tmp], dword_bcst(most), BELOW)
-            }
+    /// Compares a bound, repeated in `tmp`, with the numbers of lanes: the result to a mask register, as far as the mask that is on it allows.
+    fn compare(&mut self, to: AsmRegisterK, tmp: usize, active: usize, bound: Bound, how: i32) -> Done {
+        let numbers = self.repeat(tmp, active, bound)?;
+        match lanes(active) {
+            Width::X => self.asm.vpcmpd(to, XMM[tmp], xmmword_ptr(numbers), how),
+            Width::Y => self.asm.vpcmpd(to, YMM[tmp], ymmword_ptr(numbers), how),
+            Width::Z => self.asm.vpcmpd(to, ZMM[tmp], zmmword_ptr(numbers), how),
         }
     }
 
-    /// The same in the frame, with `first` in `eax`. There is a comparison of numbers with a sign only, whose second operand may be in memory: the lanes are
-    /// counted down from the largest number, below which those without a sign turn round.
-    fn range_vector(&mut self, to: usize, active: usize, range: i32, m: usize) -> Done {
-        let bytes = |lane: &dyn Fn(i32) -> i32| (0..8).flat_map(|j| lane(j).to_le_bytes()).collect::<Vec<u8>>();
-        let numbers = self.pool.label(&mut self.asm, bytes(&|j| i32::MAX - j));
-        let most = self.pool.label(&mut self.asm, bytes(&|_| i32::MAX - range));
-        self.asm.neg(eax)?;
-        self.asm.vmovd(XMM[m], eax)?;
-        match active {
-            8 => {
-                self.asm.vpbroadcastd(YMM[m], XMM[m])?;
-                self.asm.vpaddd(YMM[m], YMM[m], ymmword_ptr(numbers))?;
-                self.asm.vpcmpgtd(YMM[m], YMM[m], ymmword_ptr(most))?;
+    /// The same in the frame. There is one comparison, greater, and its result is a vector.
+    fn keep_vector(&mut self, to: usize, active: usize, window: Window, m: usize, above: bool, below: bool) -> Done {
+        let (at, narrow) = (self.kept_at(to), lanes(active));
+        if below {
+            self.greater(m, active, window.hi)?;
+        }
+        if above {
+            let mut others = at;
+            match below {
+                true => self.store_whole(m, narrow, at)?,
+                false => others = ptr(self.pool.label(&mut self.asm, vec![0xff; 32])),
             }
-            _ => {
-                self.asm.vpbroadcastd(XMM[m], XMM[m])?;
-                self.asm.vpaddd(XMM[m], XMM[m], xmmword_ptr(numbers))?;
-                self.asm.vpcmpgtd(XMM[m], XMM[m], xmmword_ptr(most))?;
+            self.greater(m, active, window.lo)?;
+            match narrow {
+                Width::X => self.asm.vpandn(XMM[m], XMM[m], xmmword_ptr(others))?,
+                _ => self.asm.vpandn(YMM[m], YMM[m], ymmword_ptr(others))?,
             }
         }
         let w = self.vector_of(active);
@@ -160,8 +179,48 @@ impl Encoder<'_> {
             (Elem::F64, Width::X) => self.asm.vpmovsxdq(XMM[m], XMM[m])?,
             (Elem::F64, _) => self.asm.vpmovsxdq(YMM[m], XMM[m])?,
         }
-        let at = self.kept_at(to);
         self.store_whole(m, w, at)
+    }
+
+    /// Where a bound is greater than the number of a lane.
+    fn greater(&mut self, m: usize, active: usize, bound: Bound) -> Done {
+        let numbers = self.repeat(m, active, bound)?;
+        match lanes(active) {
+            Width::X => self.asm.vpcmpgtd(XMM[m], XMM[m], xmmword_ptr(numbers)),
+            _ => self.asm.vpcmpgtd(YMM[m], YMM[m], ymmword_ptr(numbers)),
+        }
+    }
+
+    /// Repeats a bound in a vector; gives what it is to be compared with: the numbers of the lanes, less what is added to the bound.
+    fn repeat(&mut self, to: usize, active: usize, bound: Bound) -> Done<CodeLabel> {
+        let (loc, add) = match bound {
+            Bound::Const(c) => {
+                let label = self.pool.label(&mut self.asm, (c.clamp(-FAR as i64, FAR as i64) as i32).to_le_bytes().to_vec());
+                (Low::Mem(dword_ptr(label)), 0)
+            }
+            Bound::Reg(g, add) => (self.low(g), add),
+            Bound::Arg(..) => unreachable!("bounds of masks that are kept are limited"),
+        };
+        match (lanes(active), loc) {
+            (Width::X, Low::Mem(m)) => self.asm.vpbroadcastd(XMM[to], m)?,
+            (Width::Y, Low::Mem(m)) => self.asm.vpbroadcastd(YMM[to], m)?,
+            (Width::Z, Low::Mem(m)) => self.asm.vpbroadcastd(ZMM[to], m)?,
+            (w, Low::Reg(r)) => match (w, self.isa) {
+                (Width::X, WideIsa::Avx512) => self.asm.vpbroadcastd(XMM[to], r)?,
+                (Width::Y, WideIsa::Avx512) => self.asm.vpbroadcastd(YMM[to], r)?,
+                (Width::Z, WideIsa::Avx512) => self.asm.vpbroadcastd(ZMM[to], r)?,
+                (w, WideIsa::Avx2) => {
+                    self.asm.vmovd(XMM[to], r)?;
+                    match w {
+                        Width::X => self.asm.vpbroadcastd(XMM[to], XMM[to])?,
+                        _ => self.asm.vpbroadcastd(YMM[to], XMM[to])?,
+                    }
+                }
+            },
+        }
+        let number = |lane: usize| if lane < active { (lane as i64 - add) as i32 } else { i32::MAX };
+        let numbers = (0..lanes(active).bytes() / 4).flat_map(|lane| number(lane).to_le_bytes()).collect();
+        Ok(self.pool.label(&mut self.asm, numbers))
     }
 
     /// The mask of the lanes in the window, among the first `active`: in `k1`, or in the vector register given.
@@ -228,41 +287,36 @@ impl Encoder<'_> {
 
     /// Loads the lanes whose bits are set in a mask register; the others become 0.
     fn load_under(&mut self, d: usize, w: Width, m: AsmMemoryOperand, k: AsmRegisterK) -> Done {
-        /// A register, under that mask.
-        macro_rules! under {
-            ($register:expr) => {
-                match k {
-                    _ if k == k1 => $register.k1(),
-                    _ if k == k2 => $register.k2(),
-                    _ if k == k3 => $register.k3(),
-                    _ if k == k4 => $register.k4(),
-                    _ if k == k5 => $register.k5(),
-                    _ if k == k6 => $register.k6(),
-                    _ => $register.k7(),
-                }
-                .z()
-            };
-        }
         let m = sized(w, m);
         match (self.elem, w) {
-            (Elem::F32, Width::X) => self.asm.vmovups(under!(XMM[d]), m),
-            (Elem::F32, Width::Y) => self.asm.vmovups(under!(YMM[d]), m),
-            (Elem::F32, Width::Z) => self.asm.vmovups(under!(ZMM[d]), m),
-            (Elem::F64, Width::X) => self.asm.vmovupd(under!(XMM[d]), m),
-            (Elem::F64, Width::Y) => self.asm.vmovupd(under!(YMM[d]), m),
-            (Elem::F64, Width::Z) => self.asm.vmovupd(under!(ZMM[d]), m),
+            (Elem::F32, Width::X) => self.asm.vmovups(under!(XMM[d], k).z(), m),
+            (Elem::F32, Width::Y) => self.asm.vmovups(under!(YMM[d], k).z(), m),
+            (Elem::F32, Width::Z) => self.asm.vmovups(under!(ZMM[d], k).z(), m),
+            (Elem::F64, Width::X) => self.asm.vmovupd(under!(XMM[d], k).z(), m),
+            (Elem::F64, Width::Y) => self.asm.vmovupd(under!(YMM[d], k).z(), m),
+            (Elem::F64, Width::Z) => self.asm.vmovupd(under!(ZMM[d], k).z(), m),
         }
     }
 
+    /// Stores the lanes whose bits are set in `k1`.
     pub(super) fn store_masked(&mut self, s: usize, w: Width, m: AsmMemoryOperand) -> Done {
-        let m = sized(w, m);
+        self.store_under(s, w, m, k1)
+    }
+
+    /// Stores under a mask that is kept, in a mask register.
+    pub(super) fn store_kept(&mut self, s: usize, w: Width, m: AsmMemoryOperand, mask: usize) -> Done {
+        self.store_under(s, w, m, REGISTERS[mask])
+    }
+
+    fn store_under(&mut self, s: usize, w: Width, m: AsmMemoryOperand, k: AsmRegisterK) -> Done {
+        let m = under!(sized(w, m), k);
         match (self.elem, w) {
-            (Elem::F32, Width::X) => self.asm.vmovups(m.k1(), XMM[s]),
-            (Elem::F32, Width::Y) => self.asm.vmovups(m.k1(), YMM[s]),
-            (Elem::F32, Width::Z) => self.asm.vmovups(m.k1(), ZMM[s]),
-            (Elem::F64, Width::X) => self.asm.vmovupd(m.k1(), XMM[s]),
-            (Elem::F64, Width::Y) => self.asm.vmovupd(m.k1(), YMM[s]),
-            (Elem::F64, Width::Z) => self.asm.vmovupd(m.k1(), ZMM[s]),
+            (Elem::F32, Width::X) => self.asm.vmovups(m, XMM[s]),
+            (Elem::F32, Width::Y) => self.asm.vmovups(m, YMM[s]),
+            (Elem::F32, Width::Z) => self.asm.vmovups(m, ZMM[s]),
+            (Elem::F64, Width::X) => self.asm.vmovupd(m, XMM[s]),
+            (Elem::F64, Width::Y) => self.asm.vmovupd(m, YMM[s]),
+            (Elem::F64, Width::Z) => self.asm.vmovupd(m, ZMM[s]),
         }
     }
 }

@@ -7,6 +7,7 @@
 use super::asks::Asking;
 use super::inst::*;
 use super::masks::Mask;
+use super::guards::may_leave;
 use super::order;
 use super::overlap::{Overlaps, lines};
 use super::tree::{Clips, Lin, Node, Place, Spread, Stride, Tree, Val};
@@ -74,6 +75,7 @@ pub(super) fn select(func: &Func, tree: &mut Tree, isa: WideIsa, attempt: Attemp
         bounds: None,
         tested: Vec::new(),
         masks: Vec::new(),
+        ends: None,
         regions: 0,
         kinds: func.buffers.iter().map(|b| b.kind).collect(),
         open: Vec::new(),
@@ -158,6 +160,8 @@ pub(super) struct Selector<'a> {
     pub(super) tested: Vec<(Lin, G)>,
     /// The masks that are kept, in the order of their numbers.
     pub(super) masks: Vec<Mask>,
+    /// Where statements that are about to be written end the body of a loop: how many masks are kept that what comes after them needs.
+    pub(super) ends: Option<usize>,
     pub(super) regions: usize,
     /// What each buffer is for.
     pub(super) kinds: Vec<BufferKind>,
@@ -199,36 +203,45 @@ impl Selector<'_> {
     pub(super) fn nodes(&mut self, nodes: &[Node]) -> Result<()> {
         let tested = self.tested.len();
         let mut first = true;
+        // Masks from this number on serve nothing after the statements, and masks of the stores among them may take their place.
+        let own = self.ends.take();
+        let last = nodes.len() - nodes.iter().rev().take_while(|n| n.only_stores()).count();
         let mut i = 0;
         while i < nodes.len() {
             if let Some(stores) = self.clipped(&nodes[i..]) {
                 i += stores.all.len();
-                self.store_clipped(&stores)?;
+                self.store_clipped(&stores, own.filter(|_| i == nodes.len()))?;
                 continue;
             }
+            if let Some(own) = own.filter(|_| i == last) {
+                self.keep_store_masks(&nodes[i..], own);
+            }
             let straight = |n: &Node| matches!(n, Node::Set { .. } | Node::Store { .. });
-            let n = nodes[i..].iter().take_while(|n| straight(n)).count();
-            self.block(&nodes[i..i + n])?;
-            i += n;
-            match nodes.get(i) {
-                Some(Node::Loop { id, body }) => {
+            // Stores that may leave their windows are a block of their own.
+            let end = if own.is_some() && i < last && may_leave(&nodes[last..]) { last } else { nodes.len() };
+            let n = nodes[i..end].iter().take_while(|n| straight(n)).count();
+            if n > 0 {
+                self.block(&nodes[i..i + n])?;
+                i += n;
+                continue;
+            }
+            match &nodes[i] {
+                Node::Loop { id, body } => {
                     self.ask_outputs(*id, body, &nodes[i + 1..])?;
                     self.counted(*id, body)?;
                 }
-                Some(Node::When { conds, body }) => {
+                Node::When { conds, body } => {
                     if std::mem::take(&mut first) {
                         self.keep_tested(&nodes[i..]);
                     }
-                    match self.guarded(&nodes[i..]) {
-                        Some(stores) => {
-                            i += stores.together.len();
-                            self.store_guarded(&stores)?;
-                            continue;
-                        }
-                        None => self.when(conds, body)?,
+                    if let Some(stores) = self.guarded(&nodes[i..]) {
+                        i += stores.together.len();
+                        self.store_guarded(&stores)?;
+                        continue;
                     }
+                    self.when(conds, body)?;
                 }
-                _ => {}
+                Node::Set { .. } | Node::Store { .. } => unreachable!("blocks take sets and stores"),
             }
             i += 1;
         }

@@ -7,7 +7,18 @@ use super::tree::{Node, Place, Spread, Stride, Val};
 use super::turned::{PIECE, TEMPORARIES};
 use crate::{Error, Kind, Result};
 
+impl Chunk {
+    /// The first coordinate of vector `k` of this chunk of so many parts interleaved.
+    pub(super) fn first_of(&self, parts: usize, k: usize, size: usize) -> usize {
+        self.lane * parts + k * (self.w.bytes() / size)
+    }
+}
+
 impl Spread {
+    /// Whether so many parts fill memory without gaps.
+    pub(super) fn is_filled(&self, parts: usize, size: usize) -> bool {
+        parts as i64 == self.step && self.stride == Stride::Const(size as i64)
+    }
     /// The same lanes `by` coordinates further on.
     fn moved(&self, by: i64) -> Spread {
         let mut out = self.clone();
@@ -47,7 +58,7 @@ impl Selector<'_> {
         }
         let all = chunks(s.count, self.size(), self.isa, self.widest);
         self.copies = all.len();
-        let dense = n as i64 == s.step && s.stride == Stride::Const(self.size() as i64);
+        let dense = s.is_filled(n, self.size());
         let whole = all.iter().all(|c| c.active * self.size() == c.w.bytes());
         // A value that reads the buffer is complete before the first lane is written, unless each lane reads itself only.
         let reads_back = parts.iter().any(|p| p.loads_from(to.buffer, if n == 1 { Some(to) } else { None }));
@@ -78,8 +89,8 @@ impl Selector<'_> {
 
     /// Parts that fill memory without gaps: each vector that has a lane in the window is put together and stored.
     pub(super) fn store_dense(&mut self, to: &Place, s: &Spread, parts: &[V], c: Chunk, stream: bool) -> Result<()> {
-        let (n, w, per) = (parts.len(), c.w, c.w.bytes() / self.size());
-        let first = |k: usize| (c.lane * n + k * per) as i64;
+        let (n, w, size) = (parts.len(), c.w, self.size() as i64);
+        let first = |k: usize| c.first_of(n, k, size as usize) as i64;
         let window = self.window(&s.clip);
         let written = |k: &usize| window.is_none_or(|b| !b.shifted(first(*k)).misses(c.active as i64));
         let stored: Vec<usize> = (0..n).filter(written).collect();
@@ -89,10 +100,11 @@ impl Selector<'_> {
             // Every vector that is stored is made of one vector of each stream.
             let of: Vec<V> = streams.iter().map(|s| s[k / q].expect("what is stored was wanted")).collect();
             let src = if q == 1 { of[0] } else { self.interleave(of, w, k % q) };
-            let window = window.map(|b| b.shifted(first(k)));
-            let mem = self.mem(to, first(k) * self.size() as i64)?;
+            let kept = s.clip.as_ref().filter(|_| self.isa == WideIsa::Avx512).and_then(|clip| self.kept_at(clip, first(k) as usize, c.active));
+            let window = window.filter(|_| kept.is_none()).map(|b| b.shifted(first(k)));
+            let mem = self.mem(to, first(k) * size)?;
             self.out.streams |= stream;
-            self.push(Inst::StorePacked { src, w, to: Packed { mem, active: c.active, window, mask: None, kept: None }, stream });
+            self.push(Inst::StorePacked { src, w, to: Packed { mem, active: c.active, window, mask: None, kept }, stream });
         }
         Ok(())
     }
