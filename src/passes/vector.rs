@@ -49,11 +49,19 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
 /// Removes assignments that the next statement overwrites with what it loads.
 fn overwritten(list: &mut Vec<Stmt>) {
     list.iter_mut().filter_map(Stmt::body_mut).for_each(overwritten);
-    let kept = |i: &usize| match (&list[*i], list.get(i + 1)) {
-        (Stmt::Set { reg, index, .. }, Some(Stmt::Set { reg: next, index: at, value: Value::Load(_) })) => (reg, index) != (next, at),
-        _ => true,
-    };
+    let kept = |i: &usize| list.get(i + 1).is_none_or(|next| !overwrites(next, &list[*i]));
     *list = (0..list.len()).filter(kept).map(|i| list[i].clone()).collect();
+}
+
+/// Whether a statement loads what another, which does nothing else, has assigned.
+fn overwrites(next: &Stmt, s: &Stmt) -> bool {
+    match (s, next) {
+        (Stmt::Set { reg, index, .. }, Stmt::Set { reg: to, index: at, value: Value::Load(_) }) => (reg, index) == (to, at),
+        (Stmt::For(a), Stmt::For(b)) => {
+            a.around(Vec::new()) == b.around(Vec::new()) && matches!((&a.body[..], &b.body[..]), ([a], [b]) if overwrites(b, a))
+        }
+        _ => false,
+    }
 }
 
 /// The axis that becomes lanes.

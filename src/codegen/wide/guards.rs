@@ -56,7 +56,7 @@ fn unclipped(n: &Node) -> Node {
 }
 
 /// Calls `f` for where stores go, and how many parts each has.
-fn visit_stores(nodes: &[Node], f: &mut impl FnMut(&Place, usize)) {
+pub(super) fn visit_stores(nodes: &[Node], f: &mut impl FnMut(&Place, usize)) {
     for n in nodes {
         match n {
             Node::Store { to, parts, .. } => f(to, parts.len()),

@@ -6,6 +6,7 @@
 //! in vectors, which accumulators need; they wait in the frame, from where a mask is another load. Its stores go lane by lane.
 
 use super::WideIsa;
+use super::guards::visit_stores;
 use super::inst::*;
 use super::select::{Selector, chunks};
 use super::tree::{Clips, Lin, Node, Place, Term};
@@ -51,6 +52,18 @@ impl Selector<'_> {
         wanted.retain(|(_, uses)| *uses >= least);
         self.make_masks(wanted);
         before
+    }
+
+    /// The same for stores that have not been asked whether they leave their windows. Few blocks of many do, and the others had the masks for nothing.
+    pub(super) fn keep_masks_of_likely(&mut self, stores: &[Node], own: usize) {
+        let mut blocks = false;
+        visit_stores(stores, &mut |to, _| {
+            let bounds = to.spread.iter().filter_map(|s| s.clip.as_ref()).flat_map(|clip| clip.0.iter().chain(&clip.1));
+            blocks |= bounds.into_iter().any(|l| !l.inv.vars().is_empty());
+        });
+        if !blocks {
+            self.keep_store_masks(stores, own);
+        }
     }
 
     /// Keeps the masks, as far as there are registers, of stores that nothing but stores comes after; in place of those from `own` on, which nothing reads
