@@ -149,6 +149,7 @@ fn reductions_in_parts_and_bounded_taps() {
                 }
             }
             check(text, &format!("gather in-place oc=4 along oc x4 block {whole} reduction {channels}"));
+            check(text, &format!("gather aligned in-place oc=2 rx={stride} qx=4 along qx x4 block {block} reduction {channels}"));
             check(text, &format!("gather bounded panel qx=4 oc=4 along oc x4 block {block} reduction {channels} parts 2"));
             check(&format!("{text} nhwc"), &format!("gather bounded panel qx=4 oc=4 along oc x4 block {block} reduction {channels}"));
         }

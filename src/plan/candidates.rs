@@ -171,7 +171,9 @@ impl<'a> Space<'a> {
             / phases.iter().map(|p| p.1).product::<usize>();
         let agree = (aligned || self.windows_agree()) && !few_positions(p);
         if p.layout == Layout::ChannelsFirst && (no_halo(p) || near && row == 1 && sweeps <= IN_PLACE && agree) {
-            out.push(self.blocked_by(Plan { panel: false, ..plan.clone() }, self.machine.l2 / 2));
+            let in_place = self.blocked_by(Plan { panel: false, ..plan.clone() }, self.machine.l2 / 2);
+            out.extend((sweeps == 1).then(|| self.streamed(&in_place)).flatten());
+            out.push(in_place);
         }
         self.blocked(plan, out);
     }
@@ -332,6 +334,37 @@ impl<'a> Space<'a> {
         Some(Plan { reduction, ..plan.clone() })
     }
 
+    /// A plan that reads the input in place, once, with as many rows at a time, of a few channels, as hardware fetches ahead for: each from its first column in a block
+    /// to its last. All outputs of a block wait between two parts, in the second level.
+    fn streamed(&self, plan: &Plan) -> Option<Plan> {
+        let p = self.problem;
+        let (rank, channels) = (p.rank(), p.c_in / p.groups);
+        let rows: usize = axes(rank)[..rank - 1].iter().map(|axis| plan.extent_on("q", axis)).product();
+        let part = self.machine.rates.streams / rows;
+        let waiting = |block: &[usize]| {
+            let along = |a: usize| p.stride[a].saturating_mul(if block[a] == 0 { positions(p, a) } else { block[a] });
+            (0..rank).map(along).fold(self.per_group() * p.elem.bytes(), usize::saturating_mul)
+        };
+        let input = (0..rank).map(|a| p.input[a].known().unwrap_or(OPEN)).fold(p.c_in * p.elem.bytes(), usize::saturating_mul);
+        if part == 0 || channels <= part || !channels.is_multiple_of(part) || input <= self.machine.l2 {
+            return None;
+        }
+        let mut block: super::Sizes = [0; 3][..rank].into();
+        // Whole rows, as far as they go.
+        for a in 0..rank {
+            let tile = plan.extent_on("q", axes(rank)[a]);
+            while waiting(&block) > (self.machine.l2 / 8).min(self.tensors) {
+                let size = if block[a] == 0 { positions(p, a) } else { block[a] };
+                let shorter = size.div_ceil(2).next_multiple_of(tile);
+                if shorter >= size {
+                    break;
+                }
+                block[a] = shorter;
+            }
+        }
+        Some(Plan { block, reduction: part, ..plan.clone() })
+    }
+
     /// Blocks positions so that the panel takes at most so many bytes.
     fn blocked_by(&self, mut plan: Plan, bytes: usize) -> Plan {
         let p = self.problem;
@@ -368,7 +401,7 @@ impl<'a> Space<'a> {
     /// Makes a plan fit for a problem with open extents: a block that is the whole axis becomes one that holds an axis of this size.
     pub fn open(&self, plan: &mut Plan, problem: &Deconv) {
         for a in (0..problem.rank()).filter(|a| problem.input[*a].known().is_none()) {
-            if plan.panel && plan.block[a] == 0 {
+            if (plan.panel || plan.reduction > 0) && plan.block[a] == 0 {
                 plan.block[a] = self.whole_block(plan, a);
             }
         }

@@ -402,11 +402,11 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
         ));
     }
     if plan.reduction > 0 {
-        out.push(format!(
-            "reduction: {} of {} input channels at a time, so that their weights stay in cache for every tile of the block",
-            plan.reduction,
-            p.c_in / p.groups
-        ));
+        let why = match plan.panel {
+            true => "their weights stay in cache for every tile of the block",
+            false => "few rows are read side by side, each from end to end: these are fetched ahead",
+        };
+        out.push(format!("reduction: {} of {} input channels at a time, so that {why}", plan.reduction, p.c_in / p.groups));
     }
     let accumulators = plan.tile.iter().map(|t| t.extent).product::<usize>().div_ceil(plan.lanes);
     out.push(format!("tile: {accumulators} accumulators of the {} vector registers", m.registers));

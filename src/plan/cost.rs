@@ -65,6 +65,8 @@ const MASK: f64 = 1.0;
 /// The same where masks are vectors, which are loaded, too, and making such a mask for a tile (timed on Zen 3).
 const MASK_VECTOR: f64 = 0.5;
 const MAKE_MASK: f64 = 4.0;
+/// Cycles for a line of sums to wait for the next few channels.
+const SUMS: f64 = 4.0;
 /// Testing one tap.
 const GUARD: f64 = 1.5;
 /// Cycles to store the lanes of a vector that are inside, one by one.
@@ -332,9 +334,13 @@ impl<'a> Model<'a> {
         let far = self.plane(self.input) * self.ic * self.p.groups as f64 * self.batch > self.m.l3 as f64 * 0.6;
         let apart = !plan.panel && plan.vector == "qx" && self.plane(self.input) >= 4096.0 && self.ic > 1.0;
         let lines = (mq * self.p.elem.bytes() as f64 / LINE).ceil() * mrow;
-        let pages = if apart { self.ic * (PAGE[usize::from(far)] + lines * self.m.rates.line) } else { 0.0 };
-        // Between two parts of the reduction the accumulators wait in memory.
-        let waits = (self.ic / self.part() - 1.0) * (2.0 * vectors + CALL);
+        // A few rows that are read from end to end are fetched ahead.
+        let rows: f64 = (0..x).map(|a| self.extent('q', a)).product();
+        let streamed = self.plan.reduction > 0 && self.plan.reduction as f64 * rows <= self.m.rates.streams as f64;
+        let pages = if apart && !streamed { self.ic * (PAGE[usize::from(far)] + lines * self.m.rates.line) } else { 0.0 };
+        // Between two parts of the reduction the accumulators wait in memory: short parts need them soon, from the second level.
+        let sums = vectors * lanes * self.p.elem.bytes() as f64 / LINE;
+        let waits = (self.ic / self.part() - 1.0) * if streamed { SUMS * sums + 2.0 * CALL } else { 2.0 * vectors + CALL };
         let compute = tiles * (steps * step + tests + pages + waits + made + CALL);
 
         let side_by_side = match (plan.vector.as_str(), self.p.layout) {

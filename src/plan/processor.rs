@@ -113,6 +113,8 @@ pub struct Rates {
     pub step: f64,
     /// Cycles that each line of a tile's piece of a channel takes to arrive where it is read in place, from a page of its own.
     pub line: f64,
+    /// Rows that are fetched ahead where they are read in place side by side, a few channels at a time; 0 where that was not timed.
+    pub streams: usize,
     /// Cycles to copy a vector into a panel.
     pub fill: f64,
     /// Cycles to start copying from another page.
@@ -161,6 +163,7 @@ impl Rates {
         sharp: 3,
         step: 0.4,
         line: 0.0,
+        streams: 0,
         fill: 2.0,
         start: 75.0,
         turned: 0.5,
@@ -217,6 +220,7 @@ impl Rates {
         sharp: 2,
         step: 1.7,
         line: 5.0,
+        streams: 0,
         fill: 8.0,
         start: 75.0,
         turned: 2.0,
@@ -240,6 +244,7 @@ impl Rates {
         factors: [21.0, 6.5, 4.5],
         broadcasts: 2.6,
         line: 10.0,
+        streams: 8,
         fill: 5.5,
         start: 20.0,
         cold: 2.0,
