@@ -227,6 +227,30 @@ fn blocks_of_open_extents_hold_more_than_their_own_size() {
     assert_eq!(volume[2], 16, "{volume:?}");
 }
 
+/// A layer of one output channel reads few rows at a time, from end to end: in place, a few channels in each part of the reduction. Where extents come at run
+/// time its rows are as long; blocks of the typical size cut them into pieces.
+#[test]
+fn rows_of_few_channels_are_read_from_end_to_end() {
+    let options = |processor| Options { processor: Some(processor), ..Options::default() };
+    let plan = |text: &str, processor| {
+        choose(&text.parse().expect("legal"), Isa::Avx512, &options(processor), true).expect("there is a plan").plan
+    };
+    for text in ["1d n1 512x4000 -> 1 k16 s8", "2d n1 64x320x320 -> 1 k2 s2", "3d n1 64x64x64x64 -> 1 k2 s2"] {
+        let streamed = plan(text, Processor::CASCADE_LAKE);
+        assert!(!streamed.panel && streamed.reduction == 8 && streamed.block.last() == Some(&0), "{text}: {streamed}");
+        // Where that was not timed there is no such plan.
+        assert_eq!(plan(text, Processor::ZEN_4).reduction, 0, "{text}");
+    }
+    // Many output channels would wait too long, and few pixels are in a cache.
+    for text in ["1d n1 512x4000 -> 256 k16 s8", "1d n1 512x100 -> 1 k16 s8"] {
+        assert_eq!(plan(text, Processor::CASCADE_LAKE).reduction, 0, "{text}");
+    }
+    let open = versions(&"2d n1 64x?x? -> 1 k2 s2".parse().expect("legal"), Isa::Avx512, &options(Processor::CASCADE_LAKE), true)
+        .expect("there are plans");
+    let version = &open[cheapest(open.iter(), &[320, 320])].choice.plan;
+    assert!(version.reduction == 8 && version.block[1] >= 320, "{version}");
+}
+
 /// There are plans for what layers of models have to compute. Volumes of 64x64x64 with 512 channels, 4 TFLOP, had a plan, and packed weights whose memory 4x4x4 lacked;
 /// between 16x16 and 32x32 there was none.
 #[test]

@@ -341,10 +341,6 @@ impl<'a> Space<'a> {
         let (rank, channels) = (p.rank(), p.c_in / p.groups);
         let rows: usize = axes(rank)[..rank - 1].iter().map(|axis| plan.extent_on("q", axis)).product();
         let part = self.machine.rates.streams / rows;
-        let waiting = |block: &[usize]| {
-            let along = |a: usize| p.stride[a].saturating_mul(if block[a] == 0 { positions(p, a) } else { block[a] });
-            (0..rank).map(along).fold(self.per_group() * p.elem.bytes(), usize::saturating_mul)
-        };
         let input = (0..rank).map(|a| p.input[a].known().unwrap_or(OPEN)).fold(p.c_in * p.elem.bytes(), usize::saturating_mul);
         if part == 0 || channels <= part || !channels.is_multiple_of(part) || input <= self.machine.l2 {
             return None;
@@ -353,16 +349,25 @@ impl<'a> Space<'a> {
         // Whole rows, as far as they go.
         for a in 0..rank {
             let tile = plan.extent_on("q", axes(rank)[a]);
-            while waiting(&block) > (self.machine.l2 / 8).min(self.tensors) {
-                let size = if block[a] == 0 { positions(p, a) } else { block[a] };
-                let shorter = size.div_ceil(2).next_multiple_of(tile);
-                if shorter >= size {
-                    break;
-                }
-                block[a] = shorter;
+            let size = |block: &[usize]| if block[a] == 0 { positions(p, a) } else { block[a] };
+            let shorter = |block: &[usize]| size(block).div_ceil(2).next_multiple_of(tile);
+            while self.waiting(&block) > self.may_wait() && shorter(&block) < size(&block) {
+                block[a] = shorter(&block);
             }
         }
         Some(Plan { block, reduction: part, ..plan.clone() })
+    }
+
+    /// Bytes of the outputs of a block.
+    fn waiting(&self, block: &[usize]) -> usize {
+        let p = self.problem;
+        let along = |a: usize| p.stride[a].saturating_mul(if block[a] == 0 { positions(p, a) } else { block[a] });
+        (0..p.rank()).map(along).fold(self.per_group() * p.elem.bytes(), usize::saturating_mul)
+    }
+
+    /// Most bytes of sums that wait between two parts of the reduction in a streamed plan.
+    fn may_wait(&self) -> usize {
+        (self.machine.l2 / 8).min(self.tensors)
     }
 
     /// Blocks positions so that the panel takes at most so many bytes.
@@ -398,8 +403,19 @@ impl<'a> Space<'a> {
         plan
     }
 
-    /// Makes a plan fit for a problem with open extents: a block that is the whole axis becomes one that holds an axis of this size.
+    /// Makes a plan fit for a problem with open extents: a block that is the whole axis becomes one that holds an axis of this size. Where rows are streamed, it is few
+    /// of them that are as long as may be.
     pub fn open(&self, plan: &mut Plan, problem: &Deconv) {
+        const ROWS: usize = 8;
+        let x = self.x();
+        if !plan.panel && plan.reduction > 0 && problem.input[x].known().is_none() {
+            let tile = plan.extent_on("q", axes(problem.rank())[x]);
+            for a in (0..x).filter(|a| problem.input[*a].known().is_none()) {
+                plan.block[a] = if a + 1 < x { 1 } else { ROWS };
+            }
+            plan.block[x] = tile;
+            plan.block[x] = (self.may_wait() / self.waiting(&plan.block)).max(1) * tile;
+        }
         for a in (0..problem.rank()).filter(|a| problem.input[*a].known().is_none()) {
             if (plan.panel || plan.reduction > 0) && plan.block[a] == 0 {
                 plan.block[a] = self.whole_block(plan, a);

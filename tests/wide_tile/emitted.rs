@@ -145,7 +145,9 @@ fn masks_of_stores_are_made_once() {
     if !levels().contains(&isa) {
         return;
     }
-    for (elem, lanes, step) in [(Elem::F32, 16, 1), (Elem::F32, 32, 1), (Elem::F32, 16, 2), (Elem::F64, 8, 1), (Elem::F64, 8, 2), (Elem::F64, 3, 1)] {
+    for (elem, lanes, step) in
+        [(Elem::F32, 16, 1), (Elem::F32, 32, 1), (Elem::F32, 16, 2), (Elem::F64, 8, 1), (Elem::F64, 8, 2), (Elem::F64, 3, 1)]
+    {
         let name = elem.name();
         for bounds in ["0..37", "0..W", "max(1, 3*b - 2)..min(W, 35)"] {
             for rows in [1usize, 2, 4] {

@@ -5,9 +5,9 @@
 //! (AVX-512) when its next use is far away, and a register that is shared by neighbouring statements otherwise; so does a vector, in these blocks.
 
 use super::asks::Asking;
+use super::guards::may_leave;
 use super::inst::*;
 use super::masks::Mask;
-use super::guards::may_leave;
 use super::order;
 use super::overlap::{Overlaps, lines};
 use super::tree::{Clips, Lin, Node, Place, Spread, Stride, Tree, Val};
