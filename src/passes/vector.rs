@@ -49,8 +49,8 @@ pub fn run(func: &Func, plan: &Plan) -> Result<Option<Func>> {
 /// Removes assignments that the next statement overwrites with what it loads.
 fn overwritten(list: &mut Vec<Stmt>) {
     list.iter_mut().filter_map(Stmt::body_mut).for_each(overwritten);
-    let kept = |i: &usize| list.get(i + 1).is_none_or(|next| !overwrites(next, &list[*i]));
-    *list = (0..list.len()).filter(kept).map(|i| list[i].clone()).collect();
+    let mut kept = (0..list.len()).map(|i| list.get(i + 1).is_none_or(|next| !overwrites(next, &list[i]))).collect::<Vec<_>>().into_iter();
+    list.retain(|_| kept.next().unwrap_or(true));
 }
 
 /// Whether a statement loads what another, which does nothing else, has assigned.
