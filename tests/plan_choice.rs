@@ -241,6 +241,10 @@ fn rows_of_few_channels_are_read_from_end_to_end() {
         // Where that was not timed there is no such plan.
         assert_eq!(plan(text, Processor::ZEN_4).reduction, 0, "{text}");
     }
+    // Threads share them out in pieces that are long enough.
+    let shared = Options { threads: 8, ..options(Processor::CASCADE_LAKE) };
+    let sequence = choose(&"1d n1 512x4000 -> 1 k16 s8".parse().expect("legal"), Isa::Avx512, &shared, true).expect("there is a plan").plan;
+    assert!(sequence.block[0] >= 512, "{sequence}");
     // Many output channels would wait too long, and few pixels are in a cache.
     for text in ["1d n1 512x4000 -> 256 k16 s8", "1d n1 512x100 -> 1 k16 s8"] {
         assert_eq!(plan(text, Processor::CASCADE_LAKE).reduction, 0, "{text}");

@@ -477,9 +477,12 @@ impl<'a> Space<'a> {
             (batch * groups * (0..rank).map(along).product::<usize>()).max(1)
         };
         let tiles: Vec<usize> = axes(rank).iter().map(|n| plan.extent_on("q", n)).collect();
+        let streamed = !plan.panel && plan.reduction > 0;
         for a in 0..rank {
             let whole = |b: usize| if b == 0 { positions[a] } else { b };
-            while plan.form == Form::Gather && blocks(&plan.block) < 4 * threads && whole(plan.block[a]) > 4 * tiles[a] {
+            // Short pieces of rows are not fetched ahead.
+            let least = if streamed && a + 1 == rank { 1024 } else { 0 }.max(4 * tiles[a]);
+            while plan.form == Form::Gather && blocks(&plan.block) < 4 * threads && whole(plan.block[a]) > least {
                 plan.block[a] = (whole(plan.block[a]) / 2).div_ceil(tiles[a]) * tiles[a];
             }
         }
