@@ -28,6 +28,9 @@ const SCRATCH: usize = 3 << 19;
 /// Most passes over the input for which it may be read in place although it has a halo.
 const IN_PLACE: usize = 2;
 
+/// Columns of a row that is fetched ahead which threads do not cut: half as many still come as fast, a quarter does not.
+const STREAMED: usize = 1024;
+
 /// Facts about a problem that the space depends on.
 pub struct Space<'a> {
     pub problem: &'a Deconv,
@@ -349,19 +352,23 @@ impl<'a> Space<'a> {
         // Whole rows, as far as they go.
         for a in 0..rank {
             let tile = plan.extent_on("q", axes(rank)[a]);
-            let size = |block: &[usize]| if block[a] == 0 { positions(p, a) } else { block[a] };
-            let shorter = |block: &[usize]| size(block).div_ceil(2).next_multiple_of(tile);
-            while self.waiting(&block) > self.may_wait() && shorter(&block) < size(&block) {
+            let shorter = |block: &[usize]| self.in_block(block, a).div_ceil(2).next_multiple_of(tile);
+            while self.waiting(&block) > self.may_wait() && shorter(&block) < self.in_block(&block, a) {
                 block[a] = shorter(&block);
             }
         }
         Some(Plan { block, reduction: part, ..plan.clone() })
     }
 
+    /// Positions of a block along an axis.
+    fn in_block(&self, block: &[usize], a: usize) -> usize {
+        if block[a] == 0 { positions(self.problem, a) } else { block[a] }
+    }
+
     /// Bytes of the outputs of a block.
     fn waiting(&self, block: &[usize]) -> usize {
         let p = self.problem;
-        let along = |a: usize| p.stride[a].saturating_mul(if block[a] == 0 { positions(p, a) } else { block[a] });
+        let along = |a: usize| p.stride[a].saturating_mul(self.in_block(block, a));
         (0..p.rank()).map(along).fold(self.per_group() * p.elem.bytes(), usize::saturating_mul)
     }
 
@@ -408,7 +415,7 @@ impl<'a> Space<'a> {
     pub fn open(&self, plan: &mut Plan, problem: &Deconv) {
         const ROWS: usize = 8;
         let x = self.x();
-        if !plan.panel && plan.reduction > 0 && problem.input[x].known().is_none() {
+        if plan.streams_rows() && problem.input[x].known().is_none() {
             let tile = plan.extent_on("q", axes(problem.rank())[x]);
             for a in (0..x).filter(|a| problem.input[*a].known().is_none()) {
                 plan.block[a] = if a + 1 < x { 1 } else { ROWS };
@@ -417,7 +424,7 @@ impl<'a> Space<'a> {
             plan.block[x] = (self.may_wait() / self.waiting(&plan.block)).max(1) * tile;
         }
         for a in (0..problem.rank()).filter(|a| problem.input[*a].known().is_none()) {
-            if (plan.panel || plan.reduction > 0) && plan.block[a] == 0 {
+            if (plan.panel || plan.streams_rows()) && plan.block[a] == 0 {
                 plan.block[a] = self.whole_block(plan, a);
             }
         }
@@ -477,11 +484,10 @@ impl<'a> Space<'a> {
             (batch * groups * (0..rank).map(along).product::<usize>()).max(1)
         };
         let tiles: Vec<usize> = axes(rank).iter().map(|n| plan.extent_on("q", n)).collect();
-        let streamed = !plan.panel && plan.reduction > 0;
         for a in 0..rank {
             let whole = |b: usize| if b == 0 { positions[a] } else { b };
-            // Short pieces of rows are not fetched ahead.
-            let least = if streamed && a + 1 == rank { 1024 } else { 0 }.max(4 * tiles[a]);
+            let long = if plan.streams_rows() && a + 1 == rank { STREAMED } else { 0 };
+            let least = long.max(4 * tiles[a]);
             while plan.form == Form::Gather && blocks(&plan.block) < 4 * threads && whole(plan.block[a]) > least {
                 plan.block[a] = (whole(plan.block[a]) / 2).div_ceil(tiles[a]) * tiles[a];
             }

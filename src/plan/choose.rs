@@ -402,9 +402,9 @@ fn reasons(p: &Deconv, plan: &Plan, options: &Options, finite: bool, m: &Machine
         ));
     }
     if plan.reduction > 0 {
-        let why = match plan.panel {
-            true => "their weights stay in cache for every tile of the block",
-            false => "few rows are read side by side, each from end to end: these are fetched ahead",
+        let why = match plan.streams_rows() {
+            true => "few rows are read side by side, each from end to end: these are fetched ahead",
+            false => "their weights stay in cache for every tile of the block",
         };
         out.push(format!("reduction: {} of {} input channels at a time, so that {why}", plan.reduction, p.c_in / p.groups));
     }

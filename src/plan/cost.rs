@@ -336,7 +336,7 @@ impl<'a> Model<'a> {
         let lines = (mq * self.p.elem.bytes() as f64 / LINE).ceil() * mrow;
         // A few rows that are read from end to end are fetched ahead.
         let rows: f64 = (0..x).map(|a| self.extent('q', a)).product();
-        let streamed = self.plan.reduction > 0 && self.plan.reduction as f64 * rows <= self.m.rates.streams as f64;
+        let streamed = plan.streams_rows() && plan.reduction as f64 * rows <= self.m.rates.streams as f64;
         let pages = if apart && !streamed { self.ic * (PAGE[usize::from(far)] + lines * self.m.rates.line) } else { 0.0 };
         // Between two parts of the reduction the accumulators wait in memory: short parts need them soon, from the second level.
         let sums = vectors * lanes * self.p.elem.bytes() as f64 / LINE;

@@ -158,6 +158,10 @@ impl Plan {
     pub fn extent(&self, var: &str) -> usize {
         self.tile.iter().find(|t| t.var == var).map_or(1, |t| t.extent)
     }
+    /// Whether rows are read in place, of a few input channels at a time.
+    pub(super) fn streams_rows(&self) -> bool {
+        !self.panel && self.reduction > 0
+    }
     /// Positions (or windows) of the small tile for what whole tiles of an open extent leave over: half as many, in whole vectors if they lie along the
     /// lanes. The innermost axis of positions has one; 0 if there is none.
     pub fn rest(&self, var: &str) -> usize {

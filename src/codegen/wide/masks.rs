@@ -9,7 +9,7 @@ use super::WideIsa;
 use super::guards::visit_stores;
 use super::inst::*;
 use super::select::{Selector, chunks};
-use super::tree::{Clips, Lin, Node, Place, Term};
+use super::tree::{Clips, Lin, Node, Place, Spread, Term};
 
 /// How many are kept: as many as there are mask registers but for `k0`, which means no mask, and `k1`, which serves what is masked on its own.
 pub(super) const KEPT: usize = 6;
@@ -54,18 +54,6 @@ impl Selector<'_> {
         before
     }
 
-    /// The same for stores that have not been asked whether they leave their windows. Few blocks of many do, and the others had the masks for nothing.
-    pub(super) fn keep_masks_of_likely(&mut self, stores: &[Node], own: usize) {
-        let mut blocks = false;
-        visit_stores(stores, &mut |to, _| {
-            let bounds = to.spread.iter().filter_map(|s| s.clip.as_ref()).flat_map(|clip| clip.0.iter().chain(&clip.1));
-            blocks |= bounds.into_iter().any(|l| !l.inv.vars().is_empty());
-        });
-        if !blocks {
-            self.keep_store_masks(stores, own);
-        }
-    }
-
     /// Keeps the masks, as far as there are registers, of stores that nothing but stores comes after; in place of those from `own` on, which nothing reads
     /// any more.
     pub(super) fn keep_store_masks(&mut self, stores: &[Node], own: usize) {
@@ -76,6 +64,19 @@ impl Selector<'_> {
         let mut wanted = Vec::new();
         self.collect_stores(stores, &mut wanted);
         self.make_masks(wanted);
+    }
+
+    /// The same for stores that have not been asked whether they leave their windows; not where blocks do: few of many leave them, and the others had the masks for
+    /// nothing.
+    pub(super) fn keep_unasked_store_masks(&mut self, stores: &[Node], own: usize) {
+        let mut blocks = false;
+        visit_stores(stores, &mut |to, _| {
+            let clips = to.spread.iter().filter_map(|s| s.clip.as_ref());
+            blocks |= clips.flat_map(|clip| clip.0.iter().chain(&clip.1)).any(|l| !l.inv.vars().is_empty());
+        });
+        if !blocks {
+            self.keep_store_masks(stores, own);
+        }
     }
 
     /// Makes masks, those of which there are most uses first.
@@ -191,8 +192,13 @@ impl Selector<'_> {
         self.kept_at(self.clip_of(p)?, at, active)
     }
 
-    /// The number of the mask of so many lanes from a coordinate on, if it is kept.
-    pub(super) fn kept_at(&self, clip: &Clips, at: usize, active: usize) -> Option<usize> {
+    /// The same for a store from that coordinate of its window on. AVX2 stores under no mask.
+    pub(super) fn kept_store_mask(&self, s: &Spread, at: usize, active: usize) -> Option<usize> {
+        let clip = s.clip.as_ref().filter(|_| self.isa == WideIsa::Avx512)?;
+        self.kept_at(clip, at, active)
+    }
+
+    fn kept_at(&self, clip: &Clips, at: usize, active: usize) -> Option<usize> {
         self.masks.iter().position(|m| m.clip == *clip && m.at == at && m.active == active)
     }
 }

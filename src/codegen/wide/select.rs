@@ -214,7 +214,7 @@ impl Selector<'_> {
                 continue;
             }
             if let Some(own) = own.filter(|_| i == last) {
-                self.keep_masks_of_likely(&nodes[i..], own);
+                self.keep_unasked_store_masks(&nodes[i..], own);
             }
             let straight = |n: &Node| matches!(n, Node::Set { .. } | Node::Store { .. });
             // Stores that may leave their windows are a block of their own.

@@ -100,8 +100,7 @@ impl Selector<'_> {
             // Every vector that is stored is made of one vector of each stream.
             let of: Vec<V> = streams.iter().map(|s| s[k / q].expect("what is stored was wanted")).collect();
             let src = if q == 1 { of[0] } else { self.interleave(of, w, k % q) };
-            let kept =
-                s.clip.as_ref().filter(|_| self.isa == WideIsa::Avx512).and_then(|clip| self.kept_at(clip, first(k) as usize, c.active));
+            let kept = self.kept_store_mask(s, first(k) as usize, c.active);
             let window = window.filter(|_| kept.is_none()).map(|b| b.shifted(first(k)));
             let mem = self.mem(to, first(k) * size)?;
             self.out.streams |= stream;
