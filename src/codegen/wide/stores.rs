@@ -91,7 +91,9 @@ impl Selector<'_> {
     pub(super) fn store_dense(&mut self, to: &Place, s: &Spread, parts: &[V], c: Chunk, stream: bool) -> Result<()> {
         let (n, w, size) = (parts.len(), c.w, self.size() as i64);
         let first = |k: usize| c.first_of(n, k, size as usize) as i64;
-        let window = self.window(&s.clip);
+        let kept: Vec<Option<usize>> = (0..n).map(|k| self.kept_store_mask(s, first(k) as usize, c.active)).collect();
+        // Bounds are needed for what is not kept.
+        let window = if kept.contains(&None) { self.window(&s.clip) } else { None };
         let written = |k: &usize| window.is_none_or(|b| !b.shifted(first(*k)).misses(c.active as i64));
         let stored: Vec<usize> = (0..n).filter(written).collect();
         let streams = self.in_pairs(parts, w, &stored);
@@ -100,11 +102,10 @@ impl Selector<'_> {
             // Every vector that is stored is made of one vector of each stream.
             let of: Vec<V> = streams.iter().map(|s| s[k / q].expect("what is stored was wanted")).collect();
             let src = if q == 1 { of[0] } else { self.interleave(of, w, k % q) };
-            let kept = self.kept_store_mask(s, first(k) as usize, c.active);
-            let window = window.filter(|_| kept.is_none()).map(|b| b.shifted(first(k)));
+            let window = window.filter(|_| kept[k].is_none()).map(|b| b.shifted(first(k)));
             let mem = self.mem(to, first(k) * size)?;
             self.out.streams |= stream;
-            self.push(Inst::StorePacked { src, w, to: Packed { mem, active: c.active, window, mask: None, kept }, stream });
+            self.push(Inst::StorePacked { src, w, to: Packed { mem, active: c.active, window, mask: None, kept: kept[k] }, stream });
         }
         Ok(())
     }
