@@ -2,10 +2,10 @@
 //!
 //! | vector axis | tile | when |
 //! |---|---|---|
-//! | `qx` columns | channels × phases of the innermost axes × (rows) × vectors | a row fills vectors |
+//! | `qx` columns | channels × phases of the innermost axes, or a part along x × (rows) × vectors | a row fills vectors |
 //! | `oc` output channels | (phases of a row) × columns × (rows) × vectors | several output channels |
 //! | `g` groups | (phases of a row) × columns × (rows) × vectors | one channel in and out per group, channels last |
-//! | `rx` phases | columns × vectors | stride of a vector or more, the same taps in every phase, no dilation on x |
+//! | `rx` phases | columns × (rows) × vectors | stride of a vector or more, the same taps in every phase, no dilation on x |
 //! | `kx` taps | channels × vectors, scatter | |
 //! | `qw` windows | channels × vectors | transforms save multiplications (`windows.rs`) |
 //!
@@ -27,6 +27,10 @@ const SCRATCH: usize = 3 << 19;
 
 /// Most passes over the input for which it may be read in place although it has a halo.
 const IN_PLACE: usize = 2;
+
+/// Most phases of a tile with columns along the lanes, and least of those that are a part of an axis's.
+const MOST_PHASES: usize = 16;
+const LEAST_OF_PHASES: usize = 4;
 
 /// Columns of a row that is fetched ahead which threads do not cut: half as many still come as fast, a quarter does not.
 const STREAMED: usize = 1024;
@@ -129,16 +133,17 @@ impl<'a> Space<'a> {
         let (p, lanes) = (self.problem, self.machine.lanes);
         let rank = p.rank();
         let rows: &[usize] = if rank > 1 { &[1, 2, 4] } else { &[1] };
-        for held in 0..=rank {
-            let phases: usize = p.stride[rank - held..].iter().product();
+        for held in self.phase_tiles() {
+            let phases: usize = held.iter().product();
             // Phases without a tap hold registers for nothing, but along x they fill the gaps between the others, which would be stored lane by lane.
-            let idle = (rank - held..self.x()).any(|a| idle_phases(p, a));
-            if phases > 16 || idle || held > 0 && phases == p.stride[rank - held + 1..].iter().product::<usize>() {
+            let idle = (rank - held.len()..self.x()).any(|a| idle_phases(p, a));
+            if phases > MOST_PHASES || idle {
                 continue;
             }
             for aligned in [false, true] {
-                // Without padding the windows agree anyway; without phases in the tile nothing shares them.
-                if aligned && (phases == 1 || self.windows_agree()) {
+                // Without padding the windows agree anyway; without phases in the tile nothing shares them. A part of the phases needs windows that agree.
+                let part = held.len() == 1 && phases < p.stride[self.x()];
+                if aligned && (phases == 1 || self.windows_agree()) || part && !aligned && !self.windows_agree() {
                     continue;
                 }
                 for (vectors, &row) in (1..=3).flat_map(|v| rows.iter().map(move |r| (v, r))) {
@@ -152,17 +157,30 @@ impl<'a> Space<'a> {
                         continue;
                     }
                     for channels in self.channel_tiles((room / one).min(self.per_group())) {
-                        self.columns_tile(held, aligned, channels, row, vectors * lanes, out);
+                        self.columns_tile(&held, aligned, channels, row, vectors * lanes, out);
                     }
                 }
             }
         }
     }
 
-    fn columns_tile(&self, held: usize, aligned: bool, channels: usize, row: usize, columns: usize, out: &mut Vec<Plan>) {
+    /// How many phases of the innermost axes a tile may hold: none, or all of each; of many along x also a part, which leaves registers for more pixels, if all need
+    /// the same taps.
+    fn phase_tiles(&self) -> Vec<Vec<usize>> {
+        let (p, x) = (self.problem, self.x());
+        let mut all: Vec<Vec<usize>> = (0..=p.rank()).map(|held| p.stride[p.rank() - held..].to_vec()).collect();
+        all.retain(|held| held.first() != Some(&1));
+        if p.kernel[x].is_multiple_of(p.stride[x]) && p.dilation[x] == 1 && !few_positions(p) {
+            all.extend((LEAST_OF_PHASES..p.stride[x]).filter(|part| p.stride[x].is_multiple_of(*part)).map(|part| vec![part]));
+        }
+        all
+    }
+
+    fn columns_tile(&self, held: &[usize], aligned: bool, channels: usize, row: usize, columns: usize, out: &mut Vec<Plan>) {
         let p = self.problem;
         let rank = p.rank();
-        let phases: Vec<(String, usize)> = (rank - held..rank).map(|a| (format!("r{}", axes(rank)[a]), p.stride[a])).collect();
+        let held_axes = &axes(rank)[rank - held.len()..];
+        let phases: Vec<(String, usize)> = held_axes.iter().zip(held).map(|(axis, n)| (format!("r{axis}"), *n)).collect();
         let mut tile = vec![("oc", channels)];
         tile.extend(phases.iter().map(|(n, s)| (n.as_str(), *s)));
         tile.extend([("qy", row), ("qx", columns)]);
@@ -244,9 +262,11 @@ impl<'a> Space<'a> {
             return;
         }
         for vectors in (1..=4).filter(|v| stride % (v * lanes) == 0) {
-            for columns in self.divisors(self.room(vectors) / vectors) {
-                let tile = [("qx", columns), ("rx", vectors * lanes)];
-                self.blocked(self.plan(Form::Gather, true, &tile, "rx"), out);
+            for row in 1..=if p.rank() > 1 { 4 } else { 1 } {
+                for columns in self.divisors(self.room(vectors) / vectors / row) {
+                    let tile = [("qy", row), ("qx", columns), ("rx", vectors * lanes)];
+                    self.blocked(self.plan(Form::Gather, true, &tile, "rx"), out);
+                }
             }
         }
     }

@@ -332,12 +332,15 @@ impl<'a> Model<'a> {
         let (steps, tests) = if plan.panel { (steps, 0.0) } else { (steps * self.landing.iter().product::<f64>(), tested * GUARD) };
         // In place, every channel of every tile is another page.
         let far = self.plane(self.input) * self.ic * self.p.groups as f64 * self.batch > self.m.l3 as f64 * 0.6;
-        let apart = !plan.panel && plan.vector == "qx" && self.plane(self.input) >= 4096.0 && self.ic > 1.0;
+        let apart = !plan.panel && plan.vector == "qx" && self.ic > 1.0;
         let lines = (mq * self.p.elem.bytes() as f64 / LINE).ceil() * mrow;
         // A few rows that are read from end to end are fetched ahead.
         let rows: f64 = (0..x).map(|a| self.extent('q', a)).product();
         let streamed = plan.streams_rows() && plan.reduction as f64 * rows <= self.m.rates.streams as f64;
-        let pages = if apart && !streamed { self.ic * (PAGE[usize::from(far)] + lines * self.m.rates.line) } else { 0.0 };
+        // Of small channels several share a page.
+        let share = (self.plane(self.input) / 4096.0).min(1.0);
+        let turned = if share == 1.0 { PAGE[usize::from(far)] } else { 0.0 };
+        let pages = if apart && !streamed { self.ic * (turned + lines * self.m.rates.line * share) } else { 0.0 };
         // Between two parts of the reduction the accumulators wait in memory: short parts need them soon, from the second level.
         let sums = vectors * lanes * self.p.elem.bytes() as f64 / LINE;
         let waits = (self.ic / self.part() - 1.0) * if streamed { SUMS * sums + 2.0 * CALL } else { 2.0 * vectors + CALL };
@@ -419,7 +422,9 @@ impl<'a> Model<'a> {
         let run = self.extent('r', x) * self.extent('q', x);
         let whole = self.plan.vector == "oc" && self.extent('r', x) == self.p.stride[x] as f64 && run > 1.0;
         let most = 16.0 / self.p.elem.bytes() as f64;
-        let each = if whole { PIECE * (run / most).ceil() / run } else { STRIDED };
+        // So do some phases with columns along the lanes.
+        let run = if self.plan.vector == "qx" { self.extent('r', x) } else { run };
+        let each = if whole || self.plan.vector == "qx" && run > 1.0 { PIECE * (run / most).ceil() / run } else { STRIDED };
         each * if !collides {
             1.0
         } else if moc > 16.0 {
