@@ -320,17 +320,23 @@ impl<'a> Space<'a> {
     }
 
     /// The same tile with a panel for the first level, or one as large as scratch memory may be, for weights that are dearer to read again than the
-    /// panel; and with the reduction in parts. Only tiles that are good without are worth it.
+    /// panel; a panel that leaves room for the outputs in the second level, where that was timed; and with the reduction in parts. Only tiles that are good without
+    /// are worth it.
     pub fn variants(&self, plan: &Plan) -> Vec<Plan> {
         if plan.form == Form::Scatter || !plan.panel || plan.winograd.is_some() {
             return Vec::new();
         }
         let mut all = vec![plan.clone()];
-        for bytes in [self.machine.l1 * 3 / 4, SCRATCH] {
+        let (l1, l2, x) = (self.machine.l1, self.machine.l2, self.x());
+        let mut add = |bytes: usize, rows_stay: bool| {
             let blocked = self.blocked_by(plan.clone(), bytes);
-            if all.iter().all(|p| p.block != blocked.block) {
+            if all.iter().all(|p| p.block != blocked.block) && (!rows_stay || plan.block[x] == blocked.block[x]) {
                 all.push(blocked);
             }
+        };
+        [l1 * 3 / 4, SCRATCH].into_iter().for_each(|bytes| add(bytes, false));
+        if self.machine.rates.crowded > 0.0 {
+            [l2 / 4, l2 / 8].into_iter().for_each(|bytes| add(bytes, true));
         }
         let parts: Vec<Plan> = all.iter().filter_map(|p| self.in_parts(p)).collect();
         all.into_iter().skip(1).chain(parts).collect()

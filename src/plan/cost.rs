@@ -60,6 +60,8 @@ const LATE: f64 = 16.0;
 const RUN: f64 = 4.0;
 /// The share of the time for a panel that comes from the second level again which shows, though every step fetches it in time.
 const SWEEP: f64 = 0.08;
+/// The share of the second level up to which a panel stays in it whatever outputs go through it.
+const ROOMY: f64 = 0.125;
 /// Loading a vector under a mask that depends on where it is.
 const MASK: f64 = 1.0;
 /// The same where masks are vectors, which are loaded, too, and making such a mask for a tile (timed on Zen 3).
@@ -530,6 +532,9 @@ impl<'a> Model<'a> {
             "qx" => passes * panel * SWEEP / self.m.rates.l2,
             _ => 0.0,
         };
-        streamed + reread
+        // Outputs on their way through the second level drive out of it what is read again.
+        let again = channel_tiles > 0.0 && outputs > self.m.l2 as f64;
+        let crowded = if again { outputs / LINE * self.m.rates.crowded * (panel / self.m.l2 as f64 - ROOMY).max(0.0) } else { 0.0 };
+        streamed + reread + crowded
     }
 }

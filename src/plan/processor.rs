@@ -115,6 +115,9 @@ pub struct Rates {
     pub line: f64,
     /// Rows that are fetched ahead where they are read in place side by side, a few channels at a time; 0 where that was not timed.
     pub streams: usize,
+    /// Cycles that each line of the output takes besides, for each time the second level that a panel is larger than an eighth of it: it goes through it, too. Of
+    /// others than Cascade Lake not timed.
+    pub crowded: f64,
     /// Cycles to copy a vector into a panel.
     pub fill: f64,
     /// Cycles to start copying from another page.
@@ -164,6 +167,7 @@ impl Rates {
         step: 0.4,
         line: 0.0,
         streams: 0,
+        crowded: 0.0,
         fill: 2.0,
         start: 75.0,
         turned: 0.5,
@@ -221,6 +225,7 @@ impl Rates {
         step: 1.7,
         line: 5.0,
         streams: 0,
+        crowded: 0.0,
         fill: 8.0,
         start: 75.0,
         turned: 2.0,
@@ -245,6 +250,7 @@ impl Rates {
         broadcasts: 2.6,
         line: 10.0,
         streams: 8,
+        crowded: 45.0,
         fill: 5.5,
         start: 20.0,
         cold: 2.0,
