@@ -125,7 +125,8 @@ impl<'a> Costs<'a> {
     }
 
     /// What tensors beyond the second level cost besides where blocks are narrower than rows: a piece of a row ends within a line, of which the next block writes
-    /// or reads the rest when it is gone, and hardware fetches little ahead of short pieces. So they cost as the square of how many there are, up to some length.
+    /// or reads the rest when it is gone, and hardware fetches little ahead of short pieces. So they cost as the square of how many there are, up to some length;
+    /// where sums are direct, each piece but the first of a row starts anew, however long it is.
     fn pieces(&self, plan: &Plan, input: f64, output: f64) -> f64 {
         let x = self.p.rank() - 1;
         let (block, stride) = (plan.block[x] as f64, self.p.stride[x] as f64);
@@ -135,9 +136,11 @@ impl<'a> Costs<'a> {
         }
         let of = |tensor: f64, columns: f64, row: f64| {
             let bytes = columns * self.p.elem.bytes() as f64;
-            let pieces = tensor / (row * self.p.elem.bytes() as f64) * (positions / block).ceil();
+            let (rows, each) = (tensor / (row * self.p.elem.bytes() as f64), (positions / block).ceil());
             let lines = (bytes / LINE).max(1.0);
-            if tensor > self.m.l2 as f64 && lines < SHORT { pieces * self.m.rates.piece / lines } else { 0.0 }
+            let short = if lines < SHORT { each * self.m.rates.piece / lines } else { 0.0 };
+            let anew = if plan.winograd.is_none() { (each - 1.0) * self.m.rates.cut } else { 0.0 };
+            if tensor > self.m.l2 as f64 { rows * (short + anew) } else { 0.0 }
         };
         of(input, block, self.input[x]) + of(output, block * stride, self.output[x])
     }

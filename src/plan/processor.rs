@@ -142,6 +142,8 @@ pub struct Rates {
     pub tensors: f64,
     /// Cycles that a piece of a row takes besides, if it is a cache line long and blocks are that narrow. Of AMD's not timed: what comes again.
     pub piece: f64,
+    /// Cycles that each piece of a row but the first takes besides, however long it is. Of others than Cascade Lake not timed.
+    pub cut: f64,
     /// Loads that a vector across two lines counts for where it is shifted out of lines that other vectors are shifted out of, too.
     pub shifted: f64,
     /// Cycles more for storing a vector of transformed windows where rows are joined, so that it lies across two lines beyond the first level.
@@ -180,6 +182,7 @@ impl Rates {
         waiting: 3.0,
         tensors: 0.8,
         piece: 27.0,
+        cut: 0.0,
         shifted: 2.0,
         joined: 0.0,
         leaving: 0.0,
@@ -238,6 +241,7 @@ impl Rates {
         waiting: 1.0,
         tensors: 0.8,
         piece: 83.0,
+        cut: 0.0,
         shifted: 1.5,
         joined: 3.0,
         leaving: 8.5,
@@ -254,6 +258,7 @@ impl Rates {
         fill: 5.5,
         start: 20.0,
         cold: 2.0,
+        cut: 80.0,
         ..Rates::MESH
     };
 }
