@@ -239,6 +239,21 @@ fn shifted_phases_share_their_pixels() {
     planned_layers_are_exact(&tiles);
 }
 
+/// Tiles of a part of the phases along x, aligned or without padding, and of several rows of pixels with all phases of a row along the lanes.
+#[test]
+fn phases_of_a_row_lie_in_several_tiles() {
+    let tiles = [
+        ("2d n1 9x5x14 -> 3 k16 s16", "gather panel rx=4 qy=2 qx=LANES along qx xLANES block 2x0"),
+        ("2d n2 6x3x? -> 2 k8 s8 bias relu", "gather panel oc=2 rx=4 qx=LANES along qx xLANES block 2x32"),
+        ("1d n1 7x40 -> 1 k14 s14", "gather panel rx=7 qx=LANES along qx xLANES block 0"),
+        ("1d n1 7x40 -> 5 k16 s8 p4", "gather aligned panel oc=2 rx=4 qx=LANES along qx xLANES block 0"),
+        ("2d n1 5x6x20 -> 2 k16 s8 p3 op2 nhwc", "gather aligned panel oc=2 rx=4 qx=LANES along qx xLANES block 4x0"),
+        ("2d n1 9x5x14 -> 3 k16 s16", "gather aligned panel qy=2 qx=5 rx=LANES along rx xLANES block 2x0"),
+        ("2d n1 4x5x9 -> 2 k32 s16 p8", "gather aligned panel qy=3 qx=2 rx=LANES along rx xLANES block 0x0"),
+    ];
+    planned_layers_are_exact(&tiles);
+}
+
 /// Dilated taps read windows that interleave, of extents that are known or open.
 #[test]
 fn windows_interleave() {

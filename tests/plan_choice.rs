@@ -8,7 +8,7 @@
 use polyphase::codegen::target::Isa;
 use polyphase::ir::{Buffer, BufferKind, Stmt};
 use polyphase::passes::lower_problem;
-use polyphase::plan::{Algorithm, Processor, Version, cheapest, choose, packed_bytes, packs_alike, versions};
+use polyphase::plan::{Algorithm, Plan, Processor, Version, cheapest, choose, packed_bytes, packs_alike, versions};
 use polyphase::problem::{Extent, text};
 use polyphase::{Layout, Options};
 use std::fmt::Write as _;
@@ -253,6 +253,38 @@ fn rows_of_few_channels_are_read_from_end_to_end() {
         .expect("there are plans");
     let version = &open[cheapest(open.iter(), &[320, 320])].choice.plan;
     assert!(version.reduction == 8 && version.block[1] >= 320, "{version}");
+}
+
+/// Patches of many phases and few channels leave registers for several pixels, and small planes of many channels are not read in place: a tile of all phases of a row
+/// and one vector of pixels was 0.6 times as fast.
+#[test]
+fn patches_share_their_weights_among_pixels() {
+    let options = Options { processor: Some(Processor::CASCADE_LAKE), ..Options::default() };
+    for text in
+        ["2d n1 512x16x16 -> 3 k16 s16", "2d n1 768x14x14 -> 3 k16 s16", "2d n1 192x14x14 -> 3 k8 s8", "2d n1 384x16x16 -> 3 k14 s14"]
+    {
+        let plan = choose(&text.parse().expect("legal"), Isa::Avx512, &options, true).expect("there is a plan").plan;
+        assert!(plan.panel && plan.extent("qy") > 1, "{text}: {plan}");
+    }
+}
+
+/// Where outputs crowd a panel out of the second level it is smaller, of whole rows; the versions of open extents have rows of up to 256 pixels.
+#[test]
+fn panels_leave_room_for_outputs() {
+    let plan = |processor: Processor| {
+        let options = Options { processor: Some(processor), ..Options::default() };
+        choose(&"2d n1 64x160x160 -> 64 k2 s2".parse().expect("legal"), Isa::Avx512, &options, true).expect("there is a plan").plan
+    };
+    let bytes = |plan: &Plan| 64 * 4 * 160 * plan.block[0];
+    let [roomy, usual] = [Processor::CASCADE_LAKE, Processor::ZEN_4].map(plan);
+    assert!(roomy.block[1] == 0 && bytes(&roomy) <= Processor::CASCADE_LAKE.caches[1] / 8, "{roomy}");
+    assert!(bytes(&usual) > Processor::ZEN_4.caches[1] / 8, "{usual}");
+    let options = Options { processor: Some(Processor::CASCADE_LAKE), ..Options::default() };
+    let open = versions(&"2d n1 64x?x? -> 64 k2 s2".parse().expect("legal"), Isa::Avx512, &options, true).expect("there are plans");
+    for columns in [160, 184, 256] {
+        let version = &open[cheapest(open.iter(), &[columns, columns])].choice.plan;
+        assert!(version.block[1] >= columns, "{columns}: {version}");
+    }
 }
 
 /// There are plans for what layers of models have to compute. Volumes of 64x64x64 with 512 channels, 4 TFLOP, had a plan, and packed weights whose memory 4x4x4 lacked;

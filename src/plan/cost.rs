@@ -466,9 +466,14 @@ impl<'a> Model<'a> {
         self.batch * (0..self.rank).map(along).product::<f64>()
     }
 
-    /// Elements of one panel.
+    /// Elements of one panel, at most.
     fn panel(&self) -> f64 {
-        let halo = |a: usize| (self.taps(a).ceil() - 1.0).max(0.0) * self.p.dilation[a] as f64 + 1.0;
+        self.with_halo(1.0)
+    }
+
+    /// The same with so many pixels more along each axis than the taps reach.
+    fn with_halo(&self, more: f64) -> f64 {
+        let halo = |a: usize| (self.taps(a).ceil() - 1.0).max(0.0) * self.p.dilation[a] as f64 + more;
         let along = |a: usize| halo(a) + if self.plan.block[a] > 0 { self.plan.block[a] as f64 } else { self.input[a] };
         let channels = if self.plan.extent("g") > 1 { self.p.c_in as f64 } else { self.ic };
         channels * (0..self.rank).map(along).product::<f64>()
@@ -537,7 +542,8 @@ impl<'a> Model<'a> {
         };
         // Outputs on their way through the second level drive out of it what is read again.
         let again = channel_tiles > 0.0 && outputs > self.m.l2 as f64;
-        let crowded = if again { outputs / LINE * self.m.rates.crowded * (panel / self.m.l2 as f64 - ROOMY).max(0.0) } else { 0.0 };
+        let held = self.with_halo(if candidates::no_halo(self.p) { 0.0 } else { 1.0 }) * bytes / self.m.l2 as f64;
+        let crowded = if again { outputs / LINE * self.m.rates.crowded * (held - ROOMY).max(0.0) } else { 0.0 };
         streamed + reread + crowded
     }
 }

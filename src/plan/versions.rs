@@ -32,7 +32,7 @@ const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[4, 8, 16, 32, 64, 128]
 /// Most operations of a batch item at such a size: layers of models do fewer, and plans for more would have the memory that others need for packed weights.
 const MOST_WORK: u128 = 40_000_000_000;
 /// Sizes half-way between two of these (lengths have none: they gained nothing by it), and the operations of a batch item for which they are worth a plan.
-const HALF_WAY: [&[usize]; 3] = [&[], &[6, 12, 24, 48, 96, 256], &[6, 12, 24, 48]];
+const HALF_WAY: [&[usize]; 3] = [&[], &[6, 12, 24, 48, 96, 192, 256], &[6, 12, 24, 48]];
 const HALF_WAY_WORK: RangeInclusive<u128> = 50_000_000..=5_000_000_000;
 /// Most sizes that a caller may name.
 pub const MOST_SIZES: usize = 16;
