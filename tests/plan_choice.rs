@@ -149,7 +149,7 @@ fn plans_that_are_said_to_pack_alike_do() {
             let mut problem = layer.problem.clone();
             problem.input.iter_mut().enumerate().for_each(|(a, e)| *e = Extent::Open(["A", "B", "C"][a].into()));
             let options = Options { processor: Some(Processor::ZEN_4), packing_limit: Some(limit), ..Options::default() };
-            let mut before: Vec<(polyphase::plan::Plan, Vec<Stmt>, Vec<Buffer>)> = Vec::new();
+            let mut before: Vec<(Plan, Vec<Stmt>, Vec<Buffer>)> = Vec::new();
             for version in &mut versions(&problem, Isa::Avx512, &options, true).expect("there are plans") {
                 let func = version.lower(&problem).expect("the plan is legal");
                 let packed: Vec<Buffer> = func.buffers.iter().filter(|b| b.kind == BufferKind::Packed).cloned().collect();
@@ -192,7 +192,7 @@ fn lengths_that_are_named_get_their_closed_plan() {
         let options = Options { processor: Some(Processor::ZEN_4), typical, ..Options::default() };
         let problem: polyphase::Deconv = text.parse().expect("legal");
         let plan = choose(&problem, Isa::Avx512, &options, true).expect("there is a plan").plan;
-        polyphase::plan::Plan { block: Default::default(), ..plan }
+        Plan { block: Default::default(), ..plan }
     };
     let closed = plan("1d n1 512x150 -> 256 k16 s8 p4", vec![]);
     assert_eq!(plan("1d n1 512x? -> 256 k16 s8 p4", vec![vec![150]]), closed);
