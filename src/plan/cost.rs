@@ -422,14 +422,16 @@ impl<'a> Model<'a> {
     fn strided(&self, moc: f64) -> f64 {
         let plane = self.plane(self.output);
         let collides = self.plan.vector == "oc" && plane % 2048.0 == 0.0 && plane >= 8192.0;
-        // All phases of a row together fill pieces.
+        // All phases of a row together fill pieces; with columns along the lanes some of them do.
         let x = self.rank - 1;
-        let run = self.extent('r', x) * self.extent('q', x);
-        let whole = self.plan.vector == "oc" && self.extent('r', x) == self.p.stride[x] as f64 && run > 1.0;
+        let phases = self.extent('r', x);
+        let run = match self.plan.vector.as_str() {
+            "qx" => phases,
+            "oc" if phases == self.p.stride[x] as f64 => phases * self.extent('q', x),
+            _ => 1.0,
+        };
         let most = 16.0 / self.p.elem.bytes() as f64;
-        // So do some phases with columns along the lanes.
-        let run = if self.plan.vector == "qx" { self.extent('r', x) } else { run };
-        let each = if whole || self.plan.vector == "qx" && run > 1.0 { PIECE * (run / most).ceil() / run } else { STRIDED };
+        let each = if run > 1.0 { PIECE * (run / most).ceil() / run } else { STRIDED };
         each * if !collides {
             1.0
         } else if moc > 16.0 {
