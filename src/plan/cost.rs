@@ -46,6 +46,8 @@ const CALL: f64 = 8.0;
 const ASKS: f64 = 2.0;
 /// Reading from another page: of a cache, and of memory.
 const PAGE: [f64; 2] = [8.0, 20.0];
+/// Bytes of a page of memory.
+const PAGE_BYTES: f64 = 4096.0;
 /// Bytes of a cache line.
 const LINE: f64 = 64.0;
 /// Lines of a piece of a row from which on it costs no more than a whole row.
@@ -61,7 +63,7 @@ const RUN: f64 = 4.0;
 /// The share of the time for a panel that comes from the second level again which shows, though every step fetches it in time.
 const SWEEP: f64 = 0.08;
 /// The share of the second level up to which a panel stays in it whatever outputs go through it.
-const ROOMY: f64 = 0.125;
+pub(super) const ROOMY: f64 = 0.125;
 /// Loading a vector under a mask that depends on where it is.
 const MASK: f64 = 1.0;
 /// The same where masks are vectors, which are loaded, too, and making such a mask for a tile (timed on Zen 3).
@@ -343,9 +345,9 @@ impl<'a> Model<'a> {
         let rows: f64 = (0..x).map(|a| self.extent('q', a)).product();
         let streamed = plan.streams_rows() && plan.reduction as f64 * rows <= self.m.rates.streams as f64;
         // Of small channels several share a page.
-        let share = (self.plane(self.input) / 4096.0).min(1.0);
-        let turned = if share == 1.0 { PAGE[usize::from(far)] } else { 0.0 };
-        let pages = if apart && !streamed { self.ic * (turned + lines * self.m.rates.line * share) } else { 0.0 };
+        let share = (self.plane(self.input) / PAGE_BYTES).min(1.0);
+        let another = if share == 1.0 { PAGE[usize::from(far)] } else { 0.0 };
+        let pages = if apart && !streamed { self.ic * (another + lines * self.m.rates.line * share) } else { 0.0 };
         // Between two parts of the reduction the accumulators wait in memory: short parts need them soon, from the second level.
         let sums = vectors * lanes * self.p.elem.bytes() as f64 / LINE;
         let waits = (self.ic / self.part() - 1.0) * if streamed { SUMS * sums + 2.0 * CALL } else { 2.0 * vectors + CALL };

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `processor.rs` | processors: caches, units, and what data costs on its way |
 //! | `machine.rs` | a processor at one level: what costs are computed from |
-//! | `candidates.rs` | the schedule space: every plan that is legal for a problem on a machine |
+//! | `candidates.rs`, `candidates/` | the schedule space: every plan that is legal for a problem on a machine; its blocks |
 //! | `cost.rs` | the cost model: cycles of a plan, by cause |
 //! | `rounding.rs` | how far the results of a plan may lie from the exact ones |
 //! | `windows.rs` | candidates with transformed windows, and their cost |

@@ -5,7 +5,7 @@
 //! to be the cheapest for its extents ([`Version::cycles_at`]). A size takes the plan of another one if none is cheaper, and the packed weights of
 //! any where that costs little; packings that are missed least are left out until all of them take no more than a limit (`packings`).
 //!
-//! Typical sizes are powers of two, up to what a layer of a model may have to compute. Half-way between two of them, where there is enough to compute that it
+//! Typical sizes are powers of two, up to what a layer of a model may have to compute. Half-way between two of them, and beyond the largest image, where there is enough to compute that it
 //! matters, are sizes which rather read the weights as one of them does: plans for these differ in blocks and tiles.
 
 mod packings;
@@ -31,7 +31,7 @@ use std::ops::RangeInclusive;
 const TYPICAL: [&[usize]; 3] = [&[64, 256, 1024, 4096], &[4, 8, 16, 32, 64, 128], &[4, 8, 16, 32, 64]];
 /// Most operations of a batch item at such a size: layers of models do fewer, and plans for more would have the memory that others need for packed weights.
 const MOST_WORK: u128 = 40_000_000_000;
-/// Sizes half-way between two of these (lengths have none: they gained nothing by it), and the operations of a batch item for which they are worth a plan.
+/// Sizes half-way between two of these (lengths have none: they gained nothing by it) and, of images, up to twice the largest; and the operations of a batch item for which they are worth a plan.
 const HALF_WAY: [&[usize]; 3] = [&[], &[6, 12, 24, 48, 96, 192, 256], &[6, 12, 24, 48]];
 const HALF_WAY_WORK: RangeInclusive<u128> = 50_000_000..=5_000_000_000;
 /// Most sizes that a caller may name.

@@ -1,6 +1,6 @@
 //! The blocks of a plan: how many positions a panel holds, or outputs wait; other sizes of them, the reduction in parts, and blocks for open extents and for threads.
 
-use super::super::cost::Costs;
+use super::super::cost::{Costs, ROOMY};
 use super::super::windows::{Windows, positions};
 use super::super::{Form, Plan, Sizes, text};
 use super::{OPEN, Space};
@@ -32,7 +32,8 @@ impl Space<'_> {
         };
         [l1 * 3 / 4, SCRATCH].into_iter().for_each(|bytes| add(bytes, false));
         if self.machine.rates.crowded > 0.0 {
-            [l2 / 4, l2 / 8].into_iter().for_each(|bytes| add(bytes, true));
+            let roomy = (l2 as f64 * ROOMY) as usize;
+            [2 * roomy, roomy].into_iter().for_each(|bytes| add(bytes, true));
         }
         let parts: Vec<Plan> = all.iter().filter_map(|p| self.in_parts(p)).collect();
         all.into_iter().skip(1).chain(parts).collect()
